@@ -1,0 +1,41 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+UV_VERSION := 0.13.8
+export PATH := $(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help env repro full test lint bench lock
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(VENV)/.stamp  ## make the environment in .venv, from requirements.lock
+
+$(VENV)/.stamp: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Stillmotion needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.11 env"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+repro: env  ## make the environment and rebuild every result that is not up to date
+	dvc repro
+
+test: env  ## make the environment and run every test
+	python -m pytest
+
+lint: env  ## ruff and mypy
+	ruff check src tests benchmarks
+	ruff format --check src tests benchmarks
+	mypy
+
+bench: env  ## measure speed and memory against named peers; writes benchmarks/results
+	python -m benchmarks
+
+lock:  ## resolve the dependencies again into requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-header --group dev --output-file requirements.lock --upgrade pyproject.toml
