@@ -65,7 +65,9 @@ def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+        raise InputError(
+            f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from None
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():

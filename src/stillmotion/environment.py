@@ -1,0 +1,51 @@
+"""Settings that change no result and so are no params: they come from the environment.
+
+| variable | meaning | default |
+|---|---|---|
+| STILLMOTION_WORKERS | decoding processes | the number of CPUs |
+| STILLMOTION_THREADS | threads of torch in a process | the number of CPUs |
+| STILLMOTION_DEVICE | `auto`, `cpu`, `cuda`, `cuda:1`, … | auto: a GPU where there is one |
+| STILLMOTION_MEMO | folder of finished work (see memo.py), or `off` | the user's cache folder |
+| STILLMOTION_VIDEO_TIMEOUT | seconds that one video may take to decode | 600 |
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from stillmotion.errors import InputError
+
+
+def _count(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(
+            f"environment variable {name} is {text!r}; set it to a whole number above 0, or unset it"
+        )
+    return int(text)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The settings of this process."""
+
+    workers: int
+    threads: int
+    device: str
+    memo: Path | None
+    video_timeout_s: int
+
+
+def read_environment() -> Environment:
+    """Read the settings; InputError names a variable that can't be used."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memo = os.environ.get("STILLMOTION_MEMO", str(platformdirs.user_cache_path("stillmotion")))
+    return Environment(
+        workers=_count("STILLMOTION_WORKERS", cpus),
+        threads=_count("STILLMOTION_THREADS", cpus),
+        device=os.environ.get("STILLMOTION_DEVICE", "auto"),
+        memo=None if memo == "off" else Path(memo).expanduser().resolve(),
+        video_timeout_s=_count("STILLMOTION_VIDEO_TIMEOUT", 600),
+    )

@@ -1,0 +1,363 @@
+"""params.yaml as frozen, typed models: every value is named here, and none has a default.
+
+A stage script calls `load_params()` once and reads attributes of the result (`params.embed.clip_frames`);
+a test holds these reads to the `params:` that dvc.yaml declares for the stage. The comments in params.yaml
+say what to expect of a value, the docstrings here what it means.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import ruamel.yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stillmotion.errors import InputError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]
+"""The name of a backbone, recipe or head: it becomes part of a path, and `-` joins two of them."""
+
+
+class Section(BaseModel):
+    """A block of params.yaml: frozen, with no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class RunParams(Section):
+    """Which of the named variants the DAG runs: the lists that dvc.yaml's matrices go over."""
+
+    backbones: list[Name]
+    """Keys of `backbones`, fetched or trained, and embedded."""
+    finetuned: list[Name]
+    """Backbones that each recipe fine-tunes."""
+    recipes: list[Name]
+    """Keys of `recipes`."""
+    models: list[str]
+    """What is evaluated: a backbone, or `<backbone>-<recipe>`."""
+    aggregators: list[Name]
+    """Keys of `aggregators`."""
+    selections: list[Name]
+    """Keys of `selections`."""
+
+
+class ToyParams(Section):
+    """The generated dataset; data/sources/toy/README.md says what each ingredient is for."""
+
+    seed: Seed
+    num_train: Count
+    num_validation: Count
+    num_test: Count
+    size_px: Count
+    fps: Count
+    min_duration: Positive
+    max_duration: Positive
+    min_events: Count
+    max_events: Count
+    distractor_rate: Fraction
+    """Share of videos with a span that no caption speaks of."""
+    return_rate: Fraction
+    """Share of videos in which an event comes back later: one query, two windows."""
+    mismatch_rate: Fraction
+    """Share of paragraphs with a sentence that matches nothing in the video."""
+    similarity_rate: Fraction
+    """Chance that an event keeps the object of the one before it but for one attribute."""
+
+
+class FolderParams(Section):
+    """Datasets under data/sources/ that come without a split column."""
+
+    validation_fraction: Fraction
+    test_fraction: Fraction
+
+
+class DownloadParams(Section):
+    """Sources of videos."""
+
+    toy: ToyParams
+    folder: FolderParams
+
+
+class SampleFramesParams(Section):
+    """Which frames are kept, and how large."""
+
+    size_px: Count
+    """Height and width of a stored frame; at least what each backbone takes."""
+    geometry: Literal["crop", "squash"]
+    """`crop`: shortest side to size_px, centre crop, as CLIP does; `squash`: both sides to size_px."""
+    num_uniform: Count
+    """Frames over the whole video, the middle of equal segments."""
+    clip_length_s: Positive
+    """Length of the clips of moment retrieval: one frame is kept for each."""
+    clip_position: Literal["start", "middle"]
+    """Where in its clip that frame lies."""
+    max_skip_fraction: Fraction
+    """The run fails when more than this share of a split can't be decoded."""
+
+
+class BuiltinBackboneParams(Section):
+    """The small CLIP that the DAG trains itself, on drawn single frames."""
+
+    family: Literal["builtin"]
+    image_size_px: Count
+    patch_size_px: Count
+    width: Count
+    layers: Count
+    heads: Count
+    embed_dim: Count
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: float
+    warmup_fraction: Fraction
+    max_sentences: Count
+    """A training caption has up to this many sentences, one of which describes the image."""
+    seed: Seed
+
+
+class OpenClipBackboneParams(Section):
+    """Any model of open_clip."""
+
+    family: Literal["open_clip"]
+    architecture: str
+    """open_clip's model name, such as ViT-B-32."""
+    pretrained: str
+    """open_clip's pretrained tag; `file`: the file data/weights/<backbone>.safetensors or .pt;
+    `random`: initial weights from `seed`, for measuring and testing."""
+    revision: str
+    """Commit, branch or tag of the hub repository that holds the weights."""
+    seed: Seed
+
+
+BackboneParams = Annotated[BuiltinBackboneParams | OpenClipBackboneParams, Field(discriminator="family")]
+
+
+class EmbedParams(Section):
+    """What is embedded."""
+
+    clip_frames: Count
+    """Frames a clip, for models that take single frames; it must divide sample_frames.num_uniform."""
+    span_frames: Count
+    """Frames that stand for a labelled or captioned span."""
+    class_template: str
+    """The text for a class name, with one `{}`."""
+    gpu_precision: Literal["bf16", "fp16", "fp32"]
+    """Autocast on a GPU; on a CPU it is always fp32."""
+
+    @model_validator(mode="after")
+    def _template_has_one_slot(self) -> "EmbedParams":
+        if self.class_template.count("{}") != 1:
+            raise ValueError("class_template must hold {} once, where the class name goes")
+        return self
+
+
+class RecipeParams(Section):
+    """Contrastive fine-tuning."""
+
+    captions: Literal["paragraph", "dense", "both"]
+    """Pairs to train on: whole videos, captioned spans, or both."""
+    num_frames: Count
+    """Frames a video or span, one from each of as many equal segments."""
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: float
+    warmup_fraction: Fraction
+    gradient_clip: Positive
+    freeze_embeddings: bool
+    """Patch, class, position and token embeddings stay as they are."""
+    frozen_blocks: Annotated[int, Field(ge=0)]
+    """The first blocks of both towers stay as they are; more than 0 implies frozen embeddings."""
+    patch_keep_rate: Annotated[float, Field(gt=0, le=1)]
+    patch_sampling: Literal["tubelet", "per_frame"]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _frozen_blocks_rest_on_frozen_embeddings(self) -> "RecipeParams":
+        if self.frozen_blocks and not self.freeze_embeddings:
+            raise ValueError("frozen_blocks above 0 needs freeze_embeddings: true")
+        return self
+
+
+class AggregatorParams(Section):
+    """How clip embeddings become one video embedding."""
+
+    kind: Literal["mean", "transformer_mean", "class_token"]
+    heads: Count
+    mlp_ratio: Positive
+
+
+class TrainAggregatorParams(Section):
+    """Training of the aggregators over frozen embeddings."""
+
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: float
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+
+
+class SelectionParams(Section):
+    """A method of moment selection."""
+
+    method: Literal["vc1", "vc2"]
+    post_processing: Literal["none", "norm", "adjust_norm", "log_smooth_norm"]
+
+
+class OptimiseThresholdsParams(Section):
+    """The search of thresholds, on the train split."""
+
+    objective: Literal["R1@0.5", "frame_AP@0.5"]
+    trials: Count
+    seed: Seed
+
+
+class LinearProbeParams(Section):
+    """Few-shot logistic regression."""
+
+    shots: Annotated[list[Count], Field(min_length=1)]
+    num_c: Count
+    """Values of C between min_c and max_c."""
+    min_c: Positive
+    max_c: Positive
+    spacing: Literal["log", "linear"]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+
+
+class EvaluateParams(Section):
+    """What every evaluation needs."""
+
+    bootstrap_samples: Count
+    seed: Seed
+
+
+class EvaluateRetrievalParams(EvaluateParams):
+    """Retrieval metrics."""
+
+    ties: Literal["average", "optimistic", "pessimistic"]
+
+
+class EvaluateMomentsParams(EvaluateParams):
+    """Moment retrieval metrics."""
+
+    max_windows: Count
+
+
+class EvaluateActionsParams(EvaluateParams):
+    """Action recognition metrics."""
+
+
+class MeasureResourcesParams(Section):
+    """Cost of a training step."""
+
+    batch_size: Count
+    num_frames: Count
+    repeats: Count
+
+
+class ReportParams(Section):
+    """The results page."""
+
+    num_examples: Count
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    dataset: str
+    run: RunParams
+    download: DownloadParams
+    sample_frames: SampleFramesParams
+    backbones: dict[Name, BackboneParams]
+    embed: EmbedParams
+    recipes: dict[Name, RecipeParams]
+    aggregators: dict[Name, AggregatorParams]
+    train_aggregator: TrainAggregatorParams
+    selections: dict[Name, SelectionParams]
+    optimise_thresholds: OptimiseThresholdsParams
+    linear_probe: LinearProbeParams
+    evaluate_retrieval: EvaluateRetrievalParams
+    evaluate_moments: EvaluateMomentsParams
+    evaluate_actions: EvaluateActionsParams
+    measure_resources: MeasureResourcesParams
+    report: ReportParams
+
+    @model_validator(mode="after")
+    def _run_names_what_exists(self) -> "Params":
+        finetuned = [f"{backbone}-{recipe}" for backbone in self.run.finetuned for recipe in self.run.recipes]
+        _check_names("run.backbones", self.run.backbones, list(self.backbones))
+        _check_names("run.finetuned", self.run.finetuned, self.run.backbones)
+        _check_names("run.recipes", self.run.recipes, list(self.recipes))
+        _check_names("run.models", self.run.models, self.run.backbones + finetuned)
+        _check_names("run.aggregators", self.run.aggregators, list(self.aggregators))
+        _check_names("run.selections", self.run.selections, list(self.selections))
+        if self.sample_frames.num_uniform % self.embed.clip_frames:
+            raise ValueError("embed.clip_frames must divide sample_frames.num_uniform")
+        return self
+
+
+def _check_names(param: str, names: list[str], known: list[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{param}: unknown {name!r}; {_suggestion(name, known)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{param}: a name stands there twice; name each once")
+
+
+def _suggestion(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known)) or 'none'}"
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    """Keys that the model at `location` has, found by walking the annotations along the path."""
+    model: Any = Params
+    for part in location:
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return []
+        field = model.model_fields.get(str(part))
+        if field is None:
+            return []
+        model = field.annotation
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _first_line(path: Path, error: ValidationError) -> str:
+    # A misspelt param is both unknown and missing: the unknown one says more.
+    first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+    where = [str(part) for part in first["loc"] if part not in ("builtin", "open_clip")]
+    name = ".".join(where)
+    kind = first["type"]
+    if kind == "extra_forbidden":
+        return f"{path}: unknown param {name}; {_suggestion(where[-1], _known_keys(first['loc'][:-1]))}"
+    if kind == "missing":
+        return f"{path}: param {name} is missing; add it"
+    if kind == "value_error":
+        inner = str(first["ctx"]["error"])
+        return f"{path}: {name + ': ' if name else ''}{inner}"
+    return f"{path}: param {name} is {first['input']!r}: {first['msg']}"
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check the whole of params.yaml.
+
+    Raises:
+        InputError: the file is missing or not YAML, or a param is unknown, missing or out of range; one line
+            that names the param and the mend.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run this from the root of the repository") from None
+    try:
+        data = ruamel.yaml.YAML(typ="safe", pure=True).load(text)
+    except ruamel.yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}); mend that line") from None
+    try:
+        return Params.model_validate(data)
+    except ValidationError as error:
+        raise InputError(_first_line(path, error)) from None

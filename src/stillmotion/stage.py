@@ -1,0 +1,84 @@
+"""What every stage script shares: its entry point, its log and its progress."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from stillmotion.errors import InputError
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+def run_stage(main: Callable[..., Any]) -> None:
+    """Run a stage script's `main` as a command.
+
+    An InputError ends in one line on standard error and exit status 2. Other exceptions are bugs and keep
+    their traceback.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command(help=main.__doc__)(main)
+    try:
+        app()
+    except InputError as error:
+        print(f"{Path(sys.argv[0]).stem}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+class Progress:
+    """Counts what is done and estimates what is left: a bar on a terminal, a line now and then elsewhere.
+
+    Use it as a context manager and call `advance` for each item.
+    """
+
+    def __init__(self, label: str, total: int):
+        self.label = label
+        self.total = total
+        self.done = 0
+        self._log = logging.getLogger("stillmotion")
+        self._bar: RichProgress | None = None
+        self._started = self._last_line = 0.0
+
+    def __enter__(self) -> "Progress":
+        self._started = self._last_line = time.monotonic()
+        console = Console(stderr=True)
+        if console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+            )
+            self._bar = RichProgress(*columns, TimeRemainingColumn(), console=console, transient=True)
+            self._task = self._bar.add_task(self.label, total=self.total)
+            self._bar.start()
+        return self
+
+    def advance(self, count: int = 1) -> None:
+        """Count `count` more items as done."""
+        self.done += count
+        if self._bar is not None:
+            self._bar.update(self._task, advance=count)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= SECONDS_BETWEEN_LINES and self.done < self.total:
+            self._last_line = now
+            left = (now - self._started) / self.done * (self.total - self.done)
+            self._log.info("%s: %d of %d, about %.0f s left", self.label, self.done, self.total, left)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if kind is None:
+            self._log.info("%s: %d in %.1f s", self.label, self.done, time.monotonic() - self._started)
