@@ -1,0 +1,24 @@
+"""Fixtures that every test may use."""
+
+from pathlib import Path
+
+import pytest
+
+REAL_MATERIAL = Path(__file__).resolve().parents[2] / "shared" / "real"
+
+
+@pytest.fixture(scope="session")
+def real_material() -> Path:
+    """Files from public repositories that stand beside the checkout; see its README.md."""
+    if not REAL_MATERIAL.is_dir():
+        pytest.skip(f"no real material: {REAL_MATERIAL} does not exist")
+    return REAL_MATERIAL
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `real` where the real material is not there."""
+    if not REAL_MATERIAL.is_dir():
+        reason = f"no real material: {REAL_MATERIAL} does not exist"
+        for item in items:
+            if "real" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
