@@ -3,8 +3,9 @@
 DVC empties the outs of a stage before it runs, so what took long (decoded frames, embeddings, training
 checkpoints) is also kept in the memo folder, under the hash of everything it depends on: the content of the
 inputs, the params, the code and the libraries. A stage that was interrupted finds there what it had done; a
-dataset that gained one video finds all the others. Entries are written whole and never change, so any
-number of processes may share the folder, and deleting any of it loses nothing but time.
+dataset that gained one video finds all the others. Entries are written whole, and what is put in the place
+of one is as good (a checkpoint further on), so any number of processes may share the folder, and deleting
+any of it loses nothing but time.
 """
 
 import hashlib
@@ -69,12 +70,6 @@ class Memo:
         if entry is not None:
             with atomic_file(entry) as partial:
                 write(partial)
-
-    def discard(self, kind: str, key: Mapping[str, Any], *, suffix: str) -> None:
-        """Remove an entry that is of no more use, such as the checkpoint before the last."""
-        entry = self._entry(kind, key, suffix)
-        if entry is not None:
-            entry.unlink(missing_ok=True)
 
     def fetch(
         self, kind: str, key: Mapping[str, Any], target: Path, make: Callable[[Path], None], *, suffix: str

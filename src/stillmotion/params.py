@@ -7,7 +7,7 @@ say what to expect of a value, the docstrings here what it means.
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import ruamel.yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +16,7 @@ from stillmotion.errors import InputError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]
@@ -25,7 +26,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]
 class Section(BaseModel):
     """A block of params.yaml: frozen, with no unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class RunParams(Section):
@@ -65,7 +66,19 @@ class ToyParams(Section):
     mismatch_rate: Fraction
     """Share of paragraphs with a sentence that matches nothing in the video."""
     similarity_rate: Fraction
-    """Chance that an event keeps the object of the one before it but for one attribute."""
+    """Chance that an event is the one before it but for one attribute, which may be the motion."""
+
+    @model_validator(mode="after")
+    def _ranges_are_ranges(self) -> "ToyParams":
+        if self.max_duration < self.min_duration:
+            raise ValueError("max_duration is below min_duration; swap them")
+        if self.max_events < self.min_events:
+            raise ValueError("max_events is below min_events; swap them")
+        if self.min_duration < self.max_events + 1:
+            raise ValueError("min_duration leaves an event less than a second; raise it to max_events + 1")
+        if self.size_px % 2:
+            raise ValueError("size_px must be even: H.264 stores color for blocks of 2 x 2 pixels")
+        return self
 
 
 class FolderParams(Section):
@@ -73,6 +86,12 @@ class FolderParams(Section):
 
     validation_fraction: Fraction
     test_fraction: Fraction
+
+    @model_validator(mode="after")
+    def _fractions_are_of_one_whole(self) -> "FolderParams":
+        if self.validation_fraction + self.test_fraction > 1:
+            raise ValueError("validation_fraction and test_fraction add up to more than 1; lower one")
+        return self
 
 
 class DownloadParams(Section):
@@ -107,16 +126,27 @@ class BuiltinBackboneParams(Section):
     patch_size_px: Count
     width: Count
     layers: Count
+    text_layers: Count
     heads: Count
     embed_dim: Count
     steps: Count
     batch_size: Count
     learning_rate: Positive
-    weight_decay: float
+    weight_decay: NotNegative
     warmup_fraction: Fraction
     max_sentences: Count
     """A training caption has up to this many sentences, one of which describes the image."""
     seed: Seed
+
+    @model_validator(mode="after")
+    def _sizes_divide(self) -> "BuiltinBackboneParams":
+        if self.width % self.heads:
+            raise ValueError(f"heads must divide width; {self.heads} does not divide {self.width}")
+        if self.image_size_px % self.patch_size_px:
+            raise ValueError(
+                f"patch_size_px must divide image_size_px; {self.patch_size_px} does not divide {self.image_size_px}"
+            )
+        return self
 
 
 class OpenClipBackboneParams(Section):
@@ -165,7 +195,7 @@ class RecipeParams(Section):
     epochs: Count
     batch_size: Count
     learning_rate: Positive
-    weight_decay: float
+    weight_decay: NotNegative
     warmup_fraction: Fraction
     gradient_clip: Positive
     freeze_embeddings: bool
@@ -197,7 +227,9 @@ class TrainAggregatorParams(Section):
     epochs: Count
     batch_size: Count
     learning_rate: Positive
-    weight_decay: float
+    weight_decay: NotNegative
+    warmup_fraction: Fraction
+    gradient_clip: Positive
     seeds: Annotated[list[Seed], Field(min_length=1)]
 
 
@@ -227,6 +259,12 @@ class LinearProbeParams(Section):
     spacing: Literal["log", "linear"]
     seeds: Annotated[list[Seed], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _c_range_is_a_range(self) -> "LinearProbeParams":
+        if self.max_c < self.min_c:
+            raise ValueError("max_c is below min_c; swap them")
+        return self
+
 
 class EvaluateParams(Section):
     """What every evaluation needs."""
@@ -243,8 +281,6 @@ class EvaluateRetrievalParams(EvaluateParams):
 
 class EvaluateMomentsParams(EvaluateParams):
     """Moment retrieval metrics."""
-
-    max_windows: Count
 
 
 class EvaluateActionsParams(EvaluateParams):
@@ -317,28 +353,33 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
     """Keys that the model at `location` has, found by walking the annotations along the path."""
     model: Any = Params
     for part in location:
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return []
-        field = model.model_fields.get(str(part))
-        if field is None:
-            return []
-        model = field.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            field = model.model_fields.get(str(part))
+            model = None if field is None else field.annotation
+        elif get_origin(model) is dict:
+            model = get_args(model)[1]
+        elif model == BackboneParams:
+            model = {"builtin": BuiltinBackboneParams, "open_clip": OpenClipBackboneParams}.get(str(part))
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
 def _first_line(path: Path, error: ValidationError) -> str:
     # A misspelt param is both unknown and missing: the unknown one says more.
     first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-    where = [str(part) for part in first["loc"] if part not in ("builtin", "open_clip")]
-    name = ".".join(where)
+    where = [str(part) for part in first["loc"]]
     kind = first["type"]
+    if kind.startswith("union_tag"):
+        return f"{path}: param {'.'.join(where)}.family is wrong or missing; set builtin or open_clip"
+    if where[:1] == ["backbones"]:
+        del where[2:3]  # pydantic puts the family there
+    name = ".".join(where) or "at the top level"
     if kind == "extra_forbidden":
         return f"{path}: unknown param {name}; {_suggestion(where[-1], _known_keys(first['loc'][:-1]))}"
     if kind == "missing":
         return f"{path}: param {name} is missing; add it"
     if kind == "value_error":
         inner = str(first["ctx"]["error"])
-        return f"{path}: {name + ': ' if name else ''}{inner}"
+        return f"{path}: {name + ': ' if where else ''}{inner}"
     return f"{path}: param {name} is {first['input']!r}: {first['msg']}"
 
 
@@ -353,6 +394,8 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run this from the root of the repository") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
     try:
         data = ruamel.yaml.YAML(typ="safe", pure=True).load(text)
     except ruamel.yaml.YAMLError as error:

@@ -24,7 +24,8 @@ def run_stage(main: Callable[..., Any]) -> None:
     An InputError ends in one line on standard error and exit status 2. Other exceptions are bugs and keep
     their traceback.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("stillmotion").setLevel(logging.INFO)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command(help=main.__doc__)(main)
     try:
@@ -62,6 +63,12 @@ class Progress:
             self._task = self._bar.add_task(self.label, total=self.total)
             self._bar.start()
         return self
+
+    def skip(self, count: int) -> None:
+        """Leave out `count` items that an earlier run has done; they don't enter the estimate."""
+        self.total -= count
+        if self._bar is not None:
+            self._bar.update(self._task, total=self.total)
 
     def advance(self, count: int = 1) -> None:
         """Count `count` more items as done."""

@@ -23,7 +23,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     partial = _partial_path(path)
     try:
         yield partial
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -44,7 +44,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield partial
         if path.exists():
             shutil.rmtree(path)
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -1,0 +1,46 @@
+"""Stage backbone: fetch pretrained weights, or train the small built-in model.
+
+    python src/backbone.py --name small_clip --weights data/weights --output models/backbones/small_clip
+
+Reads nothing but params and, with `pretrained: file`, data/weights/NAME.safetensors (or .pt, .bin). Writes a
+folder in open_clip's hub layout: open_clip_config.json, open_clip_model.safetensors, tokenizer files where the
+model has its own, and source.json, which says where the weights came from and their SHA-256.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import open_clip
+import typer
+
+from stillmotion.backbones.builtin import train_builtin
+from stillmotion.backbones.compute import prepare_torch
+from stillmotion.backbones.open_clip_backbone import save_backbone
+from stillmotion.backbones.pretrained import pretrained_model
+from stillmotion.environment import read_environment
+from stillmotion.memo import Memo
+from stillmotion.params import BuiltinBackboneParams, load_params
+from stillmotion.provenance import code_version
+from stillmotion.stage import run_stage
+
+
+def main(
+    name: Annotated[str, typer.Option(help="key of `backbones` in params.yaml")],
+    weights: Annotated[Path, typer.Option(help="folder that local weight files are put in")],
+    output: Annotated[Path, typer.Option(help="folder of the model")],
+) -> None:
+    """Fetch pretrained weights, or train the small built-in model."""
+    params = load_params()
+    backbone = params.backbones[name]
+    environment = read_environment()
+    if isinstance(backbone, BuiltinBackboneParams):
+        device = prepare_torch(environment)
+        trained = train_builtin(backbone, device, Memo(environment.memo), code_version(__file__))
+        save_backbone(output, trained.model, trained.config, {"trained_by": "backbone stage", "seed": backbone.seed})
+        return
+    model, config, source = pretrained_model(name, backbone, weights)
+    save_backbone(output, model, config, source, tokenizer=open_clip.get_tokenizer(backbone.architecture))
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,114 @@
+"""Stage download: from a dataset's name to its video files and canonical tables.
+
+    python src/download.py --source data/sources/toy --output data/raw/toy
+
+The dataset is named like the folder of `--source`: `toy` is generated into data/raw/toy/videos; any other is
+a folder of videos with a captions.csv (stillmotion/datasets/folder.py says how it is read), whose files stay
+where they are. Writes videos.jsonl, captions.jsonl, moments.jsonl and actions.jsonl. A video that can't be
+read keeps its row in videos.jsonl, with the reason as its status.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stillmotion.datasets.registry import open_source
+from stillmotion.datasets.source import Annotations, SourceVideo
+from stillmotion.environment import Environment, read_environment
+from stillmotion.io.atomic import atomic_folder
+from stillmotion.memo import Memo
+from stillmotion.params import load_params
+from stillmotion.records import SPLITS, TABLES, Action, Caption, Moment, Video, save_records
+from stillmotion.stage import Progress, run_stage
+from stillmotion.video.probe import VideoError, probe_video
+from stillmotion.video.workers import run_in_workers
+
+MAX_LISTED = 10
+
+log = logging.getLogger("stillmotion")
+
+
+def main(
+    source: Annotated[Path, typer.Option(help="data/sources/NAME; the dataset is called NAME")],
+    output: Annotated[Path, typer.Option(help="folder of the tables, and of videos that are generated")],
+) -> None:
+    """Turn a dataset's source into video files and canonical tables."""
+    params = load_params()
+    environment = read_environment()
+    dataset = open_source(source, params.download)
+    with atomic_folder(output) as folder:
+        found = dataset.collect(folder, workers=environment.workers, memo=Memo(environment.memo))
+        videos = _probe(found, environment, made_in=folder, output=output)
+        annotations = dataset.annotate(
+            {video.video_id: video for video in videos}, clip_length_s=params.sample_frames.clip_length_s
+        )
+        save_records(folder, Video, videos)
+        save_records(folder, Caption, annotations.captions)
+        save_records(folder, Moment, annotations.moments)
+        save_records(folder, Action, annotations.actions)
+    _tell(videos, annotations)
+
+
+def _probe(found: Sequence[SourceVideo], environment: Environment, *, made_in: Path, output: Path) -> list[Video]:
+    """A row for each video, in no particular order."""
+    by_file = {video.file: video for video in found}
+    videos = []
+    answers = run_in_workers(probe_video, by_file, workers=environment.workers, timeout_s=environment.video_timeout_s)
+    with Progress("videos probed", len(found)) as progress:
+        for file, probe in answers:
+            video = by_file[file]
+            # What was made is in the temporary folder that becomes `output`.
+            path = _from_here(output / file.relative_to(made_in) if file.is_relative_to(made_in) else file)
+            row = Video(video.video_id, path, video.split, None, None, None, None, None, None, status="ok")
+            if isinstance(probe, VideoError):
+                videos.append(replace(row, status=probe.reason))
+            else:
+                videos.append(
+                    replace(
+                        row,
+                        duration=probe.duration,
+                        fps=probe.fps,
+                        num_frames=probe.num_frames,
+                        width=probe.width,
+                        height=probe.height,
+                        codec=probe.codec,
+                    )
+                )
+            progress.advance()
+    return videos
+
+
+def _from_here(path: Path) -> str:
+    """The path relative to the root of the repository, which is the working folder of every stage."""
+    here = Path.cwd()
+    return (path.relative_to(here) if path.is_relative_to(here) else path).as_posix()
+
+
+def _tell(videos: Sequence[Video], annotations: Annotations) -> None:
+    counts = Counter(video.split for video in videos)
+    log.info("videos: %s", ", ".join(f"{counts[split]} {split}" for split in SPLITS))
+    lost = sorted((video.video_id, video.status) for video in videos if not video.ok)
+    if lost:
+        log.warning("%d of %d videos can't be read:", len(lost), len(videos))
+    for video_id, reason in lost[:MAX_LISTED]:
+        log.warning("  %s: %s", video_id, reason)
+    if len(lost) > MAX_LISTED:
+        log.warning("  … all of them are in %s", TABLES[Video])
+    for note in annotations.notes:
+        log.info("%s", note)
+    lengths = {
+        Caption: len(annotations.captions),
+        Moment: len(annotations.moments),
+        Action: len(annotations.actions),
+    }
+    for kind, length in lengths.items():
+        log.info("%s: %s", TABLES[kind], f"{length} rows" if length else "empty, which is allowed")
+
+
+if __name__ == "__main__":
+    run_stage(main)

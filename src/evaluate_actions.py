@@ -1,0 +1,79 @@
+"""Stage evaluate_actions: name the actions of the test split, zero-shot and with the few-shot probes.
+
+    python src/evaluate_actions.py --probes models/probes/small_clip \
+        --embeddings data/embeddings/toy-small_clip --metrics metrics/actions/small_clip.json \
+        --plot plots/evaluate_actions/small_clip.json
+
+Reads span and class-name embeddings and the probes. Writes top-1 and top-5 accuracy by number of shots, with
+mean and standard deviation over seeds, zero-shot beside them, and the curve for `dvc plots`.
+"""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from stillmotion.io.arrays import load_array
+from stillmotion.io.embeddings import Embeddings
+from stillmotion.io.tables import read_rows, write_json
+from stillmotion.metrics.classification import top_k_accuracy
+from stillmotion.params import load_params
+from stillmotion.stage import run_stage
+
+_log = logging.getLogger("stillmotion")
+
+
+def over_seeds(runs: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Mean, sample standard deviation and the runs themselves, of one metric."""
+    values = [run[name] for run in runs]
+    return {"mean": np.mean(values), "std": np.std(values, ddof=1) if len(values) > 1 else 0.0, "runs": values}
+
+
+def main(
+    probes: Annotated[Path, typer.Option(help="folder of the probes")],
+    embeddings: Annotated[Path, typer.Option(help="embeddings of the dataset by one model")],
+    metrics: Annotated[Path, typer.Option(help="JSON file of the metrics")],
+    plot: Annotated[Path, typer.Option(help="accuracy by number of shots")],
+) -> None:
+    """Score action recognition on the test split."""
+    params = load_params()
+    embedded = Embeddings(embeddings)
+    spans, labels = embedded.labelled_spans("test")
+    rng = np.random.default_rng(params.evaluate_actions.seed)
+    settings: dict[str, Any] = {"rng": rng, "num_resamples": params.evaluate_actions.bootstrap_samples}
+    result: dict[str, Any] = {"zero_shot": {}, "top1": {}, "top5": {}}
+    curve: list[dict[str, Any]] = []
+    rows = read_rows(probes / "probes.jsonl")
+    if not len(spans):
+        _log.warning("the test split has no actions: an empty result")
+    else:
+        result["zero_shot"] = top_k_accuracy(spans @ embedded.classes.T, labels, **settings)
+        weights_RKD = load_array(probes / "weights.npy")
+        for shots in sorted({row["shots"] for row in rows}):
+            runs = [
+                top_k_accuracy(spans @ weights_KD[:, :-1].T + weights_KD[:, -1], labels, **settings)
+                for row, weights_KD in zip(rows, weights_RKD, strict=True)
+                if row["shots"] == shots
+            ]
+            result["top1"][str(shots)] = over_seeds(runs, "top1")
+            result["top5"][str(shots)] = over_seeds(runs, "top5")
+        curve = [
+            {"shots": int(shots), "top1": result["top1"][shots]["mean"], "zero_shot": result["zero_shot"]["top1"]}
+            for shots in result["top1"]
+        ]
+    result["protocol"] = {
+        "split": "test",
+        "num_spans": len(spans),
+        "classes": embedded.class_names,
+        "chance_top1": 100 / len(embedded.class_names) if embedded.class_names else None,
+        "selected_on": "validation",
+        "seeds": sorted({row["seed"] for row in rows}),
+    }
+    write_json(metrics, result, digits=4)
+    write_json(plot, curve, digits=4)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,88 @@
+"""Stage finetune: contrastive fine-tuning with frozen layers and patch dropout.
+
+    python src/finetune.py --recipe half_patches --backbone models/backbones/small_clip --raw data/raw/toy \
+        --frames data/frames/toy --output models/finetuned/small_clip-half_patches \
+        --plot plots/finetune/small_clip-half_patches.json
+
+Reads the captions of the train split (and of the validation split, to choose the epoch), the stored frames
+and a backbone; writes a model folder like the backbone's and the training's history for `dvc plots`.
+Interrupted, it goes on from its last checkpoint in the memo.
+"""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from stillmotion.backbones.compute import prepare_torch
+from stillmotion.backbones.open_clip_backbone import WEIGHTS, load_backbone, save_backbone
+from stillmotion.environment import read_environment
+from stillmotion.errors import InputError
+from stillmotion.io.tables import read_json, write_json
+from stillmotion.memo import Memo, file_digest, folder_digest
+from stillmotion.params import load_params
+from stillmotion.provenance import code_version
+from stillmotion.records import Caption, load_records
+from stillmotion.stage import run_stage
+from stillmotion.training.finetuning import FineTuning, finetune
+from stillmotion.training.pairs import caption_pairs
+from stillmotion.video.packed import PackedFrames
+
+_log = logging.getLogger("stillmotion")
+
+
+def main(
+    recipe: Annotated[str, typer.Option(help="key of `recipes` in params.yaml")],
+    backbone: Annotated[Path, typer.Option(help="model folder to start from")],
+    raw: Annotated[Path, typer.Option(help="tables of the dataset")],
+    frames: Annotated[Path, typer.Option(help="stored frames of the dataset")],
+    output: Annotated[Path, typer.Option(help="folder of the fine-tuned model")],
+    plot: Annotated[Path, typer.Option(help="history of the training")],
+) -> None:
+    """Fine-tune a backbone on the captions of the train split."""
+    params = load_params()
+    chosen = params.recipes[recipe]
+    environment = read_environment()
+    device = prepare_torch(environment)
+    packed = PackedFrames(frames)
+    captions = load_records(raw, Caption)
+    durations: dict[str, dict[str, float]] = {"train": {}, "validation": {}, "test": {}}
+    for video in packed.videos:
+        durations[video.split][video.video_id] = video.duration or 0.0
+    train = caption_pairs(captions, durations["train"], chosen.captions)
+    # Retrieval ranks whole videos, and so does the choice of the epoch.
+    validation = caption_pairs(captions, durations["validation"], "paragraph")
+    if len(train) < 2:
+        raise InputError(
+            f"{raw / 'captions.jsonl'}: {len(train)} training pairs with captions: {chosen.captions}; contrastive "
+            f"training needs two or more: add captions, or set recipes.{recipe}.captions: both"
+        )
+    _log.info("%d training pairs, %d validation pairs", len(train), len(validation))
+    if not validation:
+        _log.warning("no validation captions: the last epoch is kept")
+
+    model = load_backbone(backbone, device)
+    key = {
+        "frames": folder_digest(frames),
+        "pairs": [[pair.video_id, pair.text, pair.start, pair.end] for pair in (*train, *validation)],
+        "weights": file_digest(backbone / WEIGHTS),
+        "code": code_version(__file__),
+        "torch": torch.__version__,
+        "device": device.type,
+        "threads": environment.threads,
+    }
+    fitted = finetune(FineTuning(model, packed, train, validation, chosen), memo=Memo(environment.memo), key=key)
+    source = {
+        "backbone": read_json(backbone / "source.json"),
+        "recipe": recipe,
+        "best_epoch": fitted.best_epoch,
+        "selected_on": "validation" if validation else "last epoch",
+    }
+    save_backbone(output, model.model, model.config, source)
+    write_json(plot, fitted.history, digits=6)
+
+
+if __name__ == "__main__":
+    run_stage(main)

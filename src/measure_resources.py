@@ -1,0 +1,64 @@
+"""Stage measure_resources: what a training step of a backbone costs, or of a recipe on it.
+
+    python src/measure_resources.py --backbone models/backbones/small_clip --output metrics/resources/small_clip.json
+    python src/measure_resources.py --backbone models/backbones/small_clip --recipe half_patches \
+        --output metrics/resources/small_clip-half_patches.json
+
+Reads a model folder. Writes parameters, trainable parameters, forward and backward FLOPs, peak memory and
+seconds a step, for the batch of params. These depend on the machine: no other stage reads them.
+"""
+
+import platform
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from stillmotion.adaptation.freezing import freeze
+from stillmotion.adaptation.patch_dropout import PatchDropout
+from stillmotion.adaptation.resources import count_parameters, measure_step
+from stillmotion.backbones.compute import prepare_torch
+from stillmotion.backbones.open_clip_backbone import load_backbone
+from stillmotion.environment import read_environment
+from stillmotion.io.tables import write_json
+from stillmotion.params import load_params
+from stillmotion.stage import run_stage
+from stillmotion.training.contrastive import contrastive_loss
+
+
+def main(
+    backbone: Annotated[Path, typer.Option(help="model folder")],
+    output: Annotated[Path, typer.Option(help="JSON file of the measurements")],
+    recipe: Annotated[str, typer.Option(help="key of `recipes`; without it everything is trained")] = "",
+) -> None:
+    """Measure one training step."""
+    params = load_params()
+    setting = params.measure_resources
+    environment = read_environment()
+    device = prepare_torch(environment)
+    model = load_backbone(backbone, device).train()
+    dropout = None
+    if recipe:
+        chosen = params.recipes[recipe]
+        freeze(model.model, embeddings=chosen.freeze_embeddings, blocks=chosen.frozen_blocks)
+        dropout = PatchDropout(chosen.patch_keep_rate, chosen.patch_sampling)
+        model.model.visual.patch_dropout = dropout
+    size = model.image_size_px
+    pixels = torch.zeros(setting.batch_size, setting.num_frames, 3, size, size, device=device)
+    # The longest text that the model takes: what it costs does not depend on the words.
+    tokens = model.tokens(["word " * 512] * setting.batch_size)
+
+    def loss_of() -> torch.Tensor:
+        if dropout is not None:
+            dropout.draw([0], setting.num_frames)
+        return contrastive_loss(model.embed_clips(pixels), model.embed_texts(tokens), model.logit_scale)
+
+    cost = measure_step(loss_of, model, device, repeats=setting.repeats)
+    machine = {"device": device.type, "threads": environment.threads, "processor": platform.machine()}
+    counts = count_parameters(model)
+    write_json(output, counts | cost.row(setting.batch_size, setting.num_frames) | machine)
+
+
+if __name__ == "__main__":
+    run_stage(main)

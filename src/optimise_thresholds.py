@@ -1,0 +1,53 @@
+"""Stage optimise_thresholds: search the thresholds of a moment selection on the train split.
+
+    python src/optimise_thresholds.py --selection vc1_none --raw data/raw/toy \
+        --embeddings data/embeddings/toy-small_clip --output models/thresholds/small_clip-vc1_none
+
+Reads moments and embeddings of the train split only. Writes thresholds.json (the best values, null where the
+dataset has no moments to search on, and the importances of the parameters) and trials.jsonl (the study).
+"""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stillmotion.io.atomic import atomic_folder
+from stillmotion.io.embeddings import Embeddings
+from stillmotion.io.tables import write_json, write_rows
+from stillmotion.moments.search import search_thresholds
+from stillmotion.moments.split import split_moments
+from stillmotion.params import load_params
+from stillmotion.records import Moment, load_records
+from stillmotion.stage import run_stage
+
+_log = logging.getLogger("stillmotion")
+
+
+def main(
+    selection: Annotated[str, typer.Option(help="key of `selections` in params.yaml")],
+    raw: Annotated[Path, typer.Option(help="tables of the dataset")],
+    embeddings: Annotated[Path, typer.Option(help="embeddings of the dataset by one model")],
+    output: Annotated[Path, typer.Option(help="folder of the thresholds and the study")],
+) -> None:
+    """Search the thresholds of one selection."""
+    params = load_params()
+    chosen = params.selections[selection]
+    moments = load_records(raw, Moment)
+    train = split_moments(Embeddings(embeddings), moments, "train", params.sample_frames.clip_length_s)
+    settings = params.optimise_thresholds
+    if train is None:
+        _log.warning("the train split has no moments: no thresholds, an empty result")
+        summary, trials = None, []
+    else:
+        study = search_thresholds(train, chosen, settings)
+        _log.info("best %s on train: %.2f with %s", settings.objective, study.best_value, study.best)
+        summary, trials = study.summary(chosen, settings.objective), study.trials
+    with atomic_folder(output) as partial:
+        write_json(partial / "thresholds.json", summary)
+        write_rows(partial / "trials.jsonl", trials)
+
+
+if __name__ == "__main__":
+    run_stage(main)

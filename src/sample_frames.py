@@ -1,0 +1,118 @@
+"""Decode each video once and keep the frames that any later stage asks for.
+
+    python src/sample_frames.py --raw data/raw/toy --output data/frames/toy
+
+Reads videos.jsonl of the raw dataset and the video files it names, relative to the root of the repository.
+Writes a frames store (stillmotion/video/packed.py): the frames, frames.jsonl, videos.jsonl with the final
+status of each video, and skipped.jsonl. A video that can't be decoded is listed there with the reason; the
+run fails when a split loses more than max_skip_fraction of its videos.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stillmotion.environment import read_environment
+from stillmotion.errors import InputError
+from stillmotion.io.atomic import atomic_folder
+from stillmotion.memo import Memo, code_digest
+from stillmotion.params import load_params
+from stillmotion.records import SPLITS, Video, load_records
+from stillmotion.stage import Progress, run_stage
+from stillmotion.video import decode, packing, probe, sampling
+from stillmotion.video.packed import PackedVideo, frame_file, write_tables
+from stillmotion.video.packing import PackingTask, SamplingPlan, pack_video
+from stillmotion.video.probe import VideoError
+from stillmotion.video.workers import run_in_workers
+
+NUM_REASONS = 3
+"""Lost videos that the error names, of each split."""
+
+
+def check_losses(videos: Sequence[Video], max_skip_fraction: float) -> None:
+    """Refuse to go on when a split has lost too many of its videos.
+
+    Files that belong to no split (junk beside the videos of a folder) are listed but count for none.
+
+    Raises:
+        InputError: names the counts, the first reasons, and the mend.
+    """
+    too_many = []
+    for split in SPLITS:
+        of_split = [video for video in videos if video.split == split]
+        lost = [video for video in of_split if not video.ok]
+        if len(lost) > max_skip_fraction * len(of_split):
+            reasons = "; ".join(f"{video.path}: {video.status}" for video in lost[:NUM_REASONS])
+            rest = f"; and {len(lost) - NUM_REASONS} more" if len(lost) > NUM_REASONS else ""
+            too_many.append(f"{len(lost)} of {len(of_split)} {split} videos are lost ({reasons}{rest})")
+    if too_many:
+        raise InputError(
+            f"{', '.join(too_many)}: more than sample_frames.max_skip_fraction {max_skip_fraction:g} allows; "
+            "mend or remove these files, or raise it"
+        )
+
+
+def main(
+    raw: Annotated[Path, typer.Option(help="folder of the raw dataset")],
+    output: Annotated[Path, typer.Option(help="folder for the frames store")],
+) -> None:
+    """Decode each video of RAW once and keep the frames that later stages ask for in OUTPUT."""
+    params = load_params()
+    environment = read_environment()
+    videos = load_records(raw, Video)
+    plan = SamplingPlan(
+        size_px=params.sample_frames.size_px,
+        geometry=params.sample_frames.geometry,
+        num_uniform=params.sample_frames.num_uniform,
+        clip_length_s=params.sample_frames.clip_length_s,
+        clip_position=params.sample_frames.clip_position,
+    )
+    memo, code = Memo(environment.memo), code_digest(probe, sampling, decode, packing)
+    packed: dict[str, PackedVideo] = {}
+    reasons: dict[str, str] = {}
+    with atomic_folder(output) as partial:
+        (partial / "frames").mkdir()
+        tasks = [
+            PackingTask(
+                video_id=video.video_id,
+                path=Path(video.path),
+                target=partial / frame_file(video.video_id),
+                plan=plan,
+                memo=memo,
+                code=code,
+            )
+            for video in videos
+            if video.ok
+        ]
+        with Progress("sampling frames", len(tasks)) as progress:
+            outcomes = run_in_workers(
+                pack_video, tasks, workers=environment.workers, timeout_s=environment.video_timeout_s
+            )
+            for task, outcome in outcomes:
+                if isinstance(outcome, VideoError):
+                    reasons[task.video_id] = outcome.reason
+                    # A process that was killed has left its half of the file.
+                    for half in task.target.parent.glob(f".{task.target.name}.partial-*"):
+                        half.unlink()
+                else:
+                    packed[task.video_id] = outcome
+                if isinstance(outcome, PackedVideo) and outcome.from_memo:
+                    progress.skip(1)
+                else:
+                    progress.advance()
+        final = write_tables(partial, videos, packed, reasons)
+        check_losses(final, params.sample_frames.max_skip_fraction)
+    remembered = sum(video.from_memo for video in packed.values())
+    logging.getLogger("stillmotion").info(
+        "%d decoded, %d from the memo, %d skipped",
+        len(packed) - remembered,
+        remembered,
+        len(videos) - len(packed),
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

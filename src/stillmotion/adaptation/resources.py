@@ -1,0 +1,92 @@
+"""What a training step costs: parameters, FLOPs, memory, time.
+
+FLOPs are counted by torch.utils.flop_counter on matrix products, convolutions and attention: 2 for each
+multiply-add; elementwise work is not counted. Source: Lindgren 2023, section 3.2.2; METHODS.md section 4.
+"""
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+FLOP_RULE = (
+    "2 for each multiply-add of matrix products, convolutions and attention (torch.utils.flop_counter)"
+)
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """The cost of one training step."""
+
+    forward_flops: int
+    backward_flops: int
+    peak_memory_mib: float
+    seconds: float
+    """Median over the repeats."""
+
+    def row(self, batch_size: int, num_frames: int) -> dict[str, Any]:
+        return {
+            "forward_flops": self.forward_flops,
+            "backward_flops": self.backward_flops,
+            "flop_rule": FLOP_RULE,
+            "peak_memory_mib": round(self.peak_memory_mib, 1),
+            "seconds_a_step": round(self.seconds, 4),
+            "batch_size": batch_size,
+            "num_frames": num_frames,
+        }
+
+
+def _resident_mib() -> float:
+    """The most memory that this process ever held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def count_parameters(model: torch.nn.Module) -> dict[str, int]:
+    """`parameters`, and those of them that are trained."""
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "trainable_parameters": sum(value.numel() for value in model.parameters() if value.requires_grad),
+    }
+
+
+def measure_step(
+    loss_of: Callable[[], torch.Tensor], model: torch.nn.Module, device: torch.device, *, repeats: int
+) -> StepCost:
+    """Measure forward and backward passes of `loss_of`, with the optimizer's step in time and memory.
+
+    Peak memory is what the process grew by during the steps (on a GPU what was allocated), so nothing big may
+    have been freed before.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=0.0)
+    before = _resident_mib()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device) / 2**20
+    seconds = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        loss_of().backward()
+        optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else _resident_mib()
+    with FlopCounterMode(display=False) as forward:
+        loss = loss_of()
+    with FlopCounterMode(display=False) as backward:
+        loss.backward()
+    return StepCost(
+        forward_flops=forward.get_total_flops(),
+        backward_flops=backward.get_total_flops(),
+        peak_memory_mib=peak - before,
+        seconds=statistics.median(seconds[1:]),
+    )

@@ -1,0 +1,36 @@
+"""Where models run: device, threads and determinism."""
+
+import contextlib
+
+import torch
+
+from stillmotion.environment import Environment
+from stillmotion.errors import InputError
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def prepare_torch(environment: Environment) -> torch.device:
+    """Fix threads, rounding and deterministic kernels for this process and return the device to use."""
+    torch.set_num_threads(environment.threads)
+    torch.set_flush_denormal(True)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    name = environment.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"environment variable STILLMOTION_DEVICE is {name!r}: {reason}; set cpu or auto"
+        ) from None
+    return device
+
+
+def autocast(device: torch.device, gpu_precision: str) -> contextlib.AbstractContextManager[object]:
+    """Mixed precision on a GPU, full precision elsewhere."""
+    if device.type != "cuda" or gpu_precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast("cuda", dtype=_DTYPES[gpu_precision])

@@ -1,0 +1,268 @@
+"""A folder of the user's own: data/sources/<name>/ with video files in any layout, and captions.csv.
+
+- A video's id is its path below the folder without the extension, in Unicode's composed form (NFC). Where two
+  files differ in the extension alone, both keep it.
+- Every video file counts, also one that captions.csv does not name. Files that are neither videos by their
+  extension nor named in captions.csv are left out and noted; hidden files and folders are not even that.
+- Rows without times are captions of the whole video. Rows with times are dense captions and moment queries;
+  equal texts of a video are one query with several windows, and windows that overlap are joined. A video with
+  timed rows alone gets a paragraph: its sentences in time order, joined by a space.
+- Where no row states a video's split, a hash of its id decides, so that adding a video moves no other.
+"""
+
+import hashlib
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stillmotion.datasets.captions_csv import FILE_NAME, Row, did_you_mean, read_captions
+from stillmotion.datasets.clips import covered_clips, merge_windows
+from stillmotion.datasets.source import Annotations, SourceVideo
+from stillmotion.errors import InputError
+from stillmotion.memo import Memo
+from stillmotion.params import FolderParams
+from stillmotion.records import SPLITS, Action, Caption, Moment, Split, Video
+
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
+    | {".ogv", ".ts", ".vob", ".webm", ".wmv"}
+)
+END_TOLERANCE_S = 1.0
+"""Annotators round up to whole seconds: an end this far past the video's end is moved to it."""
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """A folder whose captions.csv has been read and matched with its files."""
+
+    folder: Path
+    files: Mapping[str, Path]
+    """By video id."""
+    rows: Mapping[str, Sequence[Row]]
+    """By video id, for the videos that captions.csv names."""
+    splits: Mapping[str, Split]
+    """By video id."""
+    notes: Sequence[str]
+
+    def collect(self, folder: Path, *, workers: int, memo: Memo) -> list[SourceVideo]:
+        """The videos where they lie: nothing is copied."""
+        return [SourceVideo(video_id, self.splits[video_id], file) for video_id, file in self.files.items()]
+
+    def annotate(self, videos: Mapping[str, Video], *, clip_length_s: float) -> Annotations:
+        """Captions of all named videos; moments and actions of those whose duration is known.
+
+        Raises:
+            InputError: a time lies past the end of its video.
+        """
+        captions: list[Caption] = []
+        moments: list[Moment] = []
+        actions: list[Action] = []
+        num_clipped = num_lost = 0
+        for video_id, stated in sorted(self.rows.items()):
+            duration = videos[video_id].duration
+            if duration is None:
+                captions += _captions(video_id, stated)
+                num_lost += len(_windows(stated)) + len(_actions(video_id, stated, duration=0.0))
+                continue
+            rows = [_within(row, duration, file=self.folder / FILE_NAME) for row in stated]
+            num_clipped += sum(row != other for row, other in zip(rows, stated, strict=True))
+            captions += _captions(video_id, rows)
+            actions += _actions(video_id, rows, duration=duration)
+            for query, windows in _windows(rows).items():
+                clips = covered_clips(windows, duration=duration, clip_length_s=clip_length_s)
+                moments.append(Moment(len(moments), query, video_id, duration, windows, clips, []))
+        notes = list(self.notes)
+        if num_clipped:
+            notes.append(f"{num_clipped} rows end up to {END_TOLERANCE_S:g} s past their video: ended with it")
+        if num_lost:
+            notes.append(f"{num_lost} moments and actions left out: their videos can't be read")
+        return Annotations(captions, moments, actions, notes)
+
+
+def read_folder(folder: Path, params: FolderParams) -> FolderSource:
+    """Read captions.csv and match it with the files of the folder.
+
+    Raises:
+        InputError: no video, captions.csv is at fault, a row names no file, or two files have one id.
+    """
+    rows = read_captions(folder)
+    listed = _list_files(folder)
+    if not listed:
+        raise InputError(f"{folder}: no video files; put some there, in any layout of subfolders")
+    by_name: dict[str, list[str]] = {}
+    for relative in listed:
+        by_name.setdefault(relative.rpartition("/")[2], []).append(relative)
+    named: dict[str, list[Row]] = {}
+    for row in rows:
+        named.setdefault(_find(row, listed, by_name, folder), []).append(row)
+    is_video = {relative: relative in named or _is_video(relative) for relative in listed}
+    ids = _ids([relative for relative in listed if is_video[relative]], folder)
+    files = {video_id: listed[relative] for video_id, relative in ids.items()}
+    rows_of = {video_id: named[relative] for video_id, relative in ids.items() if relative in named}
+    splits = {
+        video_id: _stated_split(rows_of.get(video_id, []), file=folder / FILE_NAME) or split_by_hash(video_id, params)
+        for video_id in files
+    }
+    notes = _notes([relative for relative in listed if not is_video[relative]], files, rows_of, splits)
+    return FolderSource(folder, files, rows_of, splits, notes)
+
+
+def split_by_hash(video_id: str, params: FolderParams) -> Split:
+    """A split that depends on the id and the fractions alone."""
+    share = int.from_bytes(hashlib.sha256(video_id.encode()).digest()[:8], "big") / 2**64
+    if share < params.test_fraction:
+        return "test"
+    return "validation" if share < params.test_fraction + params.validation_fraction else "train"
+
+
+def _is_video(relative: str) -> bool:
+    return Path(relative).suffix.lower() in VIDEO_SUFFIXES
+
+
+def _ids(videos: Sequence[str], folder: Path) -> dict[str, str]:
+    """The listed videos by their ids."""
+    stems = {relative: relative.removesuffix(Path(relative).suffix) for relative in videos}
+    counts = Counter(stems.values())
+    ids: dict[str, str] = {}
+    for relative, stem in stems.items():
+        video_id = stem if counts[stem] == 1 else relative
+        if video_id in ids:
+            raise InputError(f"{folder}: {ids[video_id]!r} and {relative!r} have one id, {video_id!r}; rename one")
+        ids[video_id] = relative
+    return ids
+
+
+def _list_files(folder: Path) -> dict[str, Path]:
+    """Files below `folder` by their path there (slashes, NFC), sorted; links to folders are followed."""
+    listed: dict[str, Path] = {}
+    seen = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        # A link that leads back up would be walked for ever.
+        real = Path(root).resolve()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            file = Path(root, name)
+            relative = file.relative_to(folder).as_posix()
+            try:
+                relative.encode()
+            except UnicodeEncodeError:
+                raise InputError(f"{folder}: the file name {relative!r} is not UTF-8; rename it") from None
+            composed = unicodedata.normalize("NFC", relative)
+            # `dvc add` leaves .dvc files beside what it tracks.
+            if name.startswith(".") or name.endswith(".dvc") or relative == FILE_NAME:
+                continue
+            if composed in listed:
+                raise InputError(f"{folder}: {composed!r} is there twice, its accents spelt in two ways; rename one")
+            listed[composed] = file
+    return dict(sorted(listed.items()))
+
+
+def _find(row: Row, listed: Mapping[str, Path], by_name: Mapping[str, Sequence[str]], folder: Path) -> str:
+    """The listed file that a row means."""
+    cell = unicodedata.normalize("NFC", row.video)
+    for spelling in (cell, cell.strip(), cell.strip().replace("\\", "/").removeprefix("./")):
+        if spelling in listed:
+            return spelling
+        matches = by_name.get(spelling, [])
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise InputError(
+                f"{folder / FILE_NAME} row {row.number}: several files are named {spelling!r} "
+                f"({', '.join(matches)}); write the path below {folder}"
+            )
+    raise InputError(
+        f"{folder / FILE_NAME} row {row.number}: no file {cell.strip()!r} below {folder}"
+        f"{did_you_mean(cell.strip(), listed)}; mend the path or add the file"
+    )
+
+
+def _stated_split(rows: Sequence[Row], *, file: Path) -> Split | None:
+    stated: Row | None = None
+    for row in rows:
+        if row.split is None:
+            continue
+        if stated is not None and row.split != stated.split:
+            raise InputError(
+                f"{file} row {row.number}: split {row.split!r}, but row {stated.number} puts the same video "
+                f"in {stated.split!r}; mend one"
+            )
+        stated = row
+    return None if stated is None else stated.split
+
+
+def _notes(
+    others: Sequence[str],
+    files: Mapping[str, Path],
+    rows_of: Mapping[str, Sequence[Row]],
+    splits: Mapping[str, Split],
+) -> list[str]:
+    notes = []
+    if others:
+        shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
+        notes.append(f"{len(others)} files are no videos by their name and were left out: {shown}")
+    num_unnamed = len(files) - len(rows_of)
+    if num_unnamed:
+        notes.append(f"{num_unnamed} videos have no row in {FILE_NAME}: embedded, but in no gallery")
+    hashed = sum(all(row.split is None for row in rows_of.get(video_id, [])) for video_id in files)
+    if hashed:
+        notes.append(f"{hashed} videos have no stated split: a hash of their id decides")
+    for split in SPLITS:
+        if split not in splits.values():
+            notes.append(f"no video is in the {split} split; a column `split` in {FILE_NAME} would say which")
+    return notes
+
+
+def _within(row: Row, duration: float, *, file: Path) -> Row:
+    """The row, its end no later than the video's."""
+    if row.start is None or row.end is None or row.end <= duration:
+        return row
+    if row.end > duration + END_TOLERANCE_S or row.start >= duration:
+        name, time = ("start", row.start) if row.start >= duration else ("end", row.end)
+        raise InputError(
+            f"{file} row {row.number}: {name} {time:g} is past the video's end at {duration:.2f} s; mend it"
+        )
+    return replace(row, end=duration)
+
+
+def _captions(video_id: str, rows: Sequence[Row]) -> list[Caption]:
+    """Captions of the whole video first, then the dense ones in time order."""
+    whole = [row.caption for row in rows if row.caption and row.start is None]
+    dense = sorted(
+        (row.start, row.end, row.caption)
+        for row in rows
+        if row.caption and row.start is not None and row.end is not None
+    )
+    if dense and not whole:
+        whole = [" ".join(text for _, _, text in dense)]
+    spans = [(None, None, text) for text in whole] + dense
+    return [
+        Caption(f"{video_id}#{number:03d}", video_id, text, start, end)
+        for number, (start, end, text) in enumerate(spans)
+    ]
+
+
+def _windows(rows: Sequence[Row]) -> dict[str, list[list[float]]]:
+    """The windows of each query, in the order in which the queries first stand."""
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if row.caption and row.start is not None and row.end is not None:
+            spans.setdefault(row.caption, []).append((row.start, row.end))
+    return {query: merge_windows(windows) for query, windows in spans.items()}
+
+
+def _actions(video_id: str, rows: Sequence[Row], *, duration: float) -> list[Action]:
+    """A labelled span once, however many captions repeat it."""
+    spans = {
+        (row.action, 0.0, duration) if row.start is None or row.end is None else (row.action, row.start, row.end)
+        for row in rows
+        if row.action
+    }
+    return [Action(video_id, *span) for span in sorted(spans)]

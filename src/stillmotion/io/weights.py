@@ -1,0 +1,39 @@
+"""Tensors on disk as safetensors: no pickle, and the same bytes for the same tensors.
+
+Safetensors with two or more metadata keys are not byte-stable, so there is one key at most.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from stillmotion.errors import InputError
+from stillmotion.io.atomic import atomic_file
+
+
+def save_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any] | None = None
+) -> None:
+    """Write tensors by name, atomically, with `state` (anything that JSON holds) beside them."""
+    plain = {name: tensors[name].detach().cpu().clone().contiguous() for name in sorted(tensors)}
+    metadata = None if state is None else {"state": json.dumps(state, sort_keys=True)}
+    with atomic_file(path) as partial:
+        safetensors.torch.save_file(plain, partial, metadata=metadata)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote: tensors by name, and the state (empty where there was none)."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except safetensors.SafetensorError as error:
+        raise InputError(f"{path}: not safetensors ({error}); remove it and run the stage again") from None
+    return tensors, json.loads(metadata.get("state", "{}"))

@@ -1,0 +1,59 @@
+"""The moment queries of one split with their curves and their truth."""
+
+# Q queries, T frames (padded).
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stillmotion.io.embeddings import Embeddings
+from stillmotion.metrics.submission import Windows, pad_windows
+from stillmotion.moments.curves import Curves, Mask, curves_from_embeddings
+from stillmotion.records import Moment
+
+
+@dataclass(frozen=True, slots=True)
+class SplitMoments:
+    """The queries of a split whose videos have embeddings, in the order of their qids."""
+
+    queries: list[Moment]
+    curves: Curves
+    windows: Windows
+    """The true windows."""
+    true_QT: Mask
+    """The frames of the true windows."""
+
+
+def split_moments(
+    embedded: Embeddings, moments: Sequence[Moment], split: str, clip_length_s: float
+) -> SplitMoments | None:
+    """The queries of a split; None where there is none.
+
+    Args:
+        embedded: embeddings whose queries stand in the order of `moments`.
+        moments: all queries of the dataset.
+        split: train, validation or test.
+        clip_length_s: seconds that a frame stands for.
+    """
+    videos = {video.video_id: video for video in embedded.videos if video.split == split}
+    rows = [row for row, moment in enumerate(moments) if moment.vid in videos]
+    if not rows:
+        return None
+    queries = [moments[row] for row in rows]
+    asked = sorted({query.vid for query in queries})
+    place = {video_id: index for index, video_id in enumerate(asked)}
+    curves = curves_from_embeddings(
+        [embedded.video_frames(videos[video_id])[videos[video_id].clips] for video_id in asked],
+        np.asarray(embedded.queries[rows]),
+        video_of_query=[place[query.vid] for query in queries],
+        durations=[videos[video_id].duration for video_id in asked],
+        clip_length_s=clip_length_s,
+    )
+    true_QT = np.zeros(curves.sc_QT.shape, dtype=bool)
+    for index, query in enumerate(queries):
+        true_QT[index, [clip for clip in query.relevant_clip_ids if clip < curves.num_frames_Q[index]]] = True
+    windows = pad_windows(
+        [query.relevant_windows for query in queries], columns=2, name="moments.jsonl", key="relevant_windows"
+    )
+    return SplitMoments(queries, curves, windows, true_QT)

@@ -1,0 +1,122 @@
+"""Figures of the results page as SVG, the same bytes for the same numbers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from stillmotion.io.atomic import atomic_file
+
+plt.rcParams.update(
+    {
+        "svg.hashsalt": "stillmotion",
+        "svg.fonttype": "path",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+    }
+)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure without a date, and close it."""
+    with atomic_file(path) as partial:
+        figure.savefig(partial, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    plt.close(figure)
+
+
+def recall_bars(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Text-to-video R@1 with its 95 % interval, a bar a system."""
+    systems = [system for system, values in metrics.items() if values["t2v"]]
+    values = [metrics[system]["t2v"]["R@1"] for system in systems]
+    intervals = [metrics[system]["t2v"]["ci95"]["R@1"] for system in systems]
+    below = [max(0.0, value - low) for value, (low, _) in zip(values, intervals, strict=True)]
+    above = [max(0.0, high - value) for value, (_, high) in zip(values, intervals, strict=True)]
+    figure, axes = plt.subplots(figsize=(6.5, 0.45 * len(systems) + 0.9))
+    axes.barh(systems, values, xerr=[below, above], color="#4878a8", ecolor="#222222", capsize=3)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("text-to-video R@1 in % (95 % bootstrap interval)")
+    return figure
+
+
+def shots_curves(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Top-1 accuracy by number of shots, with zero-shot as a dashed line."""
+    figure, axes = plt.subplots(figsize=(5.5, 3.2))
+    chance = None
+    for color, (system, values) in zip(_colors(), metrics.items(), strict=False):
+        if not values["top1"]:
+            continue
+        shots = sorted(map(int, values["top1"]))
+        means = [values["top1"][str(shot)]["mean"] for shot in shots]
+        spread = [values["top1"][str(shot)]["std"] for shot in shots]
+        axes.errorbar(shots, means, yerr=spread, marker="o", capsize=3, color=color, label=system)
+        axes.axhline(values["zero_shot"]["top1"], color=color, linestyle="--", linewidth=1)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(shots, [str(shot) for shot in shots])
+        chance = values["protocol"]["chance_top1"]
+    if chance is not None:
+        axes.axhline(chance, color="#888888", linestyle=":", linewidth=1, label="chance")
+    axes.set_xlabel("samples a class (dashed: zero-shot)")
+    axes.set_ylabel("top-1 accuracy in %")
+    axes.legend()
+    return figure
+
+
+def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Loss, and validation R@1 where it was scored, by epoch."""
+    figure, (loss_axes, score_axes) = plt.subplots(1, 2, figsize=(7, 2.8))
+    for color, (name, history) in zip(_colors(), histories.items(), strict=False):
+        epochs = [row["epoch"] + 1 for row in history]
+        loss_axes.plot(epochs, [row["loss"] for row in history], marker="o", markersize=3, color=color, label=name)
+        scored = [row for row in history if "score" in row]
+        score_axes.plot(
+            [row["epoch"] + 1 for row in scored],
+            [row["score"] for row in scored],
+            marker="o",
+            markersize=3,
+            color=color,
+        )
+    loss_axes.set_ylabel("contrastive loss")
+    score_axes.set_ylabel("validation R@1 in %")
+    for axes in (loss_axes, score_axes):
+        axes.set_xlabel("epoch")
+    loss_axes.legend()
+    figure.tight_layout()
+    return figure
+
+
+def moment_timelines(examples: Sequence[Mapping[str, Any]], clip_length_s: float) -> Figure:
+    """Similarity over time with the true and the chosen windows, one row a query.
+
+    Args:
+        examples: title, curve, true_windows and predicted_windows ([start, end, confidence]) of each.
+        clip_length_s: seconds between the points of a curve.
+    """
+    figure, rows = plt.subplots(len(examples), 1, figsize=(7, 1.7 * len(examples)), squeeze=False)
+    for axes, example in zip(rows[:, 0], examples, strict=True):
+        times = [clip_length_s * (index + 0.5) for index in range(len(example["curve"]))]
+        axes.plot(times, example["curve"], color="#222222", linewidth=1)
+        for start, end in example["true_windows"]:
+            axes.axvspan(start, end, ymin=0.0, ymax=1.0, color="#7fb77e", alpha=0.45, linewidth=0)
+        for rank, (start, end, _) in enumerate(example["predicted_windows"]):
+            height = 1.06 + 0.05 * rank
+            transform = axes.get_xaxis_transform()
+            axes.plot([start, end], [height] * 2, color="#c44e52", linewidth=3, transform=transform, clip_on=False)
+        axes.set_title(example["title"], loc="left", fontsize=8, pad=18, parse_math=False)
+        axes.set_ylabel("similarity")
+    rows[-1, 0].set_xlabel("seconds (green: true windows, red: chosen windows, the best lowest)")
+    figure.tight_layout()
+    return figure
+
+
+def _colors() -> Iterator[str]:
+    return cycle(f"C{index}" for index in range(10))

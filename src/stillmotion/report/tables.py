@@ -1,0 +1,113 @@
+"""Markdown tables of the results page, from metrics JSON."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Metrics = Mapping[str, Mapping[str, Any]]
+"""Content of the metrics files of one task, by system."""
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table with its first column left and the others right."""
+    lines = [_row(header), "|---" + "|---:" * (len(header) - 1) + "|"]
+    return "\n".join(lines + [_row(row) for row in rows])
+
+
+def _row(cells: Sequence[str]) -> str:
+    # ids and reasons come from outside: none of them may end a cell or a row
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+
+
+def number(value: Any, digits: int = 1) -> str:
+    """A number, or a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def with_interval(values: Mapping[str, Any], name: str) -> str:
+    """A value with its 95 % interval, such as `63.1 (55.6 to 70.6)`."""
+    interval = values.get("ci95", {}).get(name)
+    if interval is None:
+        return number(values.get(name))
+    return f"{number(values[name])} ({number(interval[0])} to {number(interval[1])})"
+
+
+def retrieval_table(metrics: Metrics) -> str:
+    """Both directions of retrieval by system."""
+    rows = []
+    for system, values in metrics.items():
+        if not values["t2v"]:
+            continue
+        t2v, v2t = values["t2v"], values["v2t"]
+        spread = f"{number(t2v['std']['R@1'])}" if "std" in t2v else "–"
+        numbers = [number(t2v[name]) for name in ("R@5", "R@10", "MedR", "MRR")]
+        rows.append([system, with_interval(t2v, "R@1"), spread, *numbers, with_interval(v2t, "R@1")])
+    header = ["system", "T2V R@1", "± seeds", "R@5", "R@10", "MedR", "MRR", "V2T R@1"]
+    return markdown_table(header, rows) if rows else "The dataset has no captions of whole videos in its test split."
+
+
+def moments_table(metrics: Metrics) -> str:
+    """Moment retrieval by system."""
+    rows = []
+    for system, values in metrics.items():
+        if "full" not in values:
+            continue
+        brief = {**values["brief"], "mIoU": values["mIoU"], "ci95": values["ci95"]}
+        rows.append(
+            [
+                system,
+                with_interval(brief, "MR-full-R1@0.5"),
+                number(brief["MR-full-R1@0.7"]),
+                with_interval(brief, "MR-full-mAP"),
+                with_interval(brief, "mIoU"),
+                number(values["frames"]["IoU"]),
+                number(brief.get("HL-min-VeryGood-Hit1")),
+            ]
+        )
+    header = ["system", "R1@0.5", "R1@0.7", "mAP", "mIoU", "frame IoU", "HL Hit1"]
+    return markdown_table(header, rows) if rows else "The dataset has no moments in its train or test split."
+
+
+def actions_table(metrics: Metrics) -> str:
+    """Top-1 accuracy by number of shots."""
+    shown = {system: values for system, values in metrics.items() if values["zero_shot"]}
+    if not shown:
+        return "The dataset has no actions in its test split."
+    shots = sorted({int(shot) for values in shown.values() for shot in values["top1"]})
+    rows = []
+    for system, values in shown.items():
+        probes = (values["top1"].get(str(shot)) for shot in shots)
+        cells = [f"{number(probe['mean'])} ± {number(probe['std'])}" if probe else "–" for probe in probes]
+        rows.append([system, with_interval(values["zero_shot"], "top1"), *cells])
+    return markdown_table(["model", "zero-shot", *(f"{shot} shots" for shot in shots)], rows)
+
+
+def resources_table(metrics: Metrics) -> str:
+    """Parameters and FLOPs; what depends on the machine stays in the metrics files."""
+    rows = [
+        [
+            system,
+            f"{values['parameters']:,}",
+            f"{values['trainable_parameters']:,}",
+            number(values["forward_flops"] / 1e9, 2),
+            number(values["backward_flops"] / 1e9, 2),
+        ]
+        for system, values in metrics.items()
+    ]
+    return markdown_table(["model", "parameters", "trained", "forward GFLOPs", "backward GFLOPs"], rows)
+
+
+def videos_table(videos: Iterable[Any], captions: Iterable[Any], moments: Iterable[Any]) -> str:
+    """Counts by split: videos, those left out, captions, moments."""
+    videos, captions, moments = list(videos), list(captions), list(moments)
+    split_of = {video.video_id: video.split for video in videos}
+    rows = []
+    for split in ("train", "validation", "test"):
+        own = [video for video in videos if video.split == split]
+        counts = [
+            len(own),
+            sum(not video.ok for video in own),
+            sum(split_of.get(caption.video_id) == split for caption in captions),
+            sum(split_of.get(moment.vid) == split for moment in moments),
+        ]
+        rows.append([split, *map(str, counts)])
+    return markdown_table(["split", "videos", "left out", "captions", "moment queries"], rows)

@@ -1,0 +1,174 @@
+"""One training loop for every contrastive training, which a kill at any moment does not set back.
+
+All that a step does is a function of its number (batch, augmentation, learning rate), so weights, optimizer
+state and history are the whole state. It goes to the memo now and then; a run that finds a state there goes
+on from it and ends with the bytes of a run that was never interrupted.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from stillmotion.io.weights import load_tensors, save_tensors
+from stillmotion.memo import Memo
+from stillmotion.stage import Progress
+from stillmotion.training.schedule import one_cycle_cosine
+
+SECONDS_BETWEEN_CHECKPOINTS = 30.0
+BETAS = (0.9, 0.98)
+"""Of AdamW, as CLIP was trained (Radford et al. 2021, table 18): short trainings need the faster second moment."""
+_log = logging.getLogger("stillmotion")
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What the loop needs beside the loss."""
+
+    epochs: int
+    steps_per_epoch: int
+    learning_rate: float
+    weight_decay: float
+    warmup_fraction: float
+    gradient_clip: float
+
+    @property
+    def total_steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training leaves behind."""
+
+    best: dict[str, torch.Tensor]
+    """Trained tensors by name, of the epoch with the highest score (the last one where none is scored)."""
+    best_epoch: int
+    history: list[dict[str, float]]
+    """A row an epoch: epoch, mean loss, learning rate at its end, and score where there is one."""
+
+
+def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters for AdamW: matrices decay, vectors and scalars (norms, biases, scales) do not."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {
+            "params": [parameter for parameter in trainable if parameter.ndim >= 2],
+            "weight_decay": weight_decay,
+        },
+        {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def fit(
+    model: torch.nn.Module,
+    loss_at: Callable[[int, int], torch.Tensor],
+    settings: FitSettings,
+    *,
+    label: str,
+    memo: Memo,
+    key: Mapping[str, Any],
+    score: Callable[[], float] | None = None,
+) -> Fitted:
+    """Train the parameters of `model` that require gradients.
+
+    Args:
+        model: trained in place; it ends with the weights of the last step, not of the best epoch.
+        loss_at: loss of (epoch, step in the epoch), a function of nothing else.
+        settings: length, learning rate and so on.
+        label: what the progress says.
+        memo: where checkpoints go.
+        key: everything that decides the outcome, for the memo.
+        score: called after each epoch; the epoch with the highest value is kept, the first of equals.
+    """
+    trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    groups = parameter_groups(model, settings.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, fused=True)
+    names = {id(value): name for name, value in trainable.items()}
+    state: dict[str, Any] = {"step": 0, "best_epoch": -1, "best_score": None, "loss_sum": 0.0, "history": []}
+    best: dict[str, torch.Tensor] = {}
+
+    found = memo.find("checkpoints", key, suffix=".safetensors")
+    if found is not None:
+        tensors, state = load_tensors(found)
+        best = _restore(tensors, trainable, optimizer)
+        _log.info("%s: going on from step %d of %d", label, state["step"], settings.total_steps)
+
+    def checkpoint() -> None:
+        tensors = {f"best/{name}": value for name, value in best.items()}
+        tensors |= {f"model/{name}": value for name, value in trainable.items()}
+        for parameter, moments in optimizer.state.items():
+            tensors |= {f"{kind}/{names[id(parameter)]}": value for kind, value in moments.items()}
+        memo.store("checkpoints", key, lambda path: save_tensors(path, tensors, state), suffix=".safetensors")
+
+    last_checkpoint = time.monotonic()
+    with Progress(label, settings.total_steps) as progress:
+        progress.skip(state["step"])
+        while state["step"] < settings.total_steps:
+            epoch, step = divmod(state["step"], settings.steps_per_epoch)
+            rate = one_cycle_cosine(
+                state["step"],
+                total_steps=settings.total_steps,
+                peak=settings.learning_rate,
+                warmup_fraction=settings.warmup_fraction,
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
+            loss = loss_at(epoch, step)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(list(trainable.values()), settings.gradient_clip)
+            optimizer.step()
+            state["loss_sum"] += float(loss.detach())
+            state["step"] += 1
+            if step + 1 == settings.steps_per_epoch:
+                best = _end_epoch(state, epoch, rate, settings, score, trainable, best)
+            progress.advance()
+            over = state["step"] == settings.total_steps
+            if over or time.monotonic() - last_checkpoint >= SECONDS_BETWEEN_CHECKPOINTS:
+                checkpoint()
+                last_checkpoint = time.monotonic()
+    return Fitted(best=best, best_epoch=state["best_epoch"], history=state["history"])
+
+
+def _end_epoch(
+    state: dict[str, Any],
+    epoch: int,
+    rate: float,
+    settings: FitSettings,
+    score: Callable[[], float] | None,
+    trainable: Mapping[str, torch.nn.Parameter],
+    best: dict[str, torch.Tensor],
+) -> dict[str, torch.Tensor]:
+    row = {"epoch": epoch, "loss": state["loss_sum"] / settings.steps_per_epoch, "learning_rate": rate}
+    state["loss_sum"] = 0.0
+    if score is not None:
+        row["score"] = score()
+    state["history"].append(row)
+    if score is None or state["best_score"] is None or row["score"] > state["best_score"]:
+        state["best_score"] = row.get("score")
+        state["best_epoch"] = epoch
+        return {name: value.detach().clone() for name, value in trainable.items()}
+    return best
+
+
+def _restore(
+    tensors: Mapping[str, torch.Tensor],
+    trainable: Mapping[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+) -> dict[str, torch.Tensor]:
+    """Fill model and optimizer from a checkpoint and return the best epoch's tensors."""
+    with torch.no_grad():
+        for name, parameter in trainable.items():
+            parameter.copy_(tensors[f"model/{name}"])
+            moments = {
+                kind: tensors[f"{kind}/{name}"].to(parameter.device)  # fused AdamW counts steps there too
+                for kind in ("exp_avg", "exp_avg_sq", "step")
+                if f"{kind}/{name}" in tensors
+            }
+            if moments:
+                optimizer.state[parameter] = moments
+    return {name[len("best/") :]: value for name, value in tensors.items() if name.startswith("best/")}

@@ -1,0 +1,182 @@
+"""The frames store: what is left of the videos once they are decoded.
+
+A folder with
+
+- `videos.jsonl`: the records, with the final status of each video;
+- `skipped.jsonl`: video_id, path, split and reason of each that is not ok;
+- `frames.jsonl`: for each ok video its id, its file, the timestamps of its stored frames (seconds from the
+  first frame of the video), and which of them are the uniform ones and which stand for the clips, as lists
+  of indices (a short video repeats some); a frame that both ask for is stored once;
+- `frames/<hash of the id>.npy`: its frames, (stored frames, size, size, 3) uint8 RGB. Ids may hold
+  anything, slashes and letters that differ in case alone included; a hash is safe on every file system.
+
+Shapes: F stored frames, U uniform frames, L clips, S size.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stillmotion.errors import InputError
+from stillmotion.io.arrays import load_array
+from stillmotion.io.tables import read_rows, write_rows
+from stillmotion.records import Video, load_records, save_records
+from stillmotion.video.sampling import span_indices
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedVideo:
+    """What the store keeps of a video beside its pixels."""
+
+    probed: dict[str, Any]
+    """The columns of Video that a probe fills."""
+    timestamps: NDArray[np.float64]
+    """(F,) seconds from the first frame of the video, ascending."""
+    uniform: NDArray[np.int64]
+    """(U,) which of the F are the uniform frames."""
+    clips: NDArray[np.int64]
+    """(L,) which of the F stand for the clips."""
+    from_memo: bool
+    """An earlier run had decoded it."""
+
+
+def frame_file(video_id: str) -> str:
+    """The file that holds a video's frames, relative to the store."""
+    return f"frames/{hashlib.sha256(video_id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}.npy"
+
+
+def write_tables(
+    folder: Path, videos: Iterable[Video], packed: Mapping[str, PackedVideo], reasons: Mapping[str, str]
+) -> list[Video]:
+    """Write the three tables of a store whose `.npy` files are in place.
+
+    Args:
+        folder: The store.
+        videos: Every video of the dataset, ok or not.
+        packed: What is stored, by video id.
+        reasons: Why others could not be, by video id; the rest keep the status that they have.
+
+    Returns:
+        The videos with their final status, sorted by id.
+    """
+    final = []
+    for video in sorted(videos, key=lambda video: video.video_id):
+        if video.video_id in packed:
+            final.append(replace(video, **packed[video.video_id].probed, status="ok"))
+        else:
+            final.append(replace(video, status=reasons.get(video.video_id, video.status)))
+    save_records(folder, Video, final)
+    write_rows(
+        folder / "skipped.jsonl",
+        (
+            {"video_id": video.video_id, "path": video.path, "split": video.split, "reason": video.status}
+            for video in final
+            if not video.ok
+        ),
+    )
+    write_rows(
+        folder / "frames.jsonl",
+        (
+            {
+                "video_id": video.video_id,
+                "file": frame_file(video.video_id),
+                "timestamps": packed[video.video_id].timestamps,
+                "uniform": packed[video.video_id].uniform,
+                "clips": packed[video.video_id].clips,
+            }
+            for video in final
+            if video.ok
+        ),
+    )
+    return final
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    file: str
+    timestamps: NDArray[np.float64]
+    uniform: NDArray[np.int64]
+    clips: NDArray[np.int64]
+
+
+class PackedFrames:
+    """Reads a frames store. Opening it reads the tables; pixels are mapped from disk when asked for."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._records = load_records(folder, Video)
+
+    @property
+    def videos(self) -> list[Video]:
+        """The videos that have frames, sorted by id."""
+        return [video for video in self._records if video.ok]
+
+    @property
+    def skipped(self) -> list[Video]:
+        """The others; `status` says why."""
+        return [video for video in self._records if not video.ok]
+
+    @cached_property
+    def _rows(self) -> dict[str, _Row]:
+        return {
+            row["video_id"]: _Row(
+                row["file"],
+                np.array(row["timestamps"], dtype=np.float64),
+                np.array(row["uniform"], dtype=np.int64),
+                np.array(row["clips"], dtype=np.int64),
+            )
+            for row in read_rows(self.folder / "frames.jsonl")
+        }
+
+    def _row(self, video_id: str) -> _Row:
+        row = self._rows.get(video_id)
+        if row is None:
+            raise InputError(f"{self.folder / 'frames.jsonl'}: no frames of video {video_id!r}; see skipped.jsonl")
+        return row
+
+    def __contains__(self, video_id: str) -> bool:
+        return video_id in self._rows
+
+    def file(self, video_id: str) -> Path:
+        """The `.npy` file with all stored frames of a video."""
+        return self.folder / self._row(video_id).file
+
+    def all(self, video_id: str) -> NDArray[np.uint8]:
+        """(F, S, S, 3) every stored frame in display order, mapped from disk, read-only."""
+        return load_array(self.file(video_id))
+
+    def timestamps(self, video_id: str) -> NDArray[np.float64]:
+        """(F,) seconds from the video's first frame at which each stored frame appears."""
+        return self._row(video_id).timestamps
+
+    def uniform_indices(self, video_id: str) -> NDArray[np.int64]:
+        """(U,) which of the stored frames are the uniform ones."""
+        return self._row(video_id).uniform
+
+    def clip_indices(self, video_id: str) -> NDArray[np.int64]:
+        """(L,) which of the stored frames stand for the clips."""
+        return self._row(video_id).clips
+
+    def uniform(self, video_id: str) -> NDArray[np.uint8]:
+        """(U, S, S, 3) the middle frames of U equal segments; U is the same for all videos."""
+        return np.asarray(self.all(video_id)[self.uniform_indices(video_id)])
+
+    def clips(self, video_id: str) -> NDArray[np.uint8]:
+        """(L, S, S, 3) one frame for each clip of clip_length_s, the last of which may be short."""
+        return np.asarray(self.all(video_id)[self.clip_indices(video_id)])
+
+    def span(
+        self, video_id: str, start: float, end: float, num: int, *, rng: np.random.Generator | None = None
+    ) -> NDArray[np.uint8]:
+        """(num, S, S, 3) the stored frames nearest to a time in each of `num` segments of [start, end] s.
+
+        The time is the middle of the segment, or a random one with `rng`, for training.
+        """
+        found = span_indices(self.timestamps(video_id), start, end, num, rng=rng)
+        return np.asarray(self.all(video_id)[found])

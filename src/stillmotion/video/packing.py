@@ -1,0 +1,102 @@
+"""One video into the frames store: probe, choose the frames, decode them once.
+
+Shapes: F stored frames, U uniform frames, L clips.
+"""
+
+import os
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stillmotion.io.atomic import atomic_file, link_or_copy
+from stillmotion.memo import Memo, file_digest
+from stillmotion.video.decode import Geometry, decode_frames
+from stillmotion.video.packed import PackedVideo
+from stillmotion.video.probe import Probe, probe_video
+from stillmotion.video.sampling import clip_times, frames_shown_at, segment_times
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingPlan:
+    """Which frames of a video are stored, and how large: the params of the stage."""
+
+    size_px: int
+    geometry: Geometry
+    num_uniform: int
+    clip_length_s: float
+    clip_position: Literal["start", "middle"]
+
+
+@dataclass(frozen=True, slots=True)
+class PackingTask:
+    """A video and where its frames go."""
+
+    video_id: str
+    path: Path
+    target: Path
+    plan: SamplingPlan
+    memo: Memo
+    code: str
+    """Digest of the source that decides the bytes."""
+
+
+def planned_frames(probe: Probe, plan: SamplingPlan) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Which frames of a video to store.
+
+    Returns:
+        (F,) frames of the video, ascending, each once; (U,) and (L,) which of those F are the uniform ones
+        and the ones that stand for the clips.
+    """
+    uniform_U = frames_shown_at(probe.timestamps, segment_times(probe.duration, plan.num_uniform))
+    times_L = clip_times(probe.duration, clip_length_s=plan.clip_length_s, position=plan.clip_position)
+    clips_L = frames_shown_at(probe.timestamps, times_L)
+    stored_F = np.union1d(uniform_U, clips_L)
+    return stored_F, np.searchsorted(stored_F, uniform_U), np.searchsorted(stored_F, clips_L)
+
+
+def _decode_to_file(path: Path, target: Path, probe: Probe, stored_F: NDArray[np.int64], plan: SamplingPlan) -> None:
+    """Fill a `.npy` file with frames; memory does not grow with their number."""
+    shape = (len(stored_F), plan.size_px, plan.size_px, 3)
+    frames = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        # A disk that is full is an error here; later, in the memory map, it would kill the process.
+        with target.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, target.stat().st_size)
+    decode_frames(path, probe, stored_F, plan.size_px, plan.geometry, out=frames)
+    frames.flush()
+
+
+def pack_video(task: PackingTask) -> PackedVideo:
+    """Put the frames of one video at `task.target`, from the memo where they are there already.
+
+    Raises:
+        VideoError: the video can't be used; there is then no file at the target.
+    """
+    probe = probe_video(task.path)
+    stored_F, uniform_U, clips_L = planned_frames(probe, task.plan)
+    key = {
+        "content": file_digest(task.path) if task.memo.root is not None else None,
+        "plan": asdict(task.plan),
+        "code": task.code,
+        "versions": {name: version(name) for name in ("av", "decord", "numpy")},
+    }
+    found = task.memo.find("frames", key, suffix=".npy")
+    if found is not None:
+        link_or_copy(found, task.target)
+    else:
+        # Decoded beside the target and not in the memo: what a killed process leaves goes with that folder.
+        with atomic_file(task.target) as partial:
+            _decode_to_file(task.path, partial, probe, stored_F, task.plan)
+        task.memo.store("frames", key, lambda entry: link_or_copy(task.target, entry), suffix=".npy")
+    columns = ("duration", "fps", "num_frames", "width", "height", "codec")
+    return PackedVideo(
+        probed={name: getattr(probe, name) for name in columns},
+        timestamps=probe.timestamps[stored_F],
+        uniform=uniform_U,
+        clips=clips_L,
+        from_memo=found is not None,
+    )

@@ -1,0 +1,71 @@
+"""Stage train_aggregator: fuse the embeddings of a video's clips into one, over frozen embeddings.
+
+    python src/train_aggregator.py --aggregator transformer_mean --raw data/raw/toy \
+        --embeddings data/embeddings/toy-small_clip --output models/aggregators/small_clip-transformer_mean \
+        --plot plots/train_aggregator/small_clip-transformer_mean.json
+
+Reads clip and caption embeddings of the train split, and of the validation split to choose the epoch. Writes
+seed-N.safetensors for each seed of params (none for `mean`, which has nothing to train), aggregator.json with
+the sizes, and the history for `dvc plots`.
+"""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stillmotion.adaptation.aggregators import build_aggregator
+from stillmotion.backbones.compute import prepare_torch
+from stillmotion.environment import read_environment
+from stillmotion.io.atomic import atomic_folder
+from stillmotion.io.embeddings import Embeddings
+from stillmotion.io.tables import write_json
+from stillmotion.io.weights import save_tensors
+from stillmotion.params import load_params
+from stillmotion.records import Caption, load_records
+from stillmotion.stage import run_stage
+from stillmotion.training.aggregation import fit_aggregator, retrieval_pairs
+
+_log = logging.getLogger("stillmotion")
+
+
+def main(
+    aggregator: Annotated[str, typer.Option(help="key of `aggregators` in params.yaml")],
+    raw: Annotated[Path, typer.Option(help="tables of the dataset")],
+    embeddings: Annotated[Path, typer.Option(help="embeddings of the dataset by one model")],
+    output: Annotated[Path, typer.Option(help="folder of the aggregator")],
+    plot: Annotated[Path, typer.Option(help="history of the training")],
+) -> None:
+    """Train one aggregator, once for each seed."""
+    params = load_params()
+    chosen = params.aggregators[aggregator]
+    device = prepare_torch(read_environment())
+    embedded = Embeddings(embeddings)
+    captions = load_records(raw, Caption)
+    train = retrieval_pairs(embedded, captions, "train")
+    validation = retrieval_pairs(embedded, captions, "validation")
+    num_clips, dim = embedded.clips.shape[1:]
+    _log.info("%d training pairs, %d validation pairs, %d clips a video", len(train), len(validation), num_clips)
+    seeds: list[int] = []
+    history: list[dict[str, Any]] = []
+    with atomic_folder(output) as partial:
+        if chosen.kind == "mean":
+            _log.info("the mean has nothing to train")
+        elif len(train) < 2:
+            _log.warning("fewer than two training pairs: nothing can be trained, the result is empty")
+        else:
+            for seed in params.train_aggregator.seeds:
+                module = build_aggregator(chosen, dim=dim, num_clips=num_clips, seed=seed)
+                fitted = fit_aggregator(module.to(device), train, validation, params.train_aggregator, seed=seed)
+                save_tensors(partial / f"seed-{seed}.safetensors", fitted.best)
+                history += [{"seed": seed, **row} for row in fitted.history]
+                seeds.append(seed)
+        selected_on = "nothing" if not seeds else "validation" if len(validation) else "last epoch"
+        shape = {"dim": dim, "num_clips": num_clips, "seeds": seeds, "selected_on": selected_on}
+        write_json(partial / "aggregator.json", chosen.model_dump() | shape)
+    write_json(plot, history, digits=6)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,224 @@
+from pathlib import Path
+
+import pytest
+import ruamel.yaml
+
+from stillmotion.errors import InputError
+from stillmotion.params import BuiltinBackboneParams, OpenClipBackboneParams, load_params
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TEXT = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
+RUN = {
+    "backbones": ["small_clip"],
+    "finetuned": ["small_clip"],
+    "recipes": ["half_patches"],
+    "models": ["small_clip", "small_clip-half_patches"],
+    "aggregators": ["mean", "transformer_mean", "class_token"],
+    "selections": ["vc1_none", "vc1_log_smooth_norm"],
+}
+"""So that variants that are added to params.yaml change nothing here."""
+
+
+def edited(tmp_path, *changes):
+    """params.yaml of the repository with values set by dotted name, `...` for taking one out."""
+    data = ruamel.yaml.YAML(typ="safe", pure=True).load(TEXT)
+    data["run"] = dict(RUN)
+    for section in ("recipes", "aggregators", "selections"):
+        data[section] = {name: data[section][name] for name in RUN[section]}
+    for name, value in changes:
+        *parents, last = name.split(".")
+        block = data
+        for parent in parents:
+            block = block[parent]
+        if value is ...:
+            del block[last]
+        else:
+            block[last] = value
+    path = tmp_path / "params.yaml"
+    with path.open("w", encoding="utf-8") as file:
+        yaml = ruamel.yaml.YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False
+        yaml.dump(data, file)
+    return path
+
+
+def message_of(path):
+    with pytest.raises(InputError) as caught:
+        load_params(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{path}: ")
+    return message.removeprefix(f"{path}: ")
+
+
+def test_the_params_of_the_repository_load():
+    params = load_params(REPOSITORY / "params.yaml")
+    written = ruamel.yaml.YAML(typ="safe", pure=True).load(TEXT)
+    assert params.dataset == written["dataset"]
+    assert params.model_dump() == written
+    families = {"builtin": BuiltinBackboneParams, "open_clip": OpenClipBackboneParams}
+    assert all(type(block) is families[block.family] for block in params.backbones.values())
+
+
+def test_params_are_frozen():
+    params = load_params(REPOSITORY / "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        params.embed.clip_frames = 4
+
+
+def test_an_exponent_without_a_point_is_a_number_as_in_yaml_1_2(tmp_path):
+    path = edited(tmp_path, ("recipes.half_patches.learning_rate", 123.0))
+    text = path.read_text(encoding="utf-8")
+    assert text.count("learning_rate: 123.0") == 1
+    path.write_text(text.replace("learning_rate: 123.0", "learning_rate: 1e-4"), encoding="utf-8")
+    assert load_params(path).recipes["half_patches"].learning_rate == 0.0001
+
+
+def test_a_whole_number_stands_for_a_float(tmp_path):
+    rate = load_params(edited(tmp_path, ("train_aggregator.learning_rate", 1))).train_aggregator.learning_rate
+    assert rate == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "misspelt", "right"),
+    [
+        ("embed.clip_frams", "embed.clip_frams", "clip_frames"),
+        ("recipes.half_patches.learing_rate", "recipes.half_patches.learing_rate", "learning_rate"),
+        ("backbones.small_clip.warmup_fracton", "backbones.small_clip.warmup_fracton", "warmup_fraction"),
+        ("download.toy.num_trian", "download.toy.num_trian", "num_train"),
+        ("sample_frame", "sample_frame", "sample_frames"),
+    ],
+)
+def test_a_misspelt_param_is_named_with_the_right_spelling(tmp_path, name, misspelt, right):
+    *parents, _ = name.split(".")
+    path = edited(tmp_path, (".".join([*parents, right]), ...), (name, 1))
+    assert message_of(path) == f"unknown param {misspelt}; did you mean {right!r}?"
+
+
+def test_an_unknown_param_unlike_any_other_gets_the_list_of_what_there_is(tmp_path):
+    message = message_of(edited(tmp_path, ("sample_frames.zzz", 1)))
+    assert message.startswith("unknown param sample_frames.zzz; known: clip_length_s, clip_position, geometry, ")
+
+
+@pytest.mark.parametrize("name", ["dataset", "embed.clip_frames", "recipes.half_patches.seed", "report"])
+def test_a_missing_param_is_named(tmp_path, name):
+    assert message_of(edited(tmp_path, (name, ...))) == f"param {name} is missing; add it"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown", "mend"),
+    [
+        ("embed.clip_frames", "8", "'8'", "valid integer"),
+        ("embed.clip_frames", 8.0, "8.0", "valid integer"),
+        ("embed.clip_frames", True, "True", "valid integer"),
+        ("dataset", 3, "3", "valid string"),
+        ("recipes.half_patches.freeze_embeddings", "yes", "'yes'", "valid boolean"),
+        ("train_aggregator.seeds", 0, "0", "valid list"),
+        ("embed.clip_frames", 0, "0", "greater than or equal to 1"),
+        ("sample_frames.max_skip_fraction", 1.5, "1.5", "less than or equal to 1"),
+        ("recipes.half_patches.patch_keep_rate", 0.0, "0.0", "greater than 0"),
+        ("recipes.half_patches.frozen_blocks", -1, "-1", "greater than or equal to 0"),
+        ("recipes.half_patches.weight_decay", -0.1, "-0.1", "greater than or equal to 0"),
+        ("train_aggregator.learning_rate", 0, "0", "greater than 0"),
+        ("train_aggregator.learning_rate", float("inf"), "inf", "finite"),
+        ("train_aggregator.weight_decay", float("nan"), "nan", "finite"),
+        ("train_aggregator.seeds", [], "[]", "at least 1"),
+        ("linear_probe.shots", [1, 0], "0", "greater than or equal to 1"),
+        ("sample_frames.geometry", "fit", "'fit'", "'crop' or 'squash'"),
+        ("backbones.small_clip.heads", 0, "0", "greater than or equal to 1"),
+    ],
+)
+def test_a_value_of_the_wrong_type_or_range_is_named_and_shown(tmp_path, name, value, shown, mend):
+    message = message_of(edited(tmp_path, (name, value)))
+    assert message.startswith(f"param {name}")
+    assert f"is {shown}: " in message
+    assert mend in message
+
+
+@pytest.mark.parametrize("family", ["clip", ...])
+def test_an_unknown_family_of_backbones_is_named(tmp_path, family):
+    message = message_of(edited(tmp_path, ("backbones.small_clip.family", family)))
+    assert message == "param backbones.small_clip.family is wrong or missing; set builtin or open_clip"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("run.backbones", ["smal_clip"]), "run.backbones: unknown 'smal_clip'; did you mean 'small_clip'?"),
+        (("run.finetuned", ["vit_b_32"]), "run.finetuned: unknown 'vit_b_32'; known: small_clip"),
+        (("run.recipes", ["half_patch"]), "run.recipes: unknown 'half_patch'; did you mean 'half_patches'?"),
+        (
+            ("run.models", ["small_clip-half_patch"]),
+            "run.models: unknown 'small_clip-half_patch'; did you mean 'small_clip-half_patches'?",
+        ),
+        (("run.aggregators", ["xyz"]), "run.aggregators: unknown 'xyz'; known: class_token, mean, transformer_mean"),
+        (("run.selections", ["vc1_nome"]), "run.selections: unknown 'vc1_nome'; did you mean 'vc1_none'?"),
+        (("run.aggregators", ["mean", "mean"]), "run.aggregators: a name stands there twice; name each once"),
+    ],
+)
+def test_run_names_only_what_exists_and_each_once(tmp_path, change, message):
+    assert message_of(edited(tmp_path, change)) == message
+
+
+def test_a_name_that_can_be_no_part_of_a_path_is_refused(tmp_path):
+    path = edited(tmp_path, ("aggregators.a/b", {"kind": "mean", "heads": 8, "mlp_ratio": 4.0}))
+    assert message_of(path).startswith("param aggregators.a/b")
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "mend"),
+    [
+        ([("embed.clip_frames", 7)], "embed.clip_frames", "must divide sample_frames.num_uniform"),
+        ([("embed.class_template", "a video")], "embed: class_template", "must hold {} once"),
+        ([("download.toy.max_duration", 10.0)], "download.toy: max_duration", "swap them"),
+        ([("download.toy.size_px", 63)], "download.toy: size_px", "must be even"),
+        ([("download.folder.test_fraction", 0.9)], "download.folder: validation_fraction", "add up to more than 1"),
+        (
+            [("recipes.half_patches.freeze_embeddings", False), ("recipes.half_patches.frozen_blocks", 1)],
+            "recipes.half_patches: frozen_blocks",
+            "needs freeze_embeddings: true",
+        ),
+        ([("backbones.small_clip.heads", 3)], "backbones.small_clip: heads", "must divide width"),
+        ([("backbones.small_clip.patch_size_px", 12)], "backbones.small_clip: patch_size_px", "must divide"),
+        ([("linear_probe.min_c", 2000.0)], "linear_probe: max_c", "swap them"),
+    ],
+)
+def test_params_that_contradict_each_other_are_named_with_the_mend(tmp_path, changes, name, mend):
+    message = message_of(edited(tmp_path, *changes))
+    assert message.startswith(name)
+    assert mend in message
+
+
+def test_a_param_written_twice_is_refused(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("dataset: toy\ndataset: mine\n", encoding="utf-8")
+    message = message_of(path)
+    assert message.startswith("not YAML")
+    assert 'duplicate key "dataset"' in message
+    assert "line 2" in message
+
+
+@pytest.mark.parametrize("text", ["dataset: [toy\n", "a: b: c\n", "\tdataset: toy\n"])
+def test_what_is_not_yaml_is_refused_with_its_line(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    message = message_of(path)
+    assert message.startswith("not YAML")
+    assert "line" in message
+
+
+def test_a_file_that_is_not_utf_8_is_refused(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"dataset: caf\xe9\n")
+    assert message_of(path) == "not UTF-8 (invalid continuation byte at byte 12); save it as UTF-8"
+
+
+@pytest.mark.parametrize("text", ["", "toy\n", "- toy\n"])
+def test_a_file_without_params_is_refused(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert message_of(path).startswith("param at the top level is ")
+
+
+def test_a_missing_file_is_named_with_where_to_stand(tmp_path):
+    assert message_of(tmp_path / "params.yaml") == "no such file; run this from the root of the repository"

@@ -1,0 +1,93 @@
+import ast
+from pathlib import Path
+
+import pytest
+
+from stillmotion import provenance
+from stillmotion.provenance import INFRASTRUCTURE, code_version, first_party_sources
+
+SOURCE = Path(__file__).resolve().parents[1] / "src"
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A small package called stillmotion beside a script."""
+    files = {
+        "stage_script.py": "import numpy\nfrom stillmotion.io.tables import rows\nfrom stillmotion import params\n",
+        "stillmotion/__init__.py": "",
+        "stillmotion/params.py": "from stillmotion.errors import InputError\n",
+        "stillmotion/errors.py": "class InputError(ValueError): ...\n",
+        "stillmotion/io/__init__.py": "",
+        "stillmotion/io/tables.py": "def rows():\n    from stillmotion.io import atomic\n    return atomic\n",
+        "stillmotion/io/atomic.py": "import stillmotion.deep.er.still as still\n",
+        "stillmotion/deep/er/still.py": "import stillmotion.io.tables\nimport stillmotionless\n",
+        "stillmotion/unused.py": "x = 1\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(provenance, "SOURCE_ROOT", tmp_path)
+    monkeypatch.setattr(first_party_sources, "__defaults__", (tmp_path,))
+    return tmp_path
+
+
+def test_imports_are_followed_through_modules_functions_and_circles(tree):
+    found = [path.relative_to(tree).as_posix() for path in first_party_sources(tree / "stage_script.py", tree)]
+    assert found == [
+        "stage_script.py",
+        "stillmotion/deep/er/still.py",
+        "stillmotion/errors.py",
+        "stillmotion/io/atomic.py",
+        "stillmotion/io/tables.py",
+        "stillmotion/params.py",
+    ]
+
+
+@pytest.mark.parametrize("name", ["stage_script.py", "stillmotion/io/tables.py", "stillmotion/deep/er/still.py"])
+def test_the_version_changes_with_source_that_decides_bytes(tree, name):
+    before = code_version(tree / "stage_script.py")
+    assert code_version(tree / "stage_script.py") == before
+    (tree / name).write_text((tree / name).read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    assert code_version(tree / "stage_script.py") != before
+
+
+@pytest.mark.parametrize("name", ["stillmotion/params.py", "stillmotion/errors.py", "stillmotion/unused.py"])
+def test_the_version_does_not_change_with_infrastructure_or_with_what_is_not_imported(tree, name):
+    before = code_version(tree / "stage_script.py")
+    (tree / name).write_text((tree / name).read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    assert code_version(tree / "stage_script.py") == before
+
+
+def test_a_module_named_as_infrastructure_but_deeper_decides_bytes(tree):
+    (tree / "stillmotion/io/stage.py").write_text("x = 1\n", encoding="utf-8")
+    (tree / "stage_script.py").write_text("from stillmotion.io import stage\n", encoding="utf-8")
+    before = code_version(tree / "stage_script.py")
+    (tree / "stillmotion/io/stage.py").write_text("x = 2\n", encoding="utf-8")
+    assert code_version(tree / "stage_script.py") != before
+
+
+def test_what_a_stage_of_the_project_imports_is_found():
+    found = {path.relative_to(SOURCE).as_posix() for path in first_party_sources(SOURCE / "embed.py")}
+    # embed.py → backbones/embedding.py → backbones/open_clip_backbone.py → io/weights.py
+    assert {"embed.py", "stillmotion/backbones/embedding.py", "stillmotion/io/weights.py"} <= found
+    assert "stillmotion/cli.py" not in found
+    assert not any(name.endswith("__init__.py") for name in found)
+
+
+def test_every_module_of_the_infrastructure_exists():
+    assert all((SOURCE / "stillmotion" / f"{name}.py").is_file() for name in INFRASTRUCTURE)
+
+
+def test_every_package_file_is_empty_so_that_no_source_escapes_the_version():
+    packages = sorted((SOURCE / "stillmotion").rglob("__init__.py"))
+    assert packages
+    assert [path for path in packages if path.read_bytes()] == []
+    folders = {path.parent for path in (SOURCE / "stillmotion").rglob("*.py")}
+    assert folders == {path.parent for path in packages}
+
+
+def test_the_package_has_no_relative_imports_which_the_syntax_tree_walk_leaves_out():
+    for path in (SOURCE / "stillmotion").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)), path

@@ -1,0 +1,127 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stillmotion.errors import InputError
+from stillmotion.memo import Memo
+from stillmotion.records import Video
+from stillmotion.video.packed import PackedFrames, frame_file, write_tables
+from stillmotion.video.packing import PackingTask, SamplingPlan, pack_video
+from stillmotion.video.probe import VideoError
+
+PLAN = SamplingPlan(size_px=32, geometry="squash", num_uniform=8, clip_length_s=1.0, clip_position="middle")
+AWKWARD_IDS = ["-dash", "a/b/../c", "two words", "Übung 動画 🎬", "x" * 300, "abc", "ABC", "", ".", "50%"]
+
+
+def video(video_id: str, path: Path, status: str = "ok") -> Video:
+    return Video(video_id, str(path), "train", None, None, None, None, None, None, status)
+
+
+def pack(folder: Path, video_id: str, path: Path, memo: Memo):
+    (folder / "frames").mkdir(parents=True, exist_ok=True)
+    return pack_video(PackingTask(video_id, path, folder / frame_file(video_id), PLAN, memo, "code"))
+
+
+@pytest.fixture
+def store(make_video, tmp_path):
+    """A video of 3 s at 20 frames a second, one of three frames, and one that is lost."""
+    paths = {
+        "long": make_video(tmp_path / "long.mp4", num_frames=60),
+        "short": make_video(tmp_path / "short.mp4", num_frames=3),
+    }
+    folder = tmp_path / "store"
+    packed = {video_id: pack(folder, video_id, path, Memo(None)) for video_id, path in paths.items()}
+    videos = [video(video_id, path) for video_id, path in paths.items()] + [video("lost", tmp_path / "no.mp4")]
+    write_tables(folder, videos, packed, {"lost": "no such file"})
+    return PackedFrames(folder)
+
+
+def test_uniform_frames_are_the_middles_of_equal_segments(store, number_of):
+    # Segments of 0.375 s: middles 0.1875, 0.5625, … at 20 frames a second.
+    assert [number_of(frame) for frame in store.uniform("long")] == [3, 11, 18, 26, 33, 41, 48, 56]
+
+
+def test_each_clip_has_the_frame_at_its_middle(store, number_of):
+    assert [number_of(frame) for frame in store.clips("long")] == [10, 30, 50]
+
+
+def test_every_stored_frame_is_stored_once_with_its_time(store, number_of):
+    frames = store.all("long")
+    numbers = [number_of(frame) for frame in frames]
+    assert numbers == [3, 10, 11, 18, 26, 30, 33, 41, 48, 50, 56]
+    np.testing.assert_allclose(store.timestamps("long"), np.array(numbers) / 20)
+    assert isinstance(frames, np.memmap)
+    assert frames.shape == (11, 32, 32, 3)
+    assert store.file("long").is_file()
+
+
+def test_a_span_has_the_stored_frames_nearest_to_its_segments(store, number_of):
+    # Middles 1.25 and 1.75: stored are 1.3, and 1.65 before 2.05.
+    assert [number_of(frame) for frame in store.span("long", 1.0, 2.0, 2)] == [26, 33]
+    drawn = store.span("long", 0.0, 3.0, 4, rng=np.random.default_rng(0))
+    assert drawn.shape == (4, 32, 32, 3)
+    assert np.array_equal(drawn, store.span("long", 0.0, 3.0, 4, rng=np.random.default_rng(0)))
+
+
+def test_a_short_video_repeats_its_frames(store, number_of):
+    assert [number_of(frame) for frame in store.uniform("short")] == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert len(store.all("short")) == 3
+    assert len(store.clips("short")) == 1
+
+
+def test_the_records_hold_what_was_probed_and_why_a_video_is_lost(store):
+    assert [row.video_id for row in store.videos] == ["long", "short"]
+    assert store.videos[0].duration == pytest.approx(3.0)
+    assert (store.videos[0].num_frames, store.videos[0].codec) == (60, "h264")
+    assert [(row.video_id, row.status) for row in store.skipped] == [("lost", "no such file")]
+    assert "long" in store
+    assert "lost" not in store
+
+
+def test_frames_of_a_lost_video_are_a_clear_error(store):
+    with pytest.raises(InputError, match="no frames of video 'lost'"):
+        store.uniform("lost")
+
+
+def test_any_id_has_a_safe_file_of_its_own(make_video, tmp_path):
+    folder, memo = tmp_path / "store", Memo(tmp_path / "memo")
+    path = make_video(tmp_path / "a.mp4", num_frames=4)
+    packed = {video_id: pack(folder, video_id, path, memo) for video_id in AWKWARD_IDS}
+    write_tables(folder, [video(video_id, path) for video_id in AWKWARD_IDS], packed, {})
+    store = PackedFrames(folder)
+    files = {store.file(video_id) for video_id in AWKWARD_IDS}
+    assert len({file.name.lower() for file in files}) == len(AWKWARD_IDS)
+    assert {file.parent for file in files} == {folder / "frames"}
+    assert all(store.uniform(video_id).shape == (8, 32, 32, 3) for video_id in AWKWARD_IDS)
+
+
+def test_the_memo_gives_the_same_bytes_without_decoding(make_video, tmp_path):
+    path = make_video(tmp_path / "a.mp4", num_frames=20)
+    first, second = (pack(tmp_path / name, "a", path, Memo(tmp_path / "memo")) for name in ("one", "two"))
+    without = pack(tmp_path / "three", "a", path, Memo(None))
+    assert (first.from_memo, second.from_memo, without.from_memo) == (False, True, False)
+    contents = {(tmp_path / name / frame_file("a")).read_bytes() for name in ("one", "two", "three")}
+    assert len(contents) == 1
+
+
+def test_a_video_that_fails_leaves_no_file(make_video, tmp_path):
+    path = make_video(tmp_path / "a.mp4", num_frames=20, options={"bf": "0"})
+    content = bytearray(path.read_bytes())
+    middle = content.index(b"mdat") + 100
+    content[middle : middle + 600] = b"\xff" * 600
+    path.write_bytes(content)
+    with pytest.raises(VideoError):
+        pack(tmp_path / "store", "a", path, Memo(None))
+    assert list((tmp_path / "store" / "frames").iterdir()) == []
+
+
+def test_ten_thousand_videos_open_without_reading_their_pixels(tmp_path):
+    from stillmotion.video.packed import PackedVideo
+
+    times = np.arange(4) / 2
+    packed = {f"v{number:05}": PackedVideo({}, times, np.arange(4), np.arange(2), False) for number in range(10_000)}
+    write_tables(tmp_path, [video(video_id, Path("x.mp4")) for video_id in packed], packed, {})
+    store = PackedFrames(tmp_path)
+    assert len(store.videos) == 10_000
+    assert store.timestamps("v09999").tolist() == times.tolist()

@@ -1,0 +1,165 @@
+import io
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from stillmotion.video.probe import VideoError, probe_video
+
+
+def reason(path) -> str:
+    with pytest.raises(VideoError) as caught:
+        probe_video(path)
+    assert str(path) not in caught.value.reason
+    assert "\n" not in caught.value.reason
+    return caught.value.reason
+
+
+def test_a_probe_says_what_was_encoded(make_video, tmp_path):
+    probe = probe_video(make_video(tmp_path / "a.mp4", num_frames=60, rate=20, size=(128, 96)))
+    assert (probe.num_frames, probe.width, probe.height, probe.codec) == (60, 128, 96, "h264")
+    assert probe.duration == pytest.approx(3.0)
+    assert probe.fps == pytest.approx(20.0)
+    assert (probe.rotation, probe.decoder) == (0, "pyav")
+    np.testing.assert_allclose(probe.timestamps, np.arange(60) / 20)
+
+
+@pytest.mark.parametrize("name", ["late.mkv", "late.mp4", "late.ts"])
+def test_timestamps_count_from_the_first_frame_wherever_the_stream_starts(make_video, tmp_path, name):
+    times_ms = (5000 + 50 * np.arange(40)).tolist()
+    probe = probe_video(make_video(tmp_path / name, num_frames=40, times_ms=times_ms))
+    np.testing.assert_allclose(probe.timestamps, np.arange(40) / 20, atol=2e-3)
+    assert probe.duration == pytest.approx(2.0, abs=0.06)
+
+
+def test_a_variable_frame_rate_is_kept(make_video, tmp_path):
+    times_ms = np.cumsum([0] + [20, 20, 400, 33, 10] * 8)[:40].tolist()
+    probe = probe_video(make_video(tmp_path / "vfr.mp4", num_frames=40, times_ms=times_ms))
+    np.testing.assert_allclose(probe.timestamps, np.array(times_ms) / 1000, atol=1e-4)
+    assert probe.fps == pytest.approx(40 / probe.duration)
+
+
+@pytest.mark.parametrize("turned", [90, 180, 270])
+def test_width_and_height_are_those_of_the_upright_picture(make_video, tmp_path, turned):
+    probe = probe_video(make_video(tmp_path / "t.mp4", num_frames=4, size=(128, 96), turned=turned))
+    assert probe.rotation == turned
+    assert (probe.width, probe.height) == ((128, 96) if turned == 180 else (96, 128))
+
+
+def test_pixels_count_as_square(make_video, tmp_path):
+    path = make_video(tmp_path / "wide.mp4", num_frames=4, size=(128, 96), sample_aspect_ratio=Fraction(4, 3))
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+    probe = probe_video(path)
+    assert (probe.width, probe.height) == (128, 96)
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "decoder"),
+    [
+        ("libx264", "a.mp4", "pyav"),
+        ("libx265", "a.mp4", "pyav"),
+        ("libvpx-vp9", "a.webm", "decord"),
+        ("libvpx-vp9", "a.mp4", "decord"),
+        ("libvpx", "a.webm", "pyav"),
+        ("mpeg4", "a.avi", "pyav"),
+    ],
+)
+def test_the_decoder_is_chosen_by_codec(make_video, tmp_path, codec, name, decoder):
+    options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    assert probe_video(make_video(tmp_path / name, codec, num_frames=4, options=options)).decoder == decoder
+
+
+def test_an_empty_file_is_called_that(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    assert reason(tmp_path / "a.mp4") == "empty file"
+
+
+def test_a_missing_file_is_called_that(tmp_path):
+    assert reason(tmp_path / "a.mp4") == "no such file"
+
+
+def test_a_folder_is_no_video(tmp_path):
+    (tmp_path / "a.mp4").mkdir()
+    assert reason(tmp_path / "a.mp4") == "not a readable file"
+
+
+@pytest.mark.parametrize("content", [b"hello\n" * 400, bytes(range(256)) * 64, b"\0" * 4096])
+def test_another_kind_of_file_under_a_video_name_is_not_a_video(tmp_path, content):
+    (tmp_path / "a.mp4").write_bytes(content)
+    assert reason(tmp_path / "a.mp4").startswith("not a video")
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "notes.txt"])
+def test_text_and_pictures_are_no_videos(tmp_path, name):
+    (tmp_path / name).write_bytes(b"hello\n" * 400)
+    assert reason(tmp_path / name).startswith("not a video")
+    picture = io.BytesIO()
+    frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+    frame.to_image().save(picture, "JPEG")
+    (tmp_path / name).write_bytes(picture.getvalue())
+    assert reason(tmp_path / name).startswith("not a video")
+
+
+def test_sound_alone_is_no_video(tmp_path):
+    path = tmp_path / "a.m4a"
+    with av.open(str(path), "w", format="mp4") as output:
+        stream = output.add_stream("aac", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    assert reason(path) == "no video stream"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+def test_a_stream_without_frames_is_called_that(tmp_path, name):
+    with av.open(str(tmp_path / name), "w") as output:
+        stream = output.add_stream("libx264", rate=20)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        output.start_encoding()
+    # Matroska and MP4 leave out what a stream with nothing in it would need to be found: that looks as if cut.
+    assert reason(tmp_path / name) in (
+        "no frames",
+        "truncated: its header names no stream",
+        "truncated: it ends before its first frame",
+    )
+
+
+def test_a_file_all_of_whose_packets_are_empty_has_no_frames(tmp_path):
+    path = tmp_path / "a.y4m"
+    path.write_bytes(b"YUV4MPEG2 W64 H64 F20:1 Ip A1:1 C420jpeg\n")
+    assert reason(path) == "no frames"
+
+
+@pytest.mark.parametrize("share", [0.7, 0.5, 0.2])
+@pytest.mark.parametrize(
+    ("codec", "name", "options"),
+    [
+        ("libx264", "a.mp4", {}),
+        ("libx264", "a.mov", {"movflags": "faststart"}),
+        ("libx264", "a.mkv", {}),
+        ("libvpx-vp9", "a.webm", {}),
+        ("mpeg4", "a.avi", {}),
+    ],
+)
+def test_a_file_that_was_cut_off_is_truncated(make_video, tmp_path, codec, name, options, share):
+    path = make_video(tmp_path / name, codec, num_frames=100, container_options=options)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    assert reason(path).startswith("truncated: ")
+
+
+def test_names_with_spaces_unicode_and_leading_dashes_are_read(make_video, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ["two words.mp4", "-dash.mp4", "Übung 動画 🎬.mp4", "50%.mp4", "http:x.mp4"]:
+        path = make_video(tmp_path / name, num_frames=3)
+        assert probe_video(path).num_frames == 3
+        assert probe_video(path.relative_to(tmp_path)).num_frames == 3
+
+
+def test_metadata_that_is_not_utf8_is_no_obstacle(make_video, tmp_path):
+    path = make_video(tmp_path / "a.mkv", num_frames=3, title="x" * 12)
+    path.write_bytes(path.read_bytes().replace(b"x" * 12, b"\xe9" * 12))
+    assert probe_video(path).num_frames == 3
