@@ -4,6 +4,8 @@ BIN := $(CURDIR)/$(VENV)/bin
 UV_VERSION := 0.13.8
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
+# Threads that wait in a spin slow everything down several times over when something else wants the cores.
+export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .PHONY: help env repro full test lint bench lock
@@ -24,6 +26,13 @@ $(VENV)/.stamp: requirements.lock pyproject.toml
 
 repro: env  ## make the environment and rebuild every result that is not up to date
 	dvc repro
+
+full: env  ## run every system on the built-in dataset, as the experiment "full" beside the default results
+	dvc exp run --temp --name full \
+	  -S 'run.recipes=[half_patches,all_patches,two_blocks_frozen]' \
+	  -S 'run.models=[small_clip,small_clip-half_patches,small_clip-all_patches,small_clip-two_blocks_frozen]' \
+	  -S 'run.selections=[vc1_none,vc1_norm,vc1_adjust_norm,vc1_log_smooth_norm,vc2_none,vc2_norm,vc2_adjust_norm,vc2_log_smooth_norm]'
+	dvc exp show --only-changed
 
 test: env  ## make the environment and run every test
 	python -m pytest

@@ -13,7 +13,7 @@ from typing import Annotated
 import open_clip
 import typer
 
-from stillmotion.backbones.builtin import train_builtin
+from stillmotion.backbones import builtin
 from stillmotion.backbones.compute import prepare_torch
 from stillmotion.backbones.open_clip_backbone import save_backbone
 from stillmotion.backbones.pretrained import pretrained_model
@@ -35,7 +35,7 @@ def main(
     environment = read_environment()
     if isinstance(backbone, BuiltinBackboneParams):
         device = prepare_torch(environment)
-        trained = train_builtin(backbone, device, Memo(environment.memo), code_version(__file__))
+        trained = builtin.train_builtin(backbone, device, Memo(environment.memo), code_version(builtin.__file__))
         save_backbone(output, trained.model, trained.config, {"trained_by": "backbone stage", "seed": backbone.seed})
         return
     model, config, source = pretrained_model(name, backbone, weights)

@@ -7,88 +7,28 @@ Reads the tables of the dataset, its stored frames and a model folder; writes th
 stillmotion/io/embeddings.py lists. What was embedded before is taken from the memo, video by video.
 """
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
 
+from stillmotion.backbones import embedding
 from stillmotion.backbones.compute import prepare_torch
-from stillmotion.backbones.embedding import Embedder, fuse_clips, fuse_frames
+from stillmotion.backbones.embedding import Embedder
 from stillmotion.backbones.open_clip_backbone import CONFIG, WEIGHTS, load_backbone
 from stillmotion.environment import read_environment
 from stillmotion.errors import InputError
-from stillmotion.io.arrays import load_array, save_array
+from stillmotion.io.arrays import save_array
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.embeddings import EmbeddedVideo
-from stillmotion.io.tables import write_json, write_rows
+from stillmotion.io.embedding_writer import write_actions, write_videos
+from stillmotion.io.tables import write_json
 from stillmotion.memo import Memo, file_digest
 from stillmotion.params import load_params
 from stillmotion.provenance import code_version
-from stillmotion.records import Action, Caption, Moment, load_records, save_records
-from stillmotion.stage import Progress, run_stage
+from stillmotion.records import Action, Caption, Moment, load_records
+from stillmotion.stage import run_stage
 from stillmotion.video.packed import PackedFrames
-from stillmotion.video.sampling import span_indices
-
-_log = logging.getLogger("stillmotion")
-
-
-def embed_videos(embedder: Embedder, packed: PackedFrames, folder: Path, clip_frames: int) -> list[EmbeddedVideo]:
-    """Write frames.npy, clips.npy and index.jsonl, one video in memory at a time."""
-    videos = packed.videos
-    counts = [len(packed.timestamps(video.video_id)) for video in videos]
-    rows = np.lib.format.open_memmap(
-        folder / "frames.npy", mode="w+", dtype=np.float32, shape=(sum(counts), embedder.dim)
-    )
-    index, clips, offset, remembered = [], [], 0, 0
-    with Progress("embedding videos", len(videos)) as progress:
-        for video, count in zip(videos, counts, strict=True):
-            digest = file_digest(packed.file(video.video_id))
-            frames_TD, from_memo = embedder.video(packed.all(video.video_id), digest)
-            rows[offset : offset + count] = frames_TD
-            uniform, clip = packed.uniform_indices(video.video_id), packed.clip_indices(video.video_id)
-            clips.append(fuse_clips(frames_TD, uniform, clip_frames))
-            assert video.duration is not None
-            index.append(
-                EmbeddedVideo(
-                    video.video_id,
-                    video.split,
-                    video.duration,
-                    offset,
-                    count,
-                    uniform.tolist(),
-                    clip.tolist(),
-                )
-            )
-            offset += count
-            remembered += from_memo
-            progress.advance()
-    rows.flush()
-    save_array(folder / "clips.npy", np.stack(clips))
-    write_rows(folder / "index.jsonl", [video.row() for video in index])
-    _log.info("%d videos embedded, %d from the memo", len(videos) - remembered, remembered)
-    return index
-
-
-def embed_actions(
-    index: list[EmbeddedVideo], actions: list[Action], packed: PackedFrames, folder: Path, span_frames: int
-) -> list[str]:
-    """Write actions.npy, actions.jsonl and classes.json; returns the labels, sorted."""
-    frames = load_array(folder / "frames.npy")
-    offset_of = {video.video_id: video.offset for video in index}
-    known = [action for action in actions if action.video_id in offset_of]
-    known.sort(key=lambda action: (action.video_id, action.start, action.end, action.label))
-    spans = np.empty((len(known), span_frames, frames.shape[1]), np.float32)
-    for row, action in enumerate(known):
-        shown = span_indices(packed.timestamps(action.video_id), action.start, action.end, span_frames)
-        spans[row] = frames[offset_of[action.video_id] + shown]
-    save_array(folder / "actions.npy", fuse_frames(spans))
-    save_records(folder, Action, known)
-    labels = sorted({action.label for action in known})
-    write_json(folder / "classes.json", labels)
-    return labels
 
 
 def main(
@@ -110,7 +50,7 @@ def main(
     key = {
         "weights": weights,
         "config": file_digest(model / CONFIG),
-        "code": code_version(__file__),
+        "code": code_version(embedding.__file__),
         "torch": torch.__version__,
         "device": device.type,
         "threads": environment.threads,
@@ -118,8 +58,8 @@ def main(
     }
     embedder = Embedder(backbone, Memo(environment.memo), key, precision)
     with atomic_folder(output) as partial:
-        index = embed_videos(embedder, packed, partial, params.embed.clip_frames)
-        labels = embed_actions(index, load_records(raw, Action), packed, partial, params.embed.span_frames)
+        index = write_videos(partial, embedder, packed, params.embed.clip_frames)
+        labels = write_actions(partial, index, load_records(raw, Action), packed, params.embed.span_frames)
         texts = {
             "captions": [caption.text for caption in load_records(raw, Caption)],
             "queries": [moment.query for moment in load_records(raw, Moment)],

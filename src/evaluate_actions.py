@@ -1,7 +1,7 @@
 """Stage evaluate_actions: name the actions of the test split, zero-shot and with the few-shot probes.
 
     python src/evaluate_actions.py --probes models/probes/small_clip \
-        --embeddings data/embeddings/toy-small_clip --metrics metrics/actions/small_clip.json \
+        --raw data/raw/toy --embeddings data/embeddings/toy-small_clip --metrics metrics/actions/small_clip.json \
         --plot plots/evaluate_actions/small_clip.json
 
 Reads span and class-name embeddings and the probes. Writes top-1 and top-5 accuracy by number of shots, with
@@ -20,6 +20,7 @@ from stillmotion.io.embeddings import Embeddings
 from stillmotion.io.tables import read_rows, write_json
 from stillmotion.metrics.classification import top_k_accuracy
 from stillmotion.params import load_params
+from stillmotion.records import Video, load_records
 from stillmotion.stage import run_stage
 
 _log = logging.getLogger("stillmotion")
@@ -33,6 +34,7 @@ def over_seeds(runs: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 def main(
     probes: Annotated[Path, typer.Option(help="folder of the probes")],
+    raw: Annotated[Path, typer.Option(help="tables of the dataset")],
     embeddings: Annotated[Path, typer.Option(help="embeddings of the dataset by one model")],
     metrics: Annotated[Path, typer.Option(help="JSON file of the metrics")],
     plot: Annotated[Path, typer.Option(help="accuracy by number of shots")],
@@ -63,9 +65,11 @@ def main(
             {"shots": int(shots), "top1": result["top1"][shots]["mean"], "zero_shot": result["zero_shot"]["top1"]}
             for shots in result["top1"]
         ]
+    of_test = {video.video_id for video in load_records(raw, Video) if video.split == "test"}
     result["protocol"] = {
         "split": "test",
         "num_spans": len(spans),
+        "missing_videos": len(of_test - embedded.row_of.keys()),
         "classes": embedded.class_names,
         "chance_top1": 100 / len(embedded.class_names) if embedded.class_names else None,
         "selected_on": "validation",

@@ -71,6 +71,7 @@ def main(
             method=found["post_processing"],
             window=parameters.get("window"),
             frozen_range=found["frozen_range"],
+            least_cosine=found["least_cosine"],
         )
         selection = select(test.curves, processed.sc_QT, found["method"], parameters)
         rows = prediction_rows(test.queries, test.curves, selection, processed.sc_QT)

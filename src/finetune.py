@@ -26,7 +26,8 @@ from stillmotion.params import load_params
 from stillmotion.provenance import code_version
 from stillmotion.records import Caption, load_records
 from stillmotion.stage import run_stage
-from stillmotion.training.finetuning import FineTuning, finetune
+from stillmotion.training import finetuning
+from stillmotion.training.finetuning import FineTuning
 from stillmotion.training.pairs import caption_pairs
 from stillmotion.video.packed import PackedFrames
 
@@ -68,12 +69,14 @@ def main(
         "frames": folder_digest(frames),
         "pairs": [[pair.video_id, pair.text, pair.start, pair.end] for pair in (*train, *validation)],
         "weights": file_digest(backbone / WEIGHTS),
-        "code": code_version(__file__),
+        "code": code_version(finetuning.__file__),
         "torch": torch.__version__,
         "device": device.type,
         "threads": environment.threads,
     }
-    fitted = finetune(FineTuning(model, packed, train, validation, chosen), memo=Memo(environment.memo), key=key)
+    fitted = finetuning.finetune(
+        FineTuning(model, packed, train, validation, chosen), memo=Memo(environment.memo), key=key
+    )
     source = {
         "backbone": read_json(backbone / "source.json"),
         "recipe": recipe,

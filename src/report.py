@@ -17,6 +17,13 @@ from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.tables import read_json, read_rows
 from stillmotion.params import load_params
 from stillmotion.records import Caption, Moment, Video, load_records
+from stillmotion.report.differences import (
+    differences_table,
+    moment_pairs_to_compare,
+    recall_values,
+    retrieval_pairs_to_compare,
+    top1_values,
+)
 from stillmotion.report.figures import moment_timelines, recall_bars, save_figure, shots_curves, training_curves
 from stillmotion.report.page import example_queries, results_page
 from stillmotion.stage import run_stage
@@ -53,6 +60,18 @@ def main(
         examples = example_queries(
             read_rows(folder / "queries.jsonl"), read_rows(folder / "submission.jsonl"), params.report.num_examples
         )
+    retrieval = {
+        name: recall_values(read_rows(predictions / "retrieval" / name / "ranks.jsonl"))
+        for name in systems["retrieval"]
+    }
+    moments = {
+        name: top1_values(read_rows(predictions / "moments" / name / "queries.jsonl")) for name in systems["moments"]
+    }
+    settings = {"seed": params.report.seed, "num_resamples": params.report.bootstrap_samples}
+    differences = {
+        "retrieval": differences_table(retrieval, retrieval_pairs_to_compare(run), "T2V R@1", **settings),
+        "moments": differences_table(moments, moment_pairs_to_compare(run), "R1@0.5", **settings),
+    }
     histories = {name: read_json(plots / "finetune" / f"{name}.json") for name in finetuned}
     with atomic_folder(output) as partial:
         figures = partial / "figures"
@@ -73,6 +92,7 @@ def main(
             moments=load_records(raw, Moment),
             figures=sorted(path.stem for path in figures.glob("*.svg")) if figures.is_dir() else [],
             example_system=shown,
+            differences=differences,
         )
         (partial / "results.md").write_text(page, encoding="utf-8")
 

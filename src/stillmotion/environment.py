@@ -7,6 +7,7 @@
 | STILLMOTION_DEVICE | `auto`, `cpu`, `cuda`, `cuda:1`, … | auto: a GPU where there is one |
 | STILLMOTION_MEMO | folder of finished work (see memo.py), or `off` | the user's cache folder |
 | STILLMOTION_VIDEO_TIMEOUT | seconds that one video may take to decode | 600 |
+| STILLMOTION_CHECKPOINT_SECONDS | seconds between the checkpoints of a training; 0: after each step | 30 |
 """
 
 import os
@@ -18,11 +19,11 @@ import platformdirs
 from stillmotion.errors import InputError
 
 
-def _count(name: str, default: int) -> int:
+def _count(name: str, default: int, *, least: int = 1) -> int:
     text = os.environ.get(name, str(default))
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or int(text) < least:
         raise InputError(
-            f"environment variable {name} is {text!r}; set it to a whole number above 0, or unset it"
+            f"environment variable {name} is {text!r}; set it to a whole number of {least} or more, or unset it"
         )
     return int(text)
 
@@ -36,6 +37,7 @@ class Environment:
     device: str
     memo: Path | None
     video_timeout_s: int
+    checkpoint_s: int
 
 
 def read_environment() -> Environment:
@@ -48,4 +50,5 @@ def read_environment() -> Environment:
         device=os.environ.get("STILLMOTION_DEVICE", "auto"),
         memo=None if memo == "off" else Path(memo).expanduser().resolve(),
         video_timeout_s=_count("STILLMOTION_VIDEO_TIMEOUT", 600),
+        checkpoint_s=_count("STILLMOTION_CHECKPOINT_SECONDS", 30, least=0),
     )

@@ -31,9 +31,7 @@ def folder_digest(path: str | os.PathLike[str]) -> str:
     """SHA-256 over the names and contents of the files below a folder, in hex."""
     root = Path(path)
     listing = [
-        [file.relative_to(root).as_posix(), file_digest(file)]
-        for file in sorted(root.rglob("*"))
-        if file.is_file()
+        [file.relative_to(root).as_posix(), file_digest(file)] for file in sorted(root.rglob("*")) if file.is_file()
     ]
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
@@ -88,6 +86,8 @@ class Memo:
         if not found:
             with atomic_file(entry) as partial:
                 make(partial)
+                # It may become a hard link: nobody shall write through that.
+                partial.chmod(0o444)
         link_or_copy(entry, target)
         return found
 

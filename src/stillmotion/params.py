@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import ruamel.yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from stillmotion.errors import InputError
 
@@ -238,6 +238,9 @@ class SelectionParams(Section):
 
     method: Literal["vc1", "vc2"]
     post_processing: Literal["none", "norm", "adjust_norm", "log_smooth_norm"]
+    least_cosine: Annotated[float, Field(gt=0, lt=1)]
+    """What `log_smooth_norm` raises lower cosines to before the logarithm: 1e-6 for models such as CLIP, whose
+    cosines are all above zero."""
 
 
 class OptimiseThresholdsParams(Section):
@@ -295,10 +298,21 @@ class MeasureResourcesParams(Section):
     repeats: Count
 
 
-class ReportParams(Section):
+class ReportParams(EvaluateParams):
     """The results page."""
 
     num_examples: Count
+
+
+class Variants(dict[str, Any]):
+    """The blocks of a section such as `backbones`, by name; a name that is not there is the user's mistake."""
+
+    def __init__(self, section: str, blocks: dict[str, Any]):
+        super().__init__(blocks)
+        self.section = section
+
+    def __missing__(self, name: str) -> Any:
+        raise InputError(f"params.yaml: {self.section} has no {name!r}; {_suggestion(name, list(self))}")
 
 
 class Params(Section):
@@ -321,6 +335,11 @@ class Params(Section):
     evaluate_actions: EvaluateActionsParams
     measure_resources: MeasureResourcesParams
     report: ReportParams
+
+    @field_validator("backbones", "recipes", "aggregators", "selections", mode="after")
+    @classmethod
+    def _unknown_names_are_told(cls, blocks: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return Variants(str(info.field_name), blocks)
 
     @model_validator(mode="after")
     def _run_names_what_exists(self) -> "Params":

@@ -9,8 +9,8 @@ from pathlib import Path
 
 SOURCE_ROOT = Path(__file__).resolve().parents[1]
 
-INFRASTRUCTURE = frozenset({"environment", "errors", "memo", "params", "provenance", "stage"})
-"""Modules of the package that decide no byte of a result: values of params are part of the keys instead."""
+INFRASTRUCTURE = frozenset({"environment", "errors", "memo", "params", "provenance", "stage", "io"})
+"""Modules and folders of the package that decide no number: values of params are part of the keys instead."""
 
 
 def _imported_names(source: Path) -> set[str]:
@@ -47,11 +47,13 @@ def first_party_sources(script: Path, root: Path = SOURCE_ROOT) -> list[Path]:
     return sorted(found)
 
 
-def code_version(script: str | Path) -> str:
-    """SHA-256 over the first-party source that decides what `script` makes."""
+def code_version(source_file: str | Path) -> str:
+    """SHA-256 over the first-party source that decides the numbers that a script or module makes."""
     digest = hashlib.sha256()
-    for source in first_party_sources(Path(script)):
-        if source.stem in INFRASTRUCTURE and source.parent.name == "stillmotion":
-            continue
+    for source in first_party_sources(Path(source_file)):
+        if source.is_relative_to(SOURCE_ROOT / "stillmotion"):
+            place = source.relative_to(SOURCE_ROOT / "stillmotion")
+            if place.with_suffix("").parts[0] in INFRASTRUCTURE:
+                continue
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     return digest.hexdigest()

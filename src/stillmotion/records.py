@@ -107,9 +107,7 @@ def load_records(folder: Path, kind: type[Record]) -> list[Record]:
     for number, row in enumerate(read_rows(path), start=1):
         if row.keys() != names:
             odd = sorted(names ^ row.keys())
-            raise InputError(
-                f"{path} row {number}: columns {odd} are missing or unknown; it holds {sorted(names)}"
-            )
+            raise InputError(f"{path} row {number}: columns {odd} are missing or unknown; it holds {sorted(names)}")
         values: dict[str, Any] = row
         records.append(kind(**values))
     return records

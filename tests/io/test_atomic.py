@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -71,13 +73,17 @@ def test_an_error_leaves_the_folder_that_was_there(tmp_path):
     assert names(tmp_path) == ["folder"]
 
 
-def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
-    (tmp_path / ".folder.partial-1-abc").mkdir()
-    (tmp_path / ".folder.partial-1-abc" / "half").write_text("half")
-    (tmp_path / ".other.partial-1-abc").mkdir()
+def test_what_a_killed_run_left_half_written_is_removed_and_what_a_living_one_writes_stays(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / f".folder.partial-{ended.pid}-abc").mkdir()
+    (tmp_path / f".folder.partial-{ended.pid}-abc" / "half").write_text("half")
+    (tmp_path / f".folder.partial-{os.getpid()}-abc").mkdir()
+    (tmp_path / f".other.partial-{ended.pid}-abc").mkdir()
     with atomic_folder(tmp_path / "folder"):
         pass
-    assert names(tmp_path) == [".other.partial-1-abc", "folder"]
+    living = f".folder.partial-{os.getpid()}-abc"
+    assert names(tmp_path) == sorted([living, f".other.partial-{ended.pid}-abc", "folder"])
 
 
 def test_a_file_is_linked_where_it_can_be(tmp_path):

@@ -54,9 +54,7 @@ def freeze(model: torch.nn.Module, *, embeddings: bool, blocks: int) -> list[str
     for tower in (visual, text):
         layers = tower.transformer.resblocks
         if blocks > len(layers):
-            raise InputError(
-                f"params.yaml: frozen_blocks is {blocks} and a tower has {len(layers)} blocks; set fewer"
-            )
+            raise InputError(f"params.yaml: frozen_blocks is {blocks} and a tower has {len(layers)} blocks; set fewer")
         frozen += [parameter for block in layers[:blocks] for parameter in block.parameters()]
     for parameter in frozen:
         parameter.requires_grad_(False)

@@ -15,9 +15,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-FLOP_RULE = (
-    "2 for each multiply-add of matrix products, convolutions and attention (torch.utils.flop_counter)"
-)
+FLOP_RULE = "2 for each multiply-add of matrix products, convolutions and attention (torch.utils.flop_counter)"
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,7 @@ def captioned_images(params: BuiltinBackboneParams, step: int) -> tuple[np.ndarr
     return np.stack(images), captions
 
 
-def train_builtin(
-    params: BuiltinBackboneParams, device: torch.device, memo: Memo, code: str
-) -> OpenClipBackbone:
+def train_builtin(params: BuiltinBackboneParams, device: torch.device, memo: Memo, code: str) -> OpenClipBackbone:
     """Train the model from nothing.
 
     Args:

@@ -23,9 +23,7 @@ def prepare_torch(environment: Environment) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(
-            f"environment variable STILLMOTION_DEVICE is {name!r}: {reason}; set cpu or auto"
-        ) from None
+        raise InputError(f"environment variable STILLMOTION_DEVICE is {name!r}: {reason}; set cpu or auto") from None
     return device
 
 

@@ -46,9 +46,7 @@ class OpenClipBackbone(torch.nn.Module):
         self.image_size_px: int = size if isinstance(size, int) else size[0]
         self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocess.std).view(1, 3, 1, 1), persistent=False)
-        self.image_transform: Callable[[Image.Image], torch.Tensor] = image_transform_v2(
-            preprocess, is_train=False
-        )
+        self.image_transform: Callable[[Image.Image], torch.Tensor] = image_transform_v2(preprocess, is_train=False)
         """The model's own transform of a whole image, for image queries."""
 
     @property
@@ -78,7 +76,8 @@ class OpenClipBackbone(torch.nn.Module):
                 f"params.yaml: sample_frames.size_px is {stored} and this model takes {wanted} px; "
                 f"set it to {wanted} or more"
             )
-        values = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device).permute(0, 3, 1, 2).float()
+        # A copy: stored frames are mapped read-only, and torch wants to be able to write.
+        values = torch.from_numpy(np.array(frames)).to(self.device).permute(0, 3, 1, 2).float()
         if stored > wanted:
             values = functional.interpolate(
                 values, size=(wanted, wanted), mode="bicubic", antialias=True, align_corners=False
@@ -150,9 +149,7 @@ def load_backbone(folder: Path, device: torch.device) -> OpenClipBackbone:
     """
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise InputError(
-                f"{folder / name}: no such file; run `dvc repro` or `dvc pull` for {folder.as_posix()}"
-            )
+            raise InputError(f"{folder / name}: no such file; run `dvc repro` or `dvc pull` for {folder.as_posix()}")
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     location = f"local-dir:{folder.resolve()}"
     model = open_clip.create_model(location)

@@ -55,9 +55,7 @@ def open_clip_config(params: OpenClipBackboneParams) -> dict[str, Any]:
     return {"model_cfg": model, "preprocess_cfg": asdict(PreprocessCfg(size=size, **preprocess))}
 
 
-def find_weights(
-    name: str, params: OpenClipBackboneParams, weights_folder: Path
-) -> tuple[Path, dict[str, Any]]:
+def find_weights(name: str, params: OpenClipBackboneParams, weights_folder: Path) -> tuple[Path, dict[str, Any]]:
     """The checkpoint file of a backbone, fetched where it has to be, and where it came from.
 
     Raises:
@@ -67,9 +65,7 @@ def find_weights(
     if params.pretrained == "file":
         present = [path for path in local if path.is_file()]
         if not present:
-            raise InputError(
-                f"{local[0].as_posix()}: no such file; put the weights of {params.architecture} there"
-            )
+            raise InputError(f"{local[0].as_posix()}: no such file; put the weights of {params.architecture} there")
         return present[0], {"file": present[0].name, "sha256": file_digest(present[0])}
     tag = get_pretrained_cfg(params.architecture, params.pretrained)
     try:
@@ -127,7 +123,5 @@ def pretrained_model(
             open_clip.load_checkpoint(model, str(checkpoint), strict=True)
         except (RuntimeError, KeyError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(
-                f"{checkpoint}: does not fit {params.architecture} ({reason}); check both"
-            ) from None
+            raise InputError(f"{checkpoint}: does not fit {params.architecture} ({reason}); check both") from None
     return model, config, source

@@ -54,6 +54,8 @@ TILT = 0.2
 """Largest angle of a subject that does not spin, in radians."""
 RESTING_SHARE = 0.7
 """Share of still images that show a subject as it is when it neither spins, grows nor shrinks."""
+STRIPE_PX = 8
+"""Width of a title card's stripes along either axis."""
 VISIBLE_SHARE = 0.6
 """Share of each blink for which the subject is there."""
 
@@ -234,6 +236,18 @@ def _canvas(background: str, size_px: int) -> npt.NDArray[np.uint8]:
     ramp = np.linspace(-12, 12, size_px)
     shade = ramp[:, None, None] + 0.5 * ramp[None, :, None]
     return np.clip(np.asarray(BACKGROUNDS[background]) + shade, 0, 255).astype(np.uint8)
+
+
+def draw_card(color: str, background: str, shift_px: int, size_px: int) -> npt.NDArray[np.uint8]:
+    """Draw one frame of a title card: drifting diagonal stripes, unlike any subject.
+
+    Returns:
+        RGB of shape (size_px, size_px, 3).
+    """
+    places = np.arange(size_px)
+    striped = (places[:, None] + places[None, :] + shift_px) // STRIPE_PX % 2 == 0
+    image = np.where(striped[..., None], np.asarray(COLORS[color]), np.asarray(BACKGROUNDS[background]))
+    return image.astype(np.uint8)
 
 
 def draw(subject: Subject, pose: Pose, size_px: int) -> npt.NDArray[np.uint8]:

@@ -46,7 +46,7 @@ class Event:
     first_frame: int
     num_frames: int
     described: bool
-    """False for the distractor: it is to be seen, and nothing speaks of it."""
+    """False for the distractor: a title card in the colors of the subject is shown, and nothing speaks of it."""
 
     @property
     def text(self) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillmotion.datasets import toy_scene
-from stillmotion.datasets.toy_scene import draw
+from stillmotion.datasets.toy_scene import draw, draw_card
 from stillmotion.datasets.toy_story import Story
 from stillmotion.memo import Memo, code_digest
 from stillmotion.stage import Progress
@@ -34,7 +34,10 @@ def story_frames(story: Story, *, size_px: int) -> Iterator[npt.NDArray[np.uint8
     """The frames in order, each RGB of shape (size_px, size_px, 3)."""
     for event in story.events:
         for frame in range(event.first_frame, event.first_frame + event.num_frames):
-            yield draw(event.subject, event.pose_at(frame, fps=story.fps), size_px)
+            if event.described:
+                yield draw(event.subject, event.pose_at(frame, fps=story.fps), size_px)
+            else:
+                yield draw_card(event.subject.color, event.subject.background, frame, size_px)
 
 
 def write_video(story: Story, path: Path, *, size_px: int) -> None:

@@ -96,9 +96,7 @@ class Embeddings:
     def labelled_spans(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Embeddings (N, D) of a split's labelled spans, and their labels (N,) as rows of `class_names`."""
         rows = [
-            row
-            for row, action in enumerate(self.actions)
-            if self.videos[self.row_of[action.video_id]].split == split
+            row for row, action in enumerate(self.actions) if self.videos[self.row_of[action.video_id]].split == split
         ]
         labels = [self.class_names.index(self.actions[row].label) for row in rows]
         return np.asarray(self.action_spans[rows], dtype=np.float64), np.array(labels, dtype=np.int64)

@@ -48,9 +48,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise InputError(f"{path}: not JSON in UTF-8 ({error}); save it again as such") from None
 
 
-def write_rows(
-    path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]], *, digits: int | None = None
-) -> None:
+def write_rows(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]], *, digits: int | None = None) -> None:
     """Write rows as JSON Lines, atomically, in the order given."""
     with atomic_file(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as out:
         for row in rows:
@@ -65,9 +63,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from None
+        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():

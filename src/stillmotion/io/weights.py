@@ -16,9 +16,7 @@ from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_file
 
 
-def save_tensors(
-    path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any] | None = None
-) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any] | None = None) -> None:
     """Write tensors by name, atomically, with `state` (anything that JSON holds) beside them."""
     plain = {name: tensors[name].detach().cpu().clone().contiguous() for name in sorted(tensors)}
     metadata = None if state is None else {"state": json.dumps(state, sort_keys=True)}

@@ -266,9 +266,7 @@ def rank_both_directions(
     directions = {"t2v": rank_queries(scores_TV, pairs_TV, ties=ties)}
     directions["v2t"] = video_to_text_ranks(scores_TV, pairs_TV, ties=ties)
     if _captions_of_videos(pairs_TV, len(scores_TV)):
-        directions["v2t_caption_max"] = video_to_text_ranks(
-            scores_TV, pairs_TV, convention="caption_max", ties=ties
-        )
+        directions["v2t_caption_max"] = video_to_text_ranks(scores_TV, pairs_TV, convention="caption_max", ties=ties)
         directions["v2t_any_caption"] = directions["v2t"]
     return directions
 

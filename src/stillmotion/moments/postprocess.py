@@ -34,7 +34,7 @@ class PostProcessed:
     sc_QT: Floats
     """Zero on padding."""
     num_clipped: int
-    """Cosines of zero or below that `log_smooth_norm` clipped."""
+    """Cosines that `log_smooth_norm` raised to its floor."""
 
 
 def train_range(sc_QT: Floats, num_frames_Q: NDArray[np.int64]) -> tuple[float, float]:
@@ -56,14 +56,14 @@ def min_max(sc_QT: Floats, valid_QT: Mask) -> Floats:
     return np.where(valid_QT & varies_Q1, scaled_QT, 0.0)
 
 
-def log_curves(sc_QT: Floats, num_frames_Q: NDArray[np.int64]) -> PostProcessed:
-    """Natural logarithm of the similarities, those of zero or below clipped to 1e-6 and counted.
+def log_curves(sc_QT: Floats, num_frames_Q: NDArray[np.int64], *, least_cosine: float = LEAST_COSINE) -> PostProcessed:
+    """Natural logarithm of the similarities, those below `least_cosine` raised to it and counted.
 
     The part of `log_smooth_norm` that has no parameter: a search computes it once.
     """
     valid_QT = valid_frames(num_frames_Q, sc_QT.shape[1])
-    clipped_QT = valid_QT & (sc_QT <= 0)
-    log_QT = np.log(np.where(valid_QT, np.where(clipped_QT, LEAST_COSINE, sc_QT), 1.0))
+    clipped_QT = valid_QT & (sc_QT < least_cosine)
+    log_QT = np.log(np.where(valid_QT, np.where(clipped_QT, least_cosine, sc_QT), 1.0))
     return PostProcessed(log_QT, int(clipped_QT.sum()))
 
 
@@ -125,6 +125,7 @@ def postprocess(
     method: PostProcessing,
     window: int | None = None,
     frozen_range: tuple[float, float] | None = None,
+    least_cosine: float = LEAST_COSINE,
 ) -> PostProcessed:
     """Post-process each query's curve.
 
@@ -141,6 +142,7 @@ def postprocess(
         method: which of the four.
         window: M of `log_smooth_norm`.
         frozen_range: `train_range` of the train split, for `adjust_norm`.
+        least_cosine: floor of the logarithm of `log_smooth_norm`.
 
     Raises:
         InputError: the method is unknown or its parameter missing or wrong.
@@ -160,7 +162,7 @@ def postprocess(
     if method == "log_smooth_norm":
         if window is None:
             raise InputError("log_smooth_norm: no smoothing window; give M, an odd number of at least 3")
-        return smooth_norm(log_curves(sc_QT, num_frames_Q), num_frames_Q, window=window)
+        return smooth_norm(log_curves(sc_QT, num_frames_Q, least_cosine=least_cosine), num_frames_Q, window=window)
     raise InputError(f"post-processing is {method!r}; give one of {', '.join(POST_PROCESSINGS)}")
 
 

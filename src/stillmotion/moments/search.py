@@ -44,6 +44,7 @@ class Study:
         return {
             "method": selection.method,
             "post_processing": selection.post_processing,
+            "least_cosine": selection.least_cosine,
             "objective": objective,
             "best_value": self.best_value,
             "parameters": self.best,
@@ -80,7 +81,7 @@ def search_thresholds(train: SplitMoments, selection: SelectionParams, params: O
     frozen_range = (low, high) if selection.post_processing == "adjust_norm" else None
     smoothed = selection.post_processing == "log_smooth_norm"
     # What no parameter changes is computed once for all trials.
-    logs = log_curves(curves.sc_QT, curves.num_frames_Q) if smoothed else None
+    logs = log_curves(curves.sc_QT, curves.num_frames_Q, least_cosine=selection.least_cosine) if smoothed else None
     plain = "none" if smoothed else selection.post_processing
     unsmoothed = postprocess(curves.sc_QT, curves.num_frames_Q, method=plain, frozen_range=frozen_range)
     threshold_range = (low, high) if selection.post_processing == "none" else (0.0, 1.0)

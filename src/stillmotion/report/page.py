@@ -47,6 +47,7 @@ def results_page(
     moments: Sequence[Moment],
     figures: Sequence[str],
     example_system: str,
+    differences: Mapping[str, str],
 ) -> str:
     """The page in Markdown.
 
@@ -58,6 +59,7 @@ def results_page(
         moments: of the dataset.
         figures: names of the figures that there are.
         example_system: the system whose moments are drawn.
+        differences: tables of paired differences by task, empty where there is nothing to compare.
     """
     skipped = [video for video in videos if not video.ok]
     parts = [
@@ -73,7 +75,10 @@ def results_page(
         if len(skipped) > MOST_SKIPPED:
             parts.append(f"… and {len(skipped) - MOST_SKIPPED} more, all in skipped.jsonl beside the stored frames.")
     parts += ["## Text-video retrieval", retrieval_table(found["retrieval"]), *_figure("retrieval", figures)]
-    parts += ["## Moment retrieval", moments_table(found["moments"]), *_thresholds(found["moments"])]
+    parts += [differences["retrieval"]] if differences["retrieval"] else []
+    parts += ["## Moment retrieval", moments_table(found["moments"])]
+    parts += [differences["moments"]] if differences["moments"] else []
+    parts += _thresholds(found["moments"])
     if "moments" in figures:
         parts += [f"Queries from the best to the worst of {example_system}:", *_figure("moments", figures)]
     parts += ["## Action recognition", actions_table(found["actions"]), *_figure("actions", figures)]

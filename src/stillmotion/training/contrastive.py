@@ -2,12 +2,9 @@
 
 import numpy as np
 import torch
-from open_clip.loss import ClipLoss
 
 
-def contrastive_loss(
-    videos_BD: torch.Tensor, texts_BD: torch.Tensor, logit_scale: torch.Tensor
-) -> torch.Tensor:
+def contrastive_loss(videos_BD: torch.Tensor, texts_BD: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
     """Mean of the cross entropies of text given video and video given text; the diagonal is right.
 
     Args:
@@ -17,6 +14,9 @@ def contrastive_loss(
 
     Source: Radford et al. 2021, Fig. 3, in open_clip's implementation.
     """
+    # Imported here: open_clip takes seconds to import, and an evaluation never comes this far.
+    from open_clip.loss import ClipLoss
+
     return ClipLoss()(videos_BD, texts_BD, logit_scale)
 
 

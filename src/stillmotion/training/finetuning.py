@@ -45,8 +45,7 @@ class FineTuning:
         """The loss of one step, a function of epoch and step alone."""
         items = batches[step].tolist()
         pixels = [
-            self.pixels(self.train[item], np.random.default_rng([self.recipe.seed, epoch, item]))
-            for item in items
+            self.pixels(self.train[item], np.random.default_rng([self.recipe.seed, epoch, item])) for item in items
         ]
         dropout.draw([self.recipe.seed, epoch, step], self.recipe.num_frames)
         videos_BD = self.backbone.embed_clips(torch.stack(pixels))
@@ -88,9 +87,7 @@ def finetune(task: FineTuning, *, memo: Memo, key: dict[str, Any]) -> Fitted:
     def loss_at(epoch: int, step: int) -> torch.Tensor:
         if epoch not in batches_of:
             batches_of.clear()
-            batches_of[epoch] = shuffled_batches(
-                len(task.train), recipe.batch_size, seed=recipe.seed, epoch=epoch
-            )
+            batches_of[epoch] = shuffled_batches(len(task.train), recipe.batch_size, seed=recipe.seed, epoch=epoch)
         return task.loss(dropout, batches_of[epoch], epoch, step)
 
     batches = shuffled_batches(len(task.train), recipe.batch_size, seed=recipe.seed, epoch=0)

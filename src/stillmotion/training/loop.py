@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
+from stillmotion.environment import read_environment
+from stillmotion.errors import InputError
 from stillmotion.io.weights import load_tensors, save_tensors
 from stillmotion.memo import Memo
 from stillmotion.stage import Progress
 from stillmotion.training.schedule import one_cycle_cosine
 
-SECONDS_BETWEEN_CHECKPOINTS = 30.0
 BETAS = (0.9, 0.98)
 """Of AdamW, as CLIP was trained (Radford et al. 2021, table 18): short trainings need the faster second moment."""
 _log = logging.getLogger("stillmotion")
@@ -104,6 +105,7 @@ def fit(
             tensors |= {f"{kind}/{names[id(parameter)]}": value for kind, value in moments.items()}
         memo.store("checkpoints", key, lambda path: save_tensors(path, tensors, state), suffix=".safetensors")
 
+    checkpoint_s = read_environment().checkpoint_s
     last_checkpoint = time.monotonic()
     with Progress(label, settings.total_steps) as progress:
         progress.skip(state["step"])
@@ -119,6 +121,10 @@ def fit(
                 group["lr"] = rate
             optimizer.zero_grad(set_to_none=True)
             loss = loss_at(epoch, step)
+            if not torch.isfinite(loss):
+                raise InputError(
+                    f"params.yaml: the loss is {loss.item()} at step {state['step']} of {label}; lower learning_rate"
+                )
             loss.backward()
             torch.nn.utils.clip_grad_norm_(list(trainable.values()), settings.gradient_clip)
             optimizer.step()
@@ -128,10 +134,12 @@ def fit(
                 best = _end_epoch(state, epoch, rate, settings, score, trainable, best)
             progress.advance()
             over = state["step"] == settings.total_steps
-            if over or time.monotonic() - last_checkpoint >= SECONDS_BETWEEN_CHECKPOINTS:
+            if over or time.monotonic() - last_checkpoint >= checkpoint_s:
                 checkpoint()
                 last_checkpoint = time.monotonic()
-    return Fitted(best=best, best_epoch=state["best_epoch"], history=state["history"])
+    # A checkpoint holds its rows with sorted keys: from there or not, the history is the same bytes.
+    history = [dict(sorted(row.items())) for row in state["history"]]
+    return Fitted(best=best, best_epoch=state["best_epoch"], history=history)
 
 
 def _end_epoch(

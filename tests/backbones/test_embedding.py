@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+import torch
+
+from stillmotion.backbones.builtin import new_builtin
+from stillmotion.backbones.embedding import FRAMES_A_PASS, TEXTS_A_PASS, Embedder, fuse_clips, fuse_frames
+from stillmotion.memo import Memo
+from stillmotion.params import BuiltinBackboneParams
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    params = BuiltinBackboneParams(
+        family="builtin",
+        image_size_px=32,
+        patch_size_px=8,
+        width=32,
+        layers=1,
+        text_layers=1,
+        heads=2,
+        embed_dim=16,
+        steps=1,
+        batch_size=1,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        warmup_fraction=0.0,
+        max_sentences=1,
+        seed=0,
+    )
+    return new_builtin(params).eval()
+
+
+def make_frames(num, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (num, 32, 32, 3), dtype=np.uint8)
+
+
+def make_texts(num):
+    return [f"text number {row}" for row in range(num)]
+
+
+def embedder(backbone, root=None, **key):
+    return Embedder(backbone, Memo(root), {"weights": "abc", **key}, "fp32")
+
+
+def test_a_video_is_embedded_as_open_clip_does_in_passes_of_any_length(backbone):
+    frames = make_frames(FRAMES_A_PASS + 3)
+    found, from_memo = embedder(backbone).video(frames, "digest")
+    with torch.no_grad():
+        expected = backbone.model.encode_image(backbone.pixels(frames), normalize=True).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert found.dtype == np.float32
+    assert from_memo is False
+
+
+def test_with_a_memo_or_without_it_the_bytes_are_the_same(backbone, tmp_path):
+    frames, texts = make_frames(5), make_texts(7)
+    without, _ = embedder(backbone).video(frames, "digest")
+    made, first = embedder(backbone, tmp_path).video(frames, "digest")
+    remembered, second = embedder(backbone, tmp_path).video(frames, "digest")
+    assert (first, second) == (False, True)
+    assert without.tobytes() == made.tobytes() == remembered.tobytes()
+    spoken = [embedder(backbone, root).texts(texts, "captions") for root in (None, tmp_path, tmp_path)]
+    assert spoken[0].tobytes() == spoken[1].tobytes() == spoken[2].tobytes()
+
+
+def test_what_the_memo_knows_is_not_embedded_again(backbone, tmp_path, monkeypatch):
+    frames, texts = make_frames(2), make_texts(2)
+    embedder(backbone, tmp_path).video(frames, "digest")
+    embedder(backbone, tmp_path).texts(texts, "captions")
+    monkeypatch.setattr(type(backbone), "embed_frames", lambda *_: pytest.fail("embedded again"))
+    monkeypatch.setattr(type(backbone), "embed_texts", lambda *_: pytest.fail("embedded again"))
+    assert embedder(backbone, tmp_path).video(frames, "digest")[1]
+    assert embedder(backbone, tmp_path).texts(texts, "captions").shape == (2, 16)
+
+
+@pytest.mark.parametrize(("digest", "key"), [("other frames", {}), ("digest", {"code": "other"})])
+def test_other_frames_or_another_key_are_embedded_anew(backbone, tmp_path, digest, key):
+    embedder(backbone, tmp_path).video(make_frames(2), "digest")
+    assert embedder(backbone, tmp_path, **key).video(make_frames(2, seed=1), digest)[1] is False
+
+
+def test_other_texts_are_embedded_anew(backbone, tmp_path):
+    first = embedder(backbone, tmp_path).texts(["a red ball", "two"], "captions")
+    other = embedder(backbone, tmp_path).texts(["a red ball", "three"], "captions")
+    np.testing.assert_allclose(first[0], other[0], atol=1e-6)
+    assert np.abs(first[1] - other[1]).max() > 1e-3
+
+
+def test_a_video_s_embedding_does_not_depend_on_the_videos_embedded_before_it(backbone):
+    mine = make_frames(5)
+    alone, _ = embedder(backbone).video(mine, "mine")
+    crowd = embedder(backbone)
+    crowd.video(make_frames(9, seed=1), "before")
+    among, _ = crowd.video(mine, "mine")
+    assert alone.tobytes() == among.tobytes()
+
+
+def test_texts_are_embedded_in_their_order_whatever_their_number(backbone):
+    texts = make_texts(TEXTS_A_PASS + 2)
+    found = embedder(backbone).texts(texts, "captions")
+    with torch.no_grad():
+        expected = backbone.model.encode_text(backbone.tokens(texts), normalize=True).numpy()
+    assert found.shape == (TEXTS_A_PASS + 2, 16)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_no_texts_are_no_rows_of_the_right_width(backbone):
+    found = embedder(backbone).texts([], "queries")
+    assert found.shape == (0, 16)
+    assert found.dtype == np.float32
+
+
+def test_an_embedder_leaves_no_gradients_behind(backbone):
+    embedder(backbone).video(make_frames(1), "x")
+    assert all(value.grad is None for value in backbone.parameters())
+
+
+def test_fused_frames_are_worked_by_hand():
+    frames = np.array([[[1.0, 0.0], [0.0, 1.0]], [[0.6, 0.8], [0.6, 0.8]], [[1.0, 0.0], [0.6, 0.8]]], np.float32)
+    # (0.8, 0.4) / √0.8 for the last
+    expected = [[0.5**0.5, 0.5**0.5], [0.6, 0.8], [0.8 / 0.8**0.5, 0.4 / 0.8**0.5]]
+    fused = fuse_frames(frames)
+    np.testing.assert_allclose(fused, expected, rtol=1e-6)
+    assert fused.dtype == np.float32
+
+
+def test_no_spans_are_fused_to_no_rows():
+    assert fuse_frames(np.empty((0, 8, 16), np.float32)).shape == (0, 16)
+
+
+def test_clips_are_consecutive_uniform_frames():
+    frames = np.eye(4, dtype=np.float32)  # stored frames 0 to 3
+    uniform = np.array([0, 1, 1, 1, 2, 3])  # a short video repeats some
+    root = 0.5**0.5
+    thirds = 1 / 5**0.5
+    expected = [[thirds, 2 * thirds, 0, 0], [0, 1 / 3**0.5, 1 / 3**0.5, 1 / 3**0.5]]
+    np.testing.assert_allclose(fuse_clips(frames, uniform, 3), expected, rtol=1e-6)
+    expected = [[root, root, 0, 0], [0, 1, 0, 0], [0, 0, root, root]]
+    np.testing.assert_allclose(fuse_clips(frames, uniform, 2), expected, rtol=1e-6)

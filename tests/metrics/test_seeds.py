@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from stillmotion.metrics.retrieval import METRICS, QueryRanks, summarise_with_intervals
+from stillmotion.metrics.seeds import summarise_seeds
+
+
+def make(*ranks):
+    values = np.array(ranks, dtype=float)
+    return QueryRanks(values, 1 / values)
+
+
+def summarise(*runs, seed=0):
+    return summarise_seeds(runs, rng=np.random.default_rng(seed), num_resamples=500)
+
+
+def test_the_mean_over_two_seeds_is_worked_by_hand():
+    found = summarise(make(1, 2, 4, 20), make(1, 1, 1, 6))
+    assert found["R@1"] == (25 + 75) / 2
+    assert found["R@5"] == (75 + 75) / 2
+    assert found["R@10"] == (75 + 100) / 2
+    assert found["MedR"] == (3 + 1) / 2
+    assert found["MeanR"] == (6.75 + 2.25) / 2
+    assert found["MRR"] == pytest.approx(100 * (1.8 + 19 / 6) / 8)
+    assert found["mAP"] == pytest.approx(found["MRR"])
+
+
+def test_the_deviation_is_that_of_a_sample_of_seeds():
+    found = summarise(make(1, 2, 4, 20), make(1, 1, 1, 6), make(1, 1, 4, 20))
+    # R@1 25, 75, 50: squares of -25, 25, 0 over n - 1 = 2
+    assert found["std"]["R@1"] == pytest.approx(25)
+    # MedR 3, 1, 2.5: their mean is 13/6, the squares of 5/6, -7/6, 2/6 add up to 78/36
+    assert found["std"]["MedR"] == pytest.approx((78 / 36 / 2) ** 0.5)
+    assert found["std"].keys() == set(METRICS)
+
+
+def test_one_seed_has_the_values_and_intervals_of_a_system_without_seeds_and_no_deviation():
+    run = make(*np.random.default_rng(1).integers(1, 30, 50))
+    found = summarise(run)
+    expected = summarise_with_intervals(run, rng=np.random.default_rng(0), num_resamples=500)
+    assert "std" not in found
+    assert found == expected
+
+
+def test_seeds_that_agree_have_the_interval_of_one_and_no_deviation():
+    run = make(*np.random.default_rng(1).integers(1, 30, 50))
+    one, three = summarise(run), summarise(run, run, run)
+    for name in METRICS:
+        assert three["ci95"][name] == pytest.approx(one["ci95"][name])
+        assert three["std"][name] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_same_queries_are_drawn_for_all_seeds():
+    # In each query one of the seeds hits and the other does not: whatever is drawn, their mean is 50 %.
+    hits = np.random.default_rng(3).integers(0, 2, 40)
+    found = summarise(make(*(2 - hits)), make(*(1 + hits)))
+    assert found["R@1"] == 50
+    assert found["ci95"]["R@1"] == [50, 50]
+
+
+def test_the_interval_is_that_of_the_mean_over_seeds():
+    # R@1 of a query, averaged over two seeds, is 100, 50 or 0: a bootstrap of these numbers done literally
+    first, second = (np.random.default_rng(seed).integers(1, 3, 60) for seed in (1, 2))
+    found = summarise(make(*first), make(*second))
+    means = 50.0 * ((first == 1).astype(float) + (second == 1))
+    rng = np.random.default_rng(9)
+    resampled = [means[rng.integers(60, size=60)].mean() for _ in range(4000)]
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    assert found["ci95"]["R@1"] == [pytest.approx(low, abs=2.5), pytest.approx(high, abs=2.5)]
+
+
+def test_the_same_generator_gives_the_same_intervals():
+    runs = [make(*np.random.default_rng(seed).integers(1, 30, 50)) for seed in (1, 2)]
+    assert summarise(*runs) == summarise(*runs)
+    assert summarise(*runs)["ci95"] != summarise(*runs, seed=1)["ci95"]
+
+
+def test_seeds_that_answered_other_numbers_of_queries_are_refused():
+    with pytest.raises(ValueError, match="dimensions"):
+        summarise(make(1, 2, 3), make(1, 2))

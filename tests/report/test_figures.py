@@ -1,0 +1,127 @@
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from stillmotion.report.figures import moment_timelines, recall_bars, save_figure, shots_curves, training_curves
+
+WRITE = """
+import sys
+from pathlib import Path
+from stillmotion.report.figures import moment_timelines, recall_bars, save_figure, shots_curves, training_curves
+
+folder = Path(sys.argv[1])
+values = {"a": 40, "b": 60}
+recall = {name: {"t2v": {"R@1": value, "ci95": {"R@1": [value - 5, value + 6]}}} for name, value in values.items()}
+save_figure(recall_bars(recall), folder / "retrieval.svg")
+top1 = {str(shot): {"mean": 10.0 * shot, "std": 1.0} for shot in (1, 2, 4)}
+actions = {"a": {"top1": top1, "zero_shot": {"top1": 20.0}, "protocol": {"chance_top1": 12.5}}}
+save_figure(shots_curves(actions), folder / "actions.svg")
+history = [{"epoch": epoch, "loss": 2.0 - epoch, "score": 30.0 + epoch} for epoch in range(3)]
+save_figure(training_curves({"a": history}), folder / "finetune.svg")
+example = {"title": "t", "curve": [0.1, 0.5, 0.2], "true_windows": [[2, 4]], "predicted_windows": [[2, 4, 0.5]]}
+save_figure(moment_timelines([example, example], 2.0), folder / "moments.svg")
+"""
+NAMES = ("actions.svg", "finetune.svg", "moments.svg", "retrieval.svg")
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def test_figures_are_the_same_bytes_in_two_processes_and_say_no_date(tmp_path):
+    for name in ("one", "two"):
+        subprocess.run([sys.executable, "-c", WRITE, str(tmp_path / name)], check=True, timeout=120)
+    for name in NAMES:
+        first = (tmp_path / "one" / name).read_bytes()
+        assert first == (tmp_path / "two" / name).read_bytes(), name
+        assert ElementTree.fromstring(first).tag.endswith("svg")
+        assert b"<dc:date>" not in first
+
+
+def retrieval(**values):
+    return {name: {"t2v": {"R@1": value, "ci95": {"R@1": [low, high]}}} for name, (value, low, high) in values.items()}
+
+
+def test_bars_are_as_long_as_the_recall_and_whiskers_as_the_interval():
+    axes = recall_bars(retrieval(a=(40.0, 35.0, 46.0), b=(60.0, 50.0, 65.0))).axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [40, 60]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    segments = [segment for lines in axes.collections for segment in lines.get_segments()]
+    assert sorted(tuple(segment[:, 0]) for segment in segments) == [(35, 46), (50, 65)]
+
+
+def test_a_value_outside_its_interval_has_no_whisker_on_that_side():
+    axes = recall_bars(retrieval(a=(40.0, 41.0, 46.0))).axes[0]
+    (segment,) = [segment for lines in axes.collections for segment in lines.get_segments()]
+    assert segment[:, 0].tolist() == [40, 46]
+
+
+def test_a_system_without_a_result_has_no_bar():
+    axes = recall_bars(retrieval(a=(40.0, 35.0, 46.0)) | {"b": {"t2v": None}}).axes[0]
+    assert len(axes.patches) == 1
+
+
+def actions(num_systems=1):
+    top1 = {"16": {"mean": 55.0, "std": 1.0}, "2": {"mean": 30.0, "std": 2.0}}
+    values = {"top1": top1, "zero_shot": {"top1": 20.0}, "protocol": {"chance_top1": 12.5}}
+    return {f"system {row}": values for row in range(num_systems)}
+
+
+def test_shots_rise_along_the_axis_with_zero_shot_and_chance_beside_them():
+    axes = shots_curves(actions() | {"none": {"top1": {}, "zero_shot": None}}).axes[0]
+    curve = axes.containers[0].lines[0]
+    assert (curve.get_xdata().tolist(), curve.get_ydata().tolist()) == ([2, 16], [30, 55])
+    levels = [line.get_ydata() for line in axes.lines if len(set(line.get_ydata())) == 1 and len(line.get_ydata()) == 2]
+    assert sorted(level[0] for level in levels) == [12.5, 20.0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["chance", "system 0"]
+
+
+def test_a_training_without_scores_has_a_loss_alone():
+    history = [{"epoch": 0, "loss": 2.0}, {"epoch": 1, "loss": 1.5}]
+    loss_axes, score_axes = training_curves({"a": history}).axes
+    assert loss_axes.lines[0].get_xdata().tolist() == [1, 2]
+    assert loss_axes.lines[0].get_ydata().tolist() == [2.0, 1.5]
+    assert len(score_axes.lines[0].get_xdata()) == 0
+
+
+def test_every_system_is_drawn_however_many_there_are():
+    history = [{"epoch": 0, "loss": 2.0, "score": 30.0}]
+    histories = {f"model {row}": history for row in range(13)}
+    assert [len(axes.lines) for axes in training_curves(histories).axes] == [13, 13]
+    assert len(shots_curves(actions(12)).axes[0].containers) == 12
+
+
+def example(title="t", **changes):
+    plain = {
+        "curve": [0.1, 0.5, 0.2],
+        "true_windows": [[2.0, 4.0]],
+        "predicted_windows": [[2.0, 5.0, 0.5], [0, 2, 0.1]],
+    }
+    return {"title": title, **plain, **changes}
+
+
+def test_a_timeline_shows_the_curve_at_the_middle_of_each_clip_and_both_kinds_of_windows():
+    axes = moment_timelines([example()], 2.0).axes[0]
+    curve, *chosen = axes.lines
+    assert curve.get_xdata() == pytest.approx([1, 3, 5])
+    assert curve.get_ydata() == pytest.approx([0.1, 0.5, 0.2])
+    assert [np.asarray(line.get_xdata()).tolist() for line in chosen] == [[2.0, 5.0], [0, 2]]
+    (true,) = axes.patches
+    assert (true.get_x(), true.get_x() + true.get_width()) == (2, 4)
+
+
+def test_a_query_about_money_is_no_formula(tmp_path):
+    save_figure(moment_timelines([example(r"“it costs $5 \or $6 {”")], 2.0), tmp_path / "x.svg")
+    assert (tmp_path / "x.svg").is_file()
+
+
+def test_saving_closes_the_figure(tmp_path):
+    save_figure(moment_timelines([example()], 2.0), tmp_path / "deep" / "x.svg")
+    assert plt.get_fignums() == []
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["x.svg"]

@@ -1,0 +1,165 @@
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+
+from stillmotion.adaptation.aggregators import build_aggregator
+from stillmotion.io.arrays import save_array
+from stillmotion.io.embeddings import EmbeddedVideo, Embeddings
+from stillmotion.io.tables import write_json, write_rows
+from stillmotion.params import AggregatorParams, TrainAggregatorParams
+from stillmotion.records import Caption
+from stillmotion.training.aggregation import RetrievalPairs, aggregate, fit_aggregator, retrieval_pairs
+
+DIM = 16
+CAPTIONS = [
+    Caption("c0", "late", "whole", None, None),
+    Caption("c1", "early", "whole", None, None),
+    Caption("c2", "early", "a span", 0.0, 2.0),
+    Caption("c3", "early", "whole again", None, None),
+    Caption("c4", "gone", "whole", None, None),
+    Caption("c5", "gone", "a span", 0.0, 2.0),
+    Caption("c6", "other", "whole", None, None),
+    Caption("c7", "other gone", "whole", None, None),
+]
+SPLITS = {"early": "test", "late": "test", "gone": "test", "plain": "test", "other": "train", "other gone": "train"}
+
+
+@pytest.fixture
+def embedded(tmp_path):
+    videos = [
+        EmbeddedVideo(name, SPLITS[name], 4.0, 2 * row, 2, [0, 1], [0, 1])
+        for row, name in enumerate(["early", "late", "other", "plain"])
+    ]
+    write_rows(tmp_path / "index.jsonl", [video.row() for video in videos])
+    write_json(tmp_path / "model.json", {"dim": 2, "logit_scale": 14.5})
+    save_array(tmp_path / "clips.npy", np.arange(16, dtype=np.float32).reshape(4, 2, 2))
+    save_array(tmp_path / "captions.npy", np.arange(16, dtype=np.float32).reshape(8, 2))
+    return Embeddings(tmp_path)
+
+
+def test_the_captions_of_whole_videos_come_with_their_videos(embedded):
+    pairs = retrieval_pairs(embedded, CAPTIONS, "test", SPLITS)
+    assert pairs.video_ids == ["early", "late"]  # `plain` has no caption: it is not in the gallery
+    assert [caption.caption_id for caption in pairs.captions] == ["c0", "c1", "c3"]
+    assert pairs.video_of_N.tolist() == [1, 0, 0]
+    assert pairs.clips_VCD.tolist() == [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]
+    assert pairs.texts_ND.tolist() == [[0, 1], [2, 3], [6, 7]]
+    assert [caption.caption_id for caption in pairs.missing] == ["c4"]
+    assert pairs.logit_scale == 14.5
+    assert len(pairs) == 3
+
+
+def test_without_the_splits_of_lost_videos_none_is_missing(embedded):
+    assert retrieval_pairs(embedded, CAPTIONS, "test").missing == []
+
+
+def test_a_split_without_videos_gives_no_pairs_and_keeps_its_shapes(embedded):
+    pairs = retrieval_pairs(embedded, CAPTIONS, "validation", SPLITS)
+    assert len(pairs) == 0
+    assert pairs.clips_VCD.shape == (0, 2, 2)
+    assert pairs.texts_ND.shape == (0, 2)
+    assert pairs.missing == []
+
+
+def test_aggregate_gives_numpy_embeddings_without_gradients():
+    mean = build_aggregator(AggregatorParams(kind="mean", heads=1, mlp_ratio=1.0), dim=2, num_clips=2, seed=0)
+    found = aggregate(mean, np.array([[[1.0, 0.0], [0.0, 1.0]]], np.float32))
+    np.testing.assert_allclose(found, [[0.5**0.5, 0.5**0.5]], rtol=1e-6)
+
+
+def ordered_events(noise_seed):
+    """Videos of two of six events, and texts that say which comes first: the mean of the clips can't know."""
+    events = np.eye(DIM, dtype=np.float32)[:6]
+    rng = np.random.default_rng(noise_seed)
+    clips, texts = [], []
+    for first, second in permutations(range(6), 2):
+        clip = np.stack([events[first], events[second]]) + 0.02 * rng.normal(size=(2, DIM))
+        text = 2 * events[first] + events[second]
+        clips.append(clip / np.linalg.norm(clip, axis=1, keepdims=True))
+        texts.append(text / np.linalg.norm(text))
+    num = len(texts)
+    return RetrievalPairs(
+        clips_VCD=np.array(clips, np.float32),
+        texts_ND=np.array(texts, np.float32),
+        video_of_N=np.arange(num),
+        video_ids=[f"{row:02}" for row in range(num)],
+        captions=[Caption(f"{row:02}", f"{row:02}", "", None, None) for row in range(num)],
+        missing=[],
+        logit_scale=10.0,
+    )
+
+
+def recall(aggregator, pairs):
+    """Share of texts whose video scores highest of all."""
+    scores = pairs.texts_ND @ aggregate(aggregator, pairs.clips_VCD).T
+    own = scores[np.arange(len(scores)), pairs.video_of_N]
+    return 100 * np.mean([(row > value).sum() == 0 for row, value in zip(scores, own, strict=True)])
+
+
+def make_params(epochs):
+    return TrainAggregatorParams(
+        epochs=epochs,
+        batch_size=30,
+        learning_rate=3e-3,
+        weight_decay=0.01,
+        warmup_fraction=0.1,
+        gradient_clip=1.0,
+        seeds=[0],
+    )
+
+
+def trained(kind, train, validation, epochs=60, seed=0):
+    aggregator = build_aggregator(AggregatorParams(kind=kind, heads=2, mlp_ratio=2.0), dim=DIM, num_clips=2, seed=seed)
+    return aggregator, fit_aggregator(aggregator, train, validation, make_params(epochs), seed=seed)
+
+
+@pytest.mark.parametrize("kind", ["transformer_mean", "class_token"])
+def test_training_learns_the_order_that_the_mean_of_clips_can_not_know(kind):
+    train, validation = ordered_events(0), ordered_events(1)
+    mean = build_aggregator(AggregatorParams(kind="mean", heads=1, mlp_ratio=1.0), dim=DIM, num_clips=2, seed=0)
+    assert recall(mean, validation) < 75
+    aggregator, fitted = trained(kind, train, validation)
+    assert recall(aggregator, validation) > 90
+    scores = [row["score"] for row in fitted.history]
+    assert fitted.history[fitted.best_epoch]["score"] == max(scores)
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+
+
+def test_the_aggregator_ends_with_the_best_epoch_s_weights_which_are_what_is_saved():
+    train, validation = ordered_events(0), ordered_events(1)
+    aggregator, fitted = trained("transformer_mean", train, validation, epochs=8)
+    assert fitted.best.keys() == aggregator.state_dict().keys()
+    assert all(torch.equal(value, aggregator.state_dict()[name]) for name, value in fitted.best.items())
+    assert recall(aggregator, validation) == pytest.approx(fitted.history[fitted.best_epoch]["score"])
+
+
+def test_without_validation_pairs_the_last_epoch_is_kept():
+    train = ordered_events(0)
+    none = RetrievalPairs(train.clips_VCD[:0], train.texts_ND[:0], np.zeros(0, np.int64), [], [], [], 10.0)
+    _, fitted = trained("transformer_mean", train, none, epochs=2)
+    assert fitted.best_epoch == 1
+    assert all("score" not in row for row in fitted.history)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not():
+    train, validation = ordered_events(0), ordered_events(1)
+    first, same, other = (trained("class_token", train, validation, 2, seed)[1].best for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_several_captions_of_a_video_are_all_trained_on():
+    single = ordered_events(0)
+    twice = RetrievalPairs(
+        clips_VCD=single.clips_VCD,
+        texts_ND=np.concatenate([single.texts_ND] * 2),
+        video_of_N=np.concatenate([single.video_of_N] * 2),
+        video_ids=single.video_ids,
+        captions=single.captions * 2,
+        missing=[],
+        logit_scale=10.0,
+    )
+    _, fitted = trained("transformer_mean", twice, ordered_events(1), epochs=2)
+    assert len(fitted.history) == 2

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillmotion.training.contrastive import contrastive_loss, shuffled_batches
+
+
+def info_nce(videos, texts, scale):
+    """Radford et al. 2021, Fig. 3, in float64."""
+    logits = scale * videos @ texts.T
+    diagonal = np.arange(len(logits))
+
+    def cross_entropy(rows):
+        shifted = rows - rows.max(axis=1, keepdims=True)
+        return -(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))[diagonal, diagonal].mean()
+
+    return (cross_entropy(logits) + cross_entropy(logits.T)) / 2
+
+
+def unit_vectors(seed, num, dim=8):
+    vectors = np.random.default_rng(seed).normal(size=(num, dim))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(("num", "scale"), [(2, 1.0), (7, 14.2857), (16, 100.0)])
+def test_the_loss_is_symmetric_info_nce(num, scale):
+    videos, texts = unit_vectors(0, num), unit_vectors(1, num)
+    loss = contrastive_loss(torch.from_numpy(videos).float(), torch.from_numpy(texts).float(), torch.tensor(scale))
+    assert loss.item() == pytest.approx(info_nce(videos, texts, scale), rel=1e-5)
+
+
+def test_pairs_that_can_not_be_told_apart_cost_the_logarithm_of_their_number():
+    same = torch.tensor([[1.0, 0.0]] * 5)
+    assert contrastive_loss(same, same, torch.tensor(20.0)).item() == pytest.approx(np.log(5))
+
+
+def test_the_scale_is_learned():
+    scale = torch.tensor(10.0, requires_grad=True)
+    videos, texts = (torch.from_numpy(unit_vectors(seed, 4)).float() for seed in (0, 1))
+    contrastive_loss(videos, texts, scale).backward()
+    assert scale.grad is not None
+    step = 1e-4
+    slope = (info_nce(videos.double().numpy(), texts.double().numpy(), 10 + step)
+             - info_nce(videos.double().numpy(), texts.double().numpy(), 10 - step)) / (2 * step)  # fmt: skip
+    assert scale.grad.item() == pytest.approx(slope, rel=1e-3)
+
+
+@given(st.integers(1, 100), st.integers(1, 40), st.integers(0, 5), st.integers(0, 5))
+def test_an_epoch_holds_every_item_at_most_once_in_full_batches(num_items, batch_size, seed, epoch):
+    batches = shuffled_batches(num_items, batch_size, seed=seed, epoch=epoch)
+    size = min(num_items, batch_size)
+    assert [len(batch) for batch in batches] == [size] * (num_items // size)
+    items = torch.cat(batches).tolist()
+    assert len(set(items)) == len(items)
+    assert set(items) <= set(range(num_items))
+
+
+def test_a_short_last_batch_is_left_out():
+    batches = shuffled_batches(10, 4, seed=0, epoch=0)
+    assert [len(batch) for batch in batches] == [4, 4]
+
+
+def test_fewer_items_than_a_batch_are_one_batch_of_all():
+    (batch,) = shuffled_batches(3, 64, seed=0, epoch=0)
+    assert sorted(batch.tolist()) == [0, 1, 2]
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    def order(seed, epoch):
+        return torch.cat(shuffled_batches(50, 10, seed=seed, epoch=epoch)).tolist()
+
+    assert order(0, 0) == order(0, 0)
+    assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
+    assert order(0, 0) != list(range(50))
