@@ -16,6 +16,7 @@ from stillmotion.datasets.toy_scene import (
     Pose,
     Subject,
     draw,
+    draw_card,
     pose,
     random_pose,
     random_subject,
@@ -157,3 +158,12 @@ def test_still_images_depend_on_the_generator_alone():
     for _ in range(5):
         assert random_subject(first) == random_subject(second)
         assert random_pose(first) == random_pose(second)
+
+
+def test_a_title_card_is_diagonal_stripes_of_its_two_colors_that_drift():
+    card = draw_card("red", "gray", 0, 16)
+    assert card.shape == (16, 16, 3)
+    # Pixels of equal x + y share a stripe; stripes are 8 wide along either axis.
+    assert card[0, 0].tolist() == card[3, 4].tolist() == [214, 39, 40]
+    assert card[0, 8].tolist() == card[8, 0].tolist() == [128, 128, 128]
+    assert np.array_equal(draw_card("red", "gray", 3, 16)[:, :-3], card[:, 3:])

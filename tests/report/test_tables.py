@@ -152,6 +152,7 @@ def page(**changes):
         "moments": QUERIES,
         "figures": ["actions", "finetune", "moments", "retrieval"],
         "example_system": "clip-vc1",
+        "differences": {"retrieval": "| paired retrieval |", "moments": ""},
     }
     return results_page(**{**plain, **changes})
 
@@ -169,6 +170,7 @@ def test_the_page_holds_every_table_figure_and_threshold_and_the_videos_left_out
     for name in ("actions", "finetune", "moments", "retrieval"):
         assert text.count(f"![{name}](figures/{name}.svg)") == 1
     assert "| clip-vc1 | threshold 0.6123, window 7 | 55.3 |" in text
+    assert text.count("| paired retrieval |") == 1
     assert "1 videos are left out:" in text
     assert "| b | train | truncated \\| at 3 s |" in text
 
