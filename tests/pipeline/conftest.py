@@ -25,6 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 TINY: dict[str, Any] = {
     # Every stage, and as few of each as have something to compare: 17 processes.
+    "run.backbones": ["small_clip"],
+    "run.finetuned": ["small_clip"],
+    "run.recipes": ["half_patches"],
     "run.models": ["small_clip-half_patches"],
     "run.aggregators": ["mean", "transformer_mean"],
     "run.selections": ["vc1_log_smooth_norm"],
@@ -44,6 +47,7 @@ TINY: dict[str, Any] = {
     "backbones.small_clip.steps": 6,
     "backbones.small_clip.batch_size": 16,
     "embed.clip_frames": 4,
+    "recipes.half_patches.captions": "paragraph",
     "recipes.half_patches.num_frames": 4,
     "recipes.half_patches.epochs": 2,
     "recipes.half_patches.batch_size": 8,
