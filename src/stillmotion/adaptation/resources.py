@@ -4,12 +4,14 @@ FLOPs are counted by torch.utils.flop_counter on matrix products, convolutions a
 multiply-add; elementwise work is not counted. Source: Lindgren 2023, section 3.2.2; METHODS.md section 4.
 """
 
+import contextlib
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,8 +42,18 @@ class StepCost:
         }
 
 
-def _resident_mib() -> float:
-    """The most memory that this process ever held."""
+def _forget_peak() -> None:
+    """Make the peak that the operating system keeps start anew; only Linux can."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak_mib() -> float:
+    """The most memory that this process has held, since `_forget_peak` where that works."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
@@ -59,12 +71,13 @@ def measure_step(
 ) -> StepCost:
     """Measure forward and backward passes of `loss_of`, with the optimizer's step in time and memory.
 
-    Peak memory is what the process grew by during the steps (on a GPU what was allocated), so nothing big may
-    have been freed before.
+    Peak memory is what the process grew by during the steps; on a GPU, what was allocated. Elsewhere than on
+    Linux an earlier, higher peak hides it.
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=0.0)
-    before = _resident_mib()
+    _forget_peak()
+    before = _peak_mib()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device) / 2**20
@@ -77,7 +90,7 @@ def measure_step(
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
-    peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else _resident_mib()
+    peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else _peak_mib()
     with FlopCounterMode(display=False) as forward:
         loss = loss_of()
     with FlopCounterMode(display=False) as backward:
