@@ -33,8 +33,8 @@ from stillmotion.video.packed import PackedVideo, frame_file, write_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "embed.json"
-REPEATS = 3
-CASES = {"small_clip": (64, 400, 84), "vit_b_32": (224, 5, 84)}
+REPEATS = 2
+CASES = {"small_clip": (64, 200, 84), "vit_b_32": (224, 3, 84)}
 """Pixels, videos, stored frames a video."""
 
 
