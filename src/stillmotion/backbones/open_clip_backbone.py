@@ -77,12 +77,14 @@ class OpenClipBackbone(torch.nn.Module):
                 f"set it to {wanted} or more"
             )
         # A copy: stored frames are mapped read-only, and torch wants to be able to write.
-        values = torch.from_numpy(np.array(frames)).to(self.device).permute(0, 3, 1, 2).float()
+        stored_NCHW = torch.from_numpy(np.array(frames)).to(self.device).permute(0, 3, 1, 2)
+        values = stored_NCHW.to(torch.float32, memory_format=torch.contiguous_format)
         if stored > wanted:
             values = functional.interpolate(
                 values, size=(wanted, wanted), mode="bicubic", antialias=True, align_corners=False
             ).clamp(0, 255)
-        return (values / 255 - self.mean) / self.std
+        # In place, as a multiply and an add: beside a small model, four passes over new memory cost a tenth.
+        return values.mul_(1 / (255 * self.std)).add_(-self.mean / self.std)
 
     def embed_frames(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 3, h, w) to unit vectors (N, D)."""
