@@ -3,9 +3,10 @@
     python src/download.py --source data/sources/toy --output data/raw/toy
 
 The dataset is named like the folder of `--source`: `toy` is generated into data/raw/toy/videos; any other is
-a folder of videos with a captions.csv (stillmotion/datasets/folder.py says how it is read), whose files stay
-where they are. Writes videos.jsonl, captions.jsonl, moments.jsonl and actions.jsonl. A video that can't be
-read keeps its row in videos.jsonl, with the reason as its status.
+a folder of videos with a captions.csv (stillmotion/datasets/folder.py says how it is read) or with the annotation
+files of a public benchmark (data/sources/README.md), whose files stay where they are. Writes videos.jsonl,
+captions.jsonl, moments.jsonl and actions.jsonl. A video that can't be read, or that a benchmark names but that is
+not there, keeps its row in videos.jsonl, with the reason as its status.
 """
 
 import logging
@@ -23,12 +24,13 @@ from stillmotion.environment import Environment, read_environment
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.memo import Memo
 from stillmotion.params import load_params
-from stillmotion.records import SPLITS, TABLES, Action, Caption, Moment, Video, save_records
+from stillmotion.records import MISSING, SPLITS, TABLES, Action, Caption, Moment, Video, save_records
 from stillmotion.stage import Progress, run_stage
 from stillmotion.video.probe import VideoError, probe_video
 from stillmotion.video.workers import run_in_workers
 
 MAX_LISTED = 10
+PROBED = ("duration", "fps", "num_frames", "width", "height", "codec")
 
 log = logging.getLogger("stillmotion")
 
@@ -56,31 +58,24 @@ def main(
 
 def _probe(found: Sequence[SourceVideo], environment: Environment, *, made_in: Path, output: Path) -> list[Video]:
     """A row for each video, in no particular order."""
-    by_file = {video.file: video for video in found}
-    videos = []
+    by_file = {video.file: video for video in found if video.file is not None}
+    videos = [_row(video, "", MISSING) for video in found if video.file is None]
     answers = run_in_workers(probe_video, by_file, workers=environment.workers, timeout_s=environment.video_timeout_s)
-    with Progress("videos probed", len(found)) as progress:
+    with Progress("videos probed", len(by_file)) as progress:
         for file, probe in answers:
-            video = by_file[file]
             # What was made is in the temporary folder that becomes `output`.
             path = _from_here(output / file.relative_to(made_in) if file.is_relative_to(made_in) else file)
-            row = Video(video.video_id, path, video.split, None, None, None, None, None, None, status="ok")
             if isinstance(probe, VideoError):
-                videos.append(replace(row, status=probe.reason))
+                videos.append(_row(by_file[file], path, probe.reason))
             else:
-                videos.append(
-                    replace(
-                        row,
-                        duration=probe.duration,
-                        fps=probe.fps,
-                        num_frames=probe.num_frames,
-                        width=probe.width,
-                        height=probe.height,
-                        codec=probe.codec,
-                    )
-                )
+                values = {name: getattr(probe, name) for name in PROBED}
+                videos.append(replace(_row(by_file[file], path, "ok"), **values))
             progress.advance()
     return videos
+
+
+def _row(video: SourceVideo, path: str, status: str) -> Video:
+    return Video(video.video_id, path, video.split, None, None, None, None, None, None, status)
 
 
 def _from_here(path: Path) -> str:
@@ -91,14 +86,11 @@ def _from_here(path: Path) -> str:
 
 def _tell(videos: Sequence[Video], annotations: Annotations) -> None:
     counts = Counter(video.split for video in videos)
-    log.info("videos: %s", ", ".join(f"{counts[split]} {split}" for split in SPLITS))
-    lost = sorted((video.video_id, video.status) for video in videos if not video.ok)
-    if lost:
-        log.warning("%d of %d videos can't be read:", len(lost), len(videos))
-    for video_id, reason in lost[:MAX_LISTED]:
-        log.warning("  %s: %s", video_id, reason)
-    if len(lost) > MAX_LISTED:
-        log.warning("  … all of them are in %s", TABLES[Video])
+    missing = Counter(video.split for video in videos if video.status == MISSING)
+    lacking = {split: f" ({missing[split]} missing)" if missing[split] else "" for split in SPLITS}
+    log.info("videos: %s", ", ".join(f"{counts[split]} {split}{lacking[split]}" for split in SPLITS))
+    _list("are missing", [video for video in videos if video.status == MISSING], len(videos))
+    _list("can't be read", [video for video in videos if not video.ok and video.status != MISSING], len(videos))
     for note in annotations.notes:
         log.info("%s", note)
     lengths = {
@@ -108,6 +100,15 @@ def _tell(videos: Sequence[Video], annotations: Annotations) -> None:
     }
     for kind, length in lengths.items():
         log.info("%s: %s", TABLES[kind], f"{length} rows" if length else "empty, which is allowed")
+
+
+def _list(fate: str, lost: Sequence[Video], total: int) -> None:
+    if lost:
+        log.warning("%d of %d videos %s:", len(lost), total, fate)
+    for video in sorted(lost, key=lambda video: video.video_id)[:MAX_LISTED]:
+        log.warning("  %s: %s", video.video_id, video.status)
+    if len(lost) > MAX_LISTED:
+        log.warning("  … all of them are in %s", TABLES[Video])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
 
 Reads embeddings, thresholds and the moments of the test split. Writes the metrics and, in the predictions
 folder, submission.jsonl in the official format and queries.jsonl, a row for each query with its true windows
-and its scores.
+and its scores. `pessimistic` is what the headline values would be if every query about a test video that could not be
+embedded were answered wrongly.
 """
 
 import logging
@@ -49,11 +50,13 @@ def main(
     test = split_moments(embedded, moments, "test", clip_length_s)
     of_test = {video.video_id for video in load_records(raw, Video) if video.split == "test"}
     lost = of_test - {video.video_id for video in embedded.videos}
+    missing = sum(moment.vid in lost for moment in moments)
     protocol: dict[str, Any] = {
         "split": "test",
         "num_queries": 0 if test is None else len(test.queries),
+        "num_videos": 0 if test is None else len({query.vid for query in test.queries}),
         "missing_videos": len(lost),
-        "missing_queries": sum(moment.vid in lost for moment in moments),
+        "missing_queries": missing,
         "clip_length_s": clip_length_s,
         "selected_on": "train",
         "thresholds": found,
@@ -82,11 +85,15 @@ def main(
             "num_fallback": int(selection.fallback_Q.sum()),
             "num_clipped_cosines": processed.num_clipped,
         }
+        intervals = moment_intervals(values, rng=rng, num_resamples=params.evaluate_moments.bootstrap_samples)
         result = official_metrics(values) | {
             "frames": frame_metrics(selection.frames_QT, test.true_QT, test.curves.valid_QT),
             **additions(values),
-            "ci95": moment_intervals(values, rng=rng, num_resamples=params.evaluate_moments.bootstrap_samples),
+            "ci95": intervals,
         }
+        share = len(test.queries) / (len(test.queries) + missing)
+        headline = result["brief"] | {"mIoU": result["mIoU"]}
+        result["pessimistic"] = {name: share * headline[name] for name in intervals}
         per_query = [
             {
                 "qid": query.qid,

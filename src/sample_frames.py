@@ -5,7 +5,7 @@
 Reads videos.jsonl of the raw dataset and the video files it names, relative to the root of the repository.
 Writes a frames store (stillmotion/video/packed.py): the frames, frames.jsonl, videos.jsonl with the final
 status of each video, and skipped.jsonl. A video that can't be decoded is listed there with the reason; the
-run fails when a split loses more than max_skip_fraction of its videos.
+run fails when a split loses more than max_skip_fraction of the videos that were there.
 """
 
 import logging
@@ -20,7 +20,7 @@ from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.memo import Memo, code_digest
 from stillmotion.params import load_params
-from stillmotion.records import SPLITS, Video, load_records
+from stillmotion.records import MISSING, SPLITS, Video, load_records
 from stillmotion.stage import Progress, run_stage
 from stillmotion.video import decode, packing, probe, sampling
 from stillmotion.video.packed import PackedVideo, frame_file, write_tables
@@ -35,14 +35,15 @@ NUM_REASONS = 3
 def check_losses(videos: Sequence[Video], max_skip_fraction: float) -> None:
     """Refuse to go on when a split has lost too many of its videos.
 
-    Files that belong to no split (junk beside the videos of a folder) are listed but count for none.
+    Files that belong to no split (junk beside the videos of a folder) are listed but count for none, nor do videos
+    that a benchmark names but that were never there: every metrics file counts them.
 
     Raises:
         InputError: names the counts, the first reasons, and the mend.
     """
     too_many = []
     for split in SPLITS:
-        of_split = [video for video in videos if video.split == split]
+        of_split = [video for video in videos if video.split == split and video.status != MISSING]
         lost = [video for video in of_split if not video.ok]
         if len(lost) > max_skip_fraction * len(of_split):
             reasons = "; ".join(f"{video.path}: {video.status}" for video in lost[:NUM_REASONS])

@@ -63,7 +63,7 @@ class Workplace:
         yaml = ruamel.yaml.YAML()
         params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         params["sample_frames"].update(values)
-        params["embed"]["clip_frames"] = 1
+        params["embed"].update(clip_frames=1, clip_counts=[1])
         yaml.dump(params, self.root / "params.yaml")
 
     def add(self, video_id: str, content: bytes, *, split: str = "train", status: str = "ok") -> None:

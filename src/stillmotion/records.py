@@ -15,6 +15,9 @@ from stillmotion.io.tables import read_rows, write_rows
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
+MISSING = "missing"
+"""Status of a video that the annotations name, but for which there is no file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Video:

@@ -2,7 +2,10 @@ from collections.abc import Callable
 
 import pytest
 
-from stillmotion.params import ToyParams
+from stillmotion.datasets.source import Annotations, Source
+from stillmotion.memo import Memo
+from stillmotion.params import BenchmarksParams, ToyParams
+from stillmotion.records import MISSING, Video
 
 SMALL = {
     "seed": 0,
@@ -26,3 +29,24 @@ SMALL = {
 def toy_params() -> Callable[..., ToyParams]:
     """Params of a small generated dataset, with changes."""
     return lambda **changes: ToyParams(**{**SMALL, **changes})
+
+
+@pytest.fixture(scope="session")
+def benchmark_params() -> Callable[..., BenchmarksParams]:
+    """Params of public benchmarks, with changes."""
+    return lambda **changes: BenchmarksParams(**{"validation_fraction": 0.1, "activitynet_test": "val_1", **changes})
+
+
+@pytest.fixture(scope="session")
+def annotate() -> Callable[..., tuple[dict[str, Video], Annotations]]:
+    """The videos of a source and their annotations, with the durations that its files would have."""
+
+    def read(source: Source, *, clip_length_s: float = 2.0, **durations: float):
+        videos = {}
+        for video in source.collect(None, workers=1, memo=Memo(None)):
+            seconds = durations.get(video.video_id)
+            status = "ok" if seconds is not None else MISSING
+            videos[video.video_id] = Video(video.video_id, "", video.split, seconds, *[None] * 5, status=status)
+        return videos, source.annotate(videos, clip_length_s=clip_length_s)
+
+    return read

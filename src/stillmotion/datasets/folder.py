@@ -11,7 +11,6 @@
 """
 
 import hashlib
-import os
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,15 +20,12 @@ from pathlib import Path
 from stillmotion.datasets.captions_csv import FILE_NAME, Row, did_you_mean, read_captions
 from stillmotion.datasets.clips import covered_clips, merge_windows
 from stillmotion.datasets.source import Annotations, SourceVideo
+from stillmotion.datasets.video_files import is_video, list_files
 from stillmotion.errors import InputError
 from stillmotion.memo import Memo
 from stillmotion.params import FolderParams
 from stillmotion.records import SPLITS, Action, Caption, Moment, Split, Video
 
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
-    | {".ogv", ".ts", ".vob", ".webm", ".wmv"}
-)
 END_TOLERANCE_S = 1.0
 """Annotators round up to whole seconds: an end this far past the video's end is moved to it."""
 
@@ -89,7 +85,8 @@ def read_folder(folder: Path, params: FolderParams) -> FolderSource:
         InputError: no video, captions.csv is at fault, a row names no file, or two files have one id.
     """
     rows = read_captions(folder)
-    listed = _list_files(folder)
+    listed = list_files(folder)
+    listed.pop(FILE_NAME, None)
     if not listed:
         raise InputError(f"{folder}: no video files; put some there, in any layout of subfolders")
     by_name: dict[str, list[str]] = {}
@@ -98,15 +95,15 @@ def read_folder(folder: Path, params: FolderParams) -> FolderSource:
     named: dict[str, list[Row]] = {}
     for row in rows:
         named.setdefault(_find(row, listed, by_name, folder), []).append(row)
-    is_video = {relative: relative in named or _is_video(relative) for relative in listed}
-    ids = _ids([relative for relative in listed if is_video[relative]], folder)
+    others = [relative for relative in listed if relative not in named and not is_video(relative)]
+    ids = _ids([relative for relative in listed if relative in named or is_video(relative)], folder)
     files = {video_id: listed[relative] for video_id, relative in ids.items()}
     rows_of = {video_id: named[relative] for video_id, relative in ids.items() if relative in named}
     splits = {
         video_id: _stated_split(rows_of.get(video_id, []), file=folder / FILE_NAME) or split_by_hash(video_id, params)
         for video_id in files
     }
-    notes = _notes([relative for relative in listed if not is_video[relative]], files, rows_of, splits)
+    notes = _notes(others, files, rows_of, splits)
     return FolderSource(folder, files, rows_of, splits, notes)
 
 
@@ -116,10 +113,6 @@ def split_by_hash(video_id: str, params: FolderParams) -> Split:
     if share < params.test_fraction:
         return "test"
     return "validation" if share < params.test_fraction + params.validation_fraction else "train"
-
-
-def _is_video(relative: str) -> bool:
-    return Path(relative).suffix.lower() in VIDEO_SUFFIXES
 
 
 def _ids(videos: Sequence[str], folder: Path) -> dict[str, str]:
@@ -133,35 +126,6 @@ def _ids(videos: Sequence[str], folder: Path) -> dict[str, str]:
             raise InputError(f"{folder}: {ids[video_id]!r} and {relative!r} have one id, {video_id!r}; rename one")
         ids[video_id] = relative
     return ids
-
-
-def _list_files(folder: Path) -> dict[str, Path]:
-    """Files below `folder` by their path there (slashes, NFC), sorted; links to folders are followed."""
-    listed: dict[str, Path] = {}
-    seen = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
-        # A link that leads back up would be walked for ever.
-        real = Path(root).resolve()
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            file = Path(root, name)
-            relative = file.relative_to(folder).as_posix()
-            try:
-                relative.encode()
-            except UnicodeEncodeError:
-                raise InputError(f"{folder}: the file name {relative!r} is not UTF-8; rename it") from None
-            composed = unicodedata.normalize("NFC", relative)
-            # `dvc add` leaves .dvc files beside what it tracks.
-            if name.startswith(".") or name.endswith(".dvc") or relative == FILE_NAME:
-                continue
-            if composed in listed:
-                raise InputError(f"{folder}: {composed!r} is there twice, its accents spelt in two ways; rename one")
-            listed[composed] = file
-    return dict(sorted(listed.items()))
 
 
 def _find(row: Row, listed: Mapping[str, Path], by_name: Mapping[str, Sequence[str]], folder: Path) -> str:

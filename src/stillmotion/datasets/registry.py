@@ -1,35 +1,66 @@
 """From a dataset's name to its source: the one place that knows which datasets there are.
 
 To add a dataset with annotations in a format of its own, write a module beside this one with a class that
-does what `Source` says, and name it in `open_source`.
+does what `Source` says, and name it in `open_source`; for a public benchmark, with its files, in `BENCHMARKS`.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
+from stillmotion.datasets import activitynet, charades, msrvtt, qvhighlights
+from stillmotion.datasets.benchmark import AnnotationFiles
 from stillmotion.datasets.captions_csv import FILE_NAME, did_you_mean
 from stillmotion.datasets.folder import read_folder
 from stillmotion.datasets.source import Source
 from stillmotion.datasets.toy import ToySource
 from stillmotion.errors import InputError
-from stillmotion.params import DownloadParams
+from stillmotion.params import BenchmarksParams, DownloadParams
 
 BUILT_IN = ("toy",)
+BENCHMARKS: tuple[tuple[tuple[AnnotationFiles, ...], Callable[[Path, BenchmarksParams], Source]], ...] = (
+    ((activitynet.CAPTIONS, activitynet.ACTIONS), activitynet.read_activitynet),
+    ((msrvtt.FILES,), msrvtt.read_msrvtt),
+    ((qvhighlights.FILES,), qvhighlights.read_qvhighlights),
+    ((charades.FILES,), charades.read_charades),
+)
+"""How a folder is read in which any of the files lies."""
 
 
 def open_source(folder: Path, params: DownloadParams) -> Source:
-    """The dataset that is named like `folder`: a built-in one, or the folder's own videos.
+    """The dataset that is named like `folder`: a built-in one, a public benchmark, or the folder's own videos.
+
+    Which annotation files lie in the folder says which it is; a captions.csv counts before all others.
 
     Raises:
-        InputError: there is no such dataset, or the folder's captions.csv is at fault.
+        InputError: there is no such dataset, or its annotation files are at fault.
     """
     name = folder.name
     if name == "toy":
         return ToySource(params.toy)
     if not folder.is_dir():
-        own = (file.parent.name for file in folder.parent.glob(f"*/{FILE_NAME}"))
+        own = (other.name for other in folder.parent.glob("*/") if (other / FILE_NAME).exists() or _readers(other))
         known = sorted({*BUILT_IN, *own})
         raise InputError(
             f"dataset {name!r} is unknown{did_you_mean(name, known)}; there are {', '.join(known)}; "
-            f"for videos of your own make the folder {folder} with the video files and a {FILE_NAME}"
+            f"for videos of your own make the folder {folder} with the video files and a {FILE_NAME}, "
+            f"for a public benchmark see {folder.parent / 'README.md'}"
         )
-    return read_folder(folder, params.folder)
+    readers = {} if (folder / FILE_NAME).exists() else _readers(folder)
+    if len(readers) > 1:
+        raise InputError(
+            f"{folder}: annotation files of several benchmarks ({', '.join(readers)}); give each a folder of its own"
+        )
+    if not readers:
+        return read_folder(folder, params.folder)
+    (read,) = readers.values()
+    return read(folder, params.benchmarks)
+
+
+def _readers(folder: Path) -> dict[str, Callable[[Path, BenchmarksParams], Source]]:
+    """How the benchmarks whose files lie in the folder are read, by the first such file."""
+    found = {}
+    for benchmark, read in BENCHMARKS:
+        present = [name for files in benchmark for name in files.present(folder)]
+        if present:
+            found[present[0]] = read
+    return found

@@ -15,7 +15,8 @@ class SourceVideo:
 
     video_id: str
     split: str
-    file: Path
+    file: Path | None
+    """None: it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Source(Protocol):
     """A dataset, before it is in the canonical tables."""
 
     def collect(self, folder: Path, *, workers: int, memo: Memo) -> list[SourceVideo]:
-        """Find the video files, or make them below `folder`."""
+        """Find the video files, or make them below `folder`; a video that is missing has its row too."""
         ...
 
     def annotate(self, videos: Mapping[str, Video], *, clip_length_s: float) -> Annotations:
