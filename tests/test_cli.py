@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stillmotion import cli
-from stillmotion.metrics.retrieval import METRICS
+from stillmotion.metrics.retrieval_summary import METRICS
 
 TRUTH = {
     "qid": 1,
@@ -82,8 +82,8 @@ def test_a_square_matrix_is_scored_by_its_diagonal(retrieval, tmp_path, capsys):
     assert cli.run(retrieval(np.array([[0.9, 0.1], [0.8, 0.5]], dtype=np.float32))) == 0
     result = json.loads((tmp_path / "OUT.json").read_text())
     assert set(result) == {"t2v", "v2t", "protocol"}
-    assert [result["t2v"][name] for name in METRICS] == [50, 100, 100, 1.5, 1.5, 75, 75]
-    assert [result["v2t"][name] for name in METRICS] == [100, 100, 100, 1, 1, 100, 100]
+    assert [result["t2v"][name] for name in METRICS] == [50, 100, 100, 100, 1.5, 1.5, 75, 75]
+    assert [result["v2t"][name] for name in METRICS] == [100, 100, 100, 100, 1, 1, 100, 100]
     assert list(result["t2v"]) == [*METRICS, "ci95"]
     assert len(result["v2t"]["ci95"]["R@1"]) == 2
     assert result["protocol"]["num_texts"] == result["protocol"]["num_videos"] == 2
@@ -274,7 +274,8 @@ def test_a_bad_moment_row_is_named_with_its_mend(fails, moments, predictions, tr
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--help"], ["score"]),
+        (["--help"], ["score", "compare"]),
+        (["compare", "--help"], ["--task", "--metric", "MeanR", "mIoU", "For example", "--json"]),
         (["score", "--help"], ["retrieval", "moments"]),
         (["score", "retrieval", "--help"], ["--scores", "--relevance", "--ties", "text,video", "average"]),
         (["score", "moments", "--help"], ["--predictions", "--ground-truth", "--output", "JSON Lines"]),

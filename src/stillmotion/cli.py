@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from stillmotion.cli_compare import compare
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_file
 
@@ -28,7 +29,7 @@ Ties = Literal["average", "optimistic", "pessimistic"]
 
 app = typer.Typer(
     name="stillmotion",
-    help="Score retrieval and moment predictions with the metrics of the Stillmotion pipeline.",
+    help="Score predictions with the metrics of the Stillmotion pipeline, and compare its systems.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -38,6 +39,7 @@ score = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(score, name="score")
+app.command()(compare)
 
 
 @app.callback(invoke_without_command=True)
@@ -101,7 +103,7 @@ def retrieval(
     ] = None,
     ties: Annotated[Ties, typer.Option(help="How items of equal score share their ranks.")] = "average",
 ) -> None:
-    """Score a similarity matrix: R@1, R@5, R@10, MedR, MeanR, MRR, mAP in both directions.
+    """Score a similarity matrix: R@1, R@2, R@5, R@10, MedR, MeanR, MRR, mAP in both directions.
 
     Rates are percentages; ci95 holds 95 % bootstrap intervals.
 
@@ -111,7 +113,7 @@ def retrieval(
     """
     import numpy as np
 
-    from stillmotion.metrics import retrieval as metrics
+    from stillmotion.metrics import retrieval_summary as metrics
 
     _check_output(output)
     matrix = _read_matrix(scores)

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from stillmotion.metrics.retrieval import METRICS, QueryRanks, summarise_with_intervals
-from stillmotion.metrics.seeds import summarise_seeds
+from stillmotion.metrics.retrieval import QueryRanks
+from stillmotion.metrics.retrieval_summary import METRICS, summarise_with_intervals
+from stillmotion.metrics.seeds import summarise_seeds, summarise_system
 
 
 def make(*ranks):
@@ -17,6 +18,7 @@ def summarise(*runs, seed=0):
 def test_the_mean_over_two_seeds_is_worked_by_hand():
     found = summarise(make(1, 2, 4, 20), make(1, 1, 1, 6))
     assert found["R@1"] == (25 + 75) / 2
+    assert found["R@2"] == (50 + 75) / 2
     assert found["R@5"] == (75 + 75) / 2
     assert found["R@10"] == (75 + 100) / 2
     assert found["MedR"] == (3 + 1) / 2
@@ -78,3 +80,17 @@ def test_the_same_generator_gives_the_same_intervals():
 def test_seeds_that_answered_other_numbers_of_queries_are_refused():
     with pytest.raises(ValueError, match="dimensions"):
         summarise(make(1, 2, 3), make(1, 2))
+
+
+def test_a_system_counts_missing_queries_as_misses_and_names_both_conventions():
+    runs = [
+        {"t2v": make(1, 2, 9), "v2t": make(4, 1), "v2t_caption_max": make(2, 1)},
+        {"t2v": make(1, 1, 2), "v2t": make(2, 1), "v2t_caption_max": make(1, 1)},
+    ]
+    found = summarise_system(runs, num_missing=1, seed=0, num_resamples=50)
+    assert list(found) == ["t2v", "v2t", "v2t_caption_max", "v2t_any_caption"]
+    assert found["v2t_any_caption"] == found["v2t"]
+    assert found["v2t"]["R@2"] == (50 + 100) / 2
+    # of four queries, one of them missing: 1 and 2 hits at 1, 2 and 3 at 2, 2 and 3 at 5, all three at 10
+    assert found["t2v"]["pessimistic"] == {"R@1": 37.5, "R@2": 62.5, "R@5": 62.5, "R@10": 75}
+    assert "pessimistic" not in found["v2t"]

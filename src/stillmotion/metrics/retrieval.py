@@ -1,10 +1,10 @@
-"""Text-video retrieval: ranks, R@K, MedR, MeanR, MRR, mAP in both directions.
+"""Text-video retrieval: the ranks of the relevant items and average precision, in both directions.
 
 Ranks are counted, never read off a sort: rank = 1 + irrelevant items scored higher + a share of the
 irrelevant items that are tied. A tie between two relevant items costs nothing. METHODS.md section 1.
 """
 
-# Q queries, G gallery items, P relevant pairs; T texts, V videos.
+# Q queries, G gallery items, P relevant pairs; T texts, V videos, W videos that have a text; B rows of a block.
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -13,14 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillmotion.errors import InputError
-from stillmotion.metrics.bootstrap import NUM_RESAMPLES, Statistic, bootstrap_intervals
 
 TieRule = Literal["average", "optimistic", "pessimistic"]
 TIE_RULES: tuple[TieRule, ...] = get_args(TieRule)
 _TIE_SHARE: dict[TieRule, float] = {"average": 0.5, "optimistic": 0.0, "pessimistic": 1.0}
-
-RECALL_AT = (1, 5, 10)
-METRICS = ("R@1", "R@5", "R@10", "MedR", "MeanR", "MRR", "mAP")
 
 CHUNK_SCORES = 2_000_000
 """Scores worked on at once, which bounds the memory beside the matrix itself."""
@@ -53,7 +49,7 @@ def check_scores(scores: Scores) -> Scores:
     if scores.dtype == np.float16:
         scores = scores.astype(np.float32)  # exact, and compares much faster
     with np.errstate(over="ignore", invalid="ignore"):
-        sums = scores.sum(axis=1, dtype=np.float64)
+        sums = scores.sum(axis=1)
     if not np.isfinite(sums).all():
         bad = np.argwhere(~np.isfinite(scores))
         if len(bad):  # a sum may overflow although every score is finite
@@ -93,6 +89,18 @@ def relevance_pairs(relevance: NDArray[Any], shape: tuple[int, int]) -> Pairs:
     if len(twice):
         raise InputError(f"relevant pair {pairs[twice[0]].tolist()} is given twice; give it once")
     return pairs
+
+
+def num_relevant(pairs_P2: Pairs, num_queries: int) -> NDArray[np.int64]:
+    """How many relevant items each query has, at least one.
+
+    Raises:
+        InputError: a query has none; names the first.
+    """
+    counts_Q = np.bincount(pairs_P2[:, 0], minlength=num_queries)
+    if not counts_Q.all():
+        raise InputError(f"query {np.argmin(counts_Q)} (from 0) has no relevant item; give it one")
+    return counts_Q
 
 
 def _irrelevant_above(
@@ -149,9 +157,7 @@ def rank_queries(scores_QG: Scores, relevance: NDArray[Any], *, ties: TieRule = 
         raise InputError(f"ties is {ties!r}; give one of {', '.join(TIE_RULES)}")
     scores_QG = check_scores(scores_QG)
     pairs_P2 = relevance_pairs(relevance, scores_QG.shape)
-    counts_Q = np.bincount(pairs_P2[:, 0], minlength=scores_QG.shape[0])
-    if not counts_Q.all():
-        raise InputError(f"query {np.argmin(counts_Q)} (from 0) has no relevant item; give it one")
+    counts_Q = num_relevant(pairs_P2, scores_QG.shape[0])
     starts_Q = np.cumsum(counts_Q) - counts_Q
     higher_P, tied_P = _irrelevant_above(scores_QG, pairs_P2, starts_Q, counts_Q)
     irrelevant_P = higher_P + _TIE_SHARE[ties] * tied_P
@@ -163,95 +169,63 @@ def rank_queries(scores_QG: Scores, relevance: NDArray[Any], *, ties: TieRule = 
     return QueryRanks(ranks_P[starts_Q], average_precisions_Q)
 
 
-def query_statistics(queries: QueryRanks) -> tuple[NDArray[np.float64], list[Statistic]]:
-    """Per-query values (7, Q) in the order of METRICS, and how each is summarised."""
-    ranks_Q = queries.ranks_Q
-    hits = [100.0 * (ranks_Q <= k) for k in RECALL_AT]
-    values = [*hits, ranks_Q, ranks_Q, 100.0 * (1.0 / ranks_Q), 100.0 * queries.average_precisions_Q]
-    return np.stack(values), ["mean", "mean", "mean", "median", "mean", "mean", "mean"]
+@dataclass(frozen=True, slots=True)
+class VideoQueries:
+    """The videos that have a text, in the order of the videos, as queries whose gallery is the texts."""
+
+    videos_W: NDArray[np.int64]
+    pairs_PT: Pairs
+    """(P, 2) row of videos_W and text, sorted."""
+    by_caption_max: bool
+    """Whether the two conventions differ: every text belongs to one video, and some video has several."""
 
 
-def summarise(queries: QueryRanks) -> dict[str, float]:
-    """R@1, R@5, R@10, MRR, mAP in percent; MedR and MeanR as ranks."""
-    values_MQ, statistics = query_statistics(queries)
-    means_M, medians_M = values_MQ.mean(axis=1), np.median(values_MQ, axis=1)
-    is_mean_M = np.array(statistics) == "mean"
-    return dict(zip(METRICS, np.where(is_mean_M, means_M, medians_M).tolist(), strict=True))
-
-
-def summarise_with_intervals(
-    queries: QueryRanks, *, rng: np.random.Generator, num_resamples: int = NUM_RESAMPLES
-) -> dict[str, Any]:
-    """As `summarise`, with `ci95`: [low, high] of each metric by the percentile bootstrap over queries."""
-    values_MQ, statistics = query_statistics(queries)
-    intervals_M2 = bootstrap_intervals(values_MQ, statistics, rng=rng, num_resamples=num_resamples)
-    return {**summarise(queries), "ci95": dict(zip(METRICS, intervals_M2.tolist(), strict=True))}
-
-
-def pessimistic_recall(ranks_Q: NDArray[np.float64], num_missing: int) -> dict[str, float]:
-    """R@1, R@5, R@10 in percent where `num_missing` queries that could not be asked count as misses.
-
-    Example: ranks [1, 2] and 2 missing queries: R@1 is 25, R@5 is 50.
-    """
-    total = len(ranks_Q) + num_missing
-    if num_missing < 0 or total == 0:
-        raise InputError(f"{len(ranks_Q)} queries and {num_missing} missing ones; there must be a query")
-    return {f"R@{k}": float(100.0 * np.count_nonzero(ranks_Q <= k) / total) for k in RECALL_AT}
-
-
-def _captions_of_videos(pairs_TV: Pairs, num_texts: int) -> bool:
-    """Whether every text belongs to one video, and some video has several."""
+def video_queries(pairs_TV: Pairs, num_texts: int) -> VideoQueries:
+    """The queries of video-to-text retrieval of sorted pairs (P, 2) of text and video."""
+    videos_W, query_P, counts_W = np.unique(pairs_TV[:, 1], return_inverse=True, return_counts=True)
+    order = np.argsort(query_P, kind="stable")
     one_video_each = len(pairs_TV) == num_texts
-    return one_video_each and bool((np.bincount(pairs_TV[:, 1]) > 1).any())
+    return VideoQueries(
+        videos_W,
+        np.stack([query_P, pairs_TV[:, 0]], axis=1)[order],
+        by_caption_max=one_video_each and bool((counts_W > 1).any()),
+    )
 
 
-def caption_max_scores(scores_TV: Scores, pairs_TV: Pairs) -> tuple[Scores, Pairs]:
-    """Video-to-text as videos against videos: entry (v, w) is the best score of video v with a caption of w.
+def pairs_of_rows(pairs_P2: Pairs, rows: slice) -> Pairs:
+    """The sorted pairs whose first index lies in `rows`, counted from its start."""
+    own = slice(*np.searchsorted(pairs_P2[:, 0], [rows.start, rows.stop]))
+    return pairs_P2[own] - [rows.start, 0]
+
+
+def rank_video_queries(scores_BT: Scores, queries: VideoQueries, *, start: int, ties: TieRule) -> dict[str, QueryRanks]:
+    """Ranks of the B video queries from `start` on, by convention.
+
+    `v2t` (any_caption) ranks all captions and takes the best rank of a correct one; `v2t_caption_max`, present
+    where it differs, ranks videos by the maximum over their captions.
 
     Args:
-        scores_TV: texts × videos.
-        pairs_TV: (P, 2) text and video; a video without captions is neither a query nor in the gallery.
-
-    Returns:
-        The square matrix over videos that have captions, in the order of the videos, and its diagonal pairs.
+        scores_BT: of these queries with all texts.
+        queries: all of them.
+        start: the first of these.
+        ties: see `rank_queries`.
     """
-    order = np.argsort(pairs_TV[:, 1], kind="stable")
-    videos_W, starts_W = np.unique(pairs_TV[order, 1], return_index=True)
-    best_WV = np.maximum.reduceat(scores_TV[pairs_TV[order, 0]], starts_W, axis=0)
-    diagonal = np.arange(len(videos_W))
-    return best_WV[:, videos_W].T, np.stack([diagonal, diagonal], axis=1)
-
-
-def video_to_text_ranks(
-    scores_TV: Scores,
-    relevance: NDArray[Any],
-    *,
-    convention: Literal["any_caption", "caption_max"] = "any_caption",
-    ties: TieRule = "average",
-) -> QueryRanks:
-    """Ranks of videos that have a caption, in the order of the videos.
-
-    `any_caption` ranks all captions and takes the best rank of a correct one; `caption_max` ranks videos by
-    the maximum over their captions. With one caption a video they are the same.
-    """
-    scores_TV = check_scores(scores_TV)
-    pairs_TV = relevance_pairs(relevance, scores_TV.shape)
-    if convention == "caption_max":
-        best_VV, diagonal = caption_max_scores(scores_TV, pairs_TV)
-        return rank_queries(best_VV, diagonal, ties=ties)
-    videos, query_P = np.unique(pairs_TV[:, 1], return_inverse=True)
-    scores_VT = scores_TV.T if len(videos) == scores_TV.shape[1] else scores_TV.T[videos]
-    return rank_queries(scores_VT, np.stack([query_P, pairs_TV[:, 0]], axis=1), ties=ties)
+    own = slice(start, start + len(scores_BT))
+    ranks = {"v2t": rank_queries(scores_BT, pairs_of_rows(queries.pairs_PT, own), ties=ties)}
+    if queries.by_caption_max:
+        firsts_W = np.searchsorted(queries.pairs_PT[:, 0], np.arange(len(queries.videos_W)))
+        best_BW = np.maximum.reduceat(scores_BT[:, queries.pairs_PT[:, 1]], firsts_W, axis=1)
+        itself = np.stack([np.arange(len(best_BW)), np.arange(own.start, own.stop)], axis=1)
+        ranks["v2t_caption_max"] = rank_queries(best_BW, itself, ties=ties)
+    return ranks
 
 
 def rank_both_directions(
     scores_TV: Scores, relevance: NDArray[Any], *, ties: TieRule = "average"
 ) -> dict[str, QueryRanks]:
-    """Ranks by the names that metrics files use.
+    """Ranks by the names that metrics files use: `t2v`, `v2t` and, see `rank_video_queries`, `v2t_caption_max`.
 
-    `t2v` has one query a text. `v2t` has one query a video that has a text, under the `any_caption`
-    convention; where some video has several captions, `v2t_caption_max` is added and `v2t` stands there a
-    second time as `v2t_any_caption`.
+    `t2v` has one query a text, the others one query a video that has a text.
 
     Args:
         scores_TV: texts × videos, higher is more similar.
@@ -263,35 +237,9 @@ def rank_both_directions(
     """
     scores_TV = check_scores(scores_TV)
     pairs_TV = relevance_pairs(relevance, scores_TV.shape)
-    directions = {"t2v": rank_queries(scores_TV, pairs_TV, ties=ties)}
-    directions["v2t"] = video_to_text_ranks(scores_TV, pairs_TV, ties=ties)
-    if _captions_of_videos(pairs_TV, len(scores_TV)):
-        directions["v2t_caption_max"] = video_to_text_ranks(scores_TV, pairs_TV, convention="caption_max", ties=ties)
-        directions["v2t_any_caption"] = directions["v2t"]
-    return directions
-
-
-def score_retrieval(
-    scores_TV: Scores,
-    relevance: NDArray[Any],
-    *,
-    rng: np.random.Generator,
-    ties: TieRule = "average",
-    num_resamples: int = NUM_RESAMPLES,
-) -> dict[str, Any]:
-    """Score a similarity matrix in both directions, with 95 % bootstrap intervals.
-
-    Args:
-        scores_TV: see `rank_both_directions`, with the directions and errors.
-        relevance: likewise.
-        rng: draws the resamples.
-        ties: see `rank_queries`.
-        num_resamples: of the bootstrap.
-
-    Returns:
-        `t2v`, `v2t`, … each with METRICS and `ci95`.
-    """
-    return {
-        name: summarise_with_intervals(ranks, rng=rng, num_resamples=num_resamples)
-        for name, ranks in rank_both_directions(scores_TV, relevance, ties=ties).items()
-    }
+    t2v = rank_queries(scores_TV, pairs_TV, ties=ties)
+    queries = video_queries(pairs_TV, len(scores_TV))
+    scores_VT = scores_TV.T
+    if len(queries.videos_W) < len(scores_VT):
+        scores_VT = scores_VT[queries.videos_W]
+    return {"t2v": t2v, **rank_video_queries(scores_VT, queries, start=0, ties=ties)}

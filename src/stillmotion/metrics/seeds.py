@@ -2,13 +2,20 @@
 
 # Q queries, M metrics, R resamples, S seeds.
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from stillmotion.metrics.bootstrap import resample
-from stillmotion.metrics.retrieval import METRICS, QueryRanks, query_statistics, summarise
+from stillmotion.metrics.retrieval import QueryRanks
+from stillmotion.metrics.retrieval_summary import (
+    METRICS,
+    pessimistic_recall,
+    query_statistics,
+    summarise,
+    with_convention_names,
+)
 
 
 def summarise_seeds(runs: Sequence[QueryRanks], *, rng: np.random.Generator, num_resamples: int) -> dict[str, Any]:
@@ -33,3 +40,26 @@ def summarise_seeds(runs: Sequence[QueryRanks], *, rng: np.random.Generator, num
     means_MR = resampled.reshape(len(runs), len(METRICS), -1).mean(axis=0)
     intervals_M2 = np.percentile(means_MR, [2.5, 97.5], axis=1).T
     return result | {"ci95": dict(zip(METRICS, intervals_M2.tolist(), strict=True))}
+
+
+def summarise_system(
+    directions: Sequence[Mapping[str, QueryRanks]], *, num_missing: int, seed: int, num_resamples: int
+) -> dict[str, Any]:
+    """The metrics of a system in every direction, by the names of `with_convention_names`, as metrics files hold them.
+
+    Args:
+        directions: for each seed of the system what `rank_both_directions` gives.
+        num_missing: text queries whose video could not be decoded: `pessimistic` counts them as misses.
+        seed: of the bootstrap.
+        num_resamples: of the bootstrap.
+    """
+    rng = np.random.default_rng(seed)
+    result = with_convention_names(
+        {
+            name: summarise_seeds([run[name] for run in directions], rng=rng, num_resamples=num_resamples)
+            for name in directions[0]
+        }
+    )
+    recalls = [pessimistic_recall(run["t2v"].ranks_Q, num_missing) for run in directions]
+    result["t2v"]["pessimistic"] = {name: float(np.mean([row[name] for row in recalls])) for name in recalls[0]}
+    return result
