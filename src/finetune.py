@@ -6,22 +6,22 @@
 
 Reads the captions of the train split (and of the validation split, to choose the epoch), the stored frames
 and a backbone; writes a model folder like the backbone's and the training's history for `dvc plots`.
-Interrupted, it goes on from its last checkpoint in the memo.
+Interrupted, it goes on from its last checkpoint in the memo. With STILLMOTION_DEVICES=4, or as
+`torchrun --nproc-per-node 4 src/finetune.py …`, four devices share each batch.
 """
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 
-from stillmotion.backbones.compute import prepare_torch
-from stillmotion.backbones.open_clip_backbone import WEIGHTS, load_backbone, save_backbone
+from stillmotion.backbones.registry import load_backbone
 from stillmotion.environment import read_environment
 from stillmotion.errors import InputError
 from stillmotion.io.tables import read_json, write_json
-from stillmotion.memo import Memo, file_digest, folder_digest
+from stillmotion.memo import Memo, folder_digest
 from stillmotion.params import load_params
 from stillmotion.provenance import code_version
 from stillmotion.records import Caption, load_records
@@ -29,6 +29,7 @@ from stillmotion.stage import run_stage
 from stillmotion.training import finetuning
 from stillmotion.training.finetuning import FineTuning
 from stillmotion.training.pairs import caption_pairs
+from stillmotion.training.processes import join_processes
 from stillmotion.video.packed import PackedFrames
 
 _log = logging.getLogger("stillmotion")
@@ -46,7 +47,6 @@ def main(
     params = load_params()
     chosen = params.recipes[recipe]
     environment = read_environment()
-    device = prepare_torch(environment)
     packed = PackedFrames(frames)
     captions = load_records(raw, Caption)
     durations: dict[str, dict[str, float]] = {"train": {}, "validation": {}, "test": {}}
@@ -60,30 +60,36 @@ def main(
             f"{raw / 'captions.jsonl'}: {len(train)} training pairs with captions: {chosen.captions}; contrastive "
             f"training needs two or more: add captions, or set recipes.{recipe}.captions: both"
         )
+    processes = join_processes(environment, chosen.precision)
     _log.info("%d training pairs, %d validation pairs", len(train), len(validation))
     if not validation:
         _log.warning("no validation captions: the last epoch is kept")
 
-    model = load_backbone(backbone, device)
-    key = {
-        "frames": folder_digest(frames),
-        "pairs": [[pair.video_id, pair.text, pair.start, pair.end] for pair in (*train, *validation)],
-        "weights": file_digest(backbone / WEIGHTS),
-        "code": code_version(finetuning.__file__),
-        "torch": torch.__version__,
-        "device": device.type,
-        "threads": environment.threads,
-    }
+    key: dict[str, Any] = {}
+    if processes.first:
+        key = {
+            "frames": folder_digest(frames),
+            "pairs": [[pair.video_id, pair.text, pair.start, pair.end] for pair in (*train, *validation)],
+            "backbone": folder_digest(backbone),
+            "code": code_version(finetuning.__file__),
+            "torch": torch.__version__,
+            "device": processes.device.type,
+            "processes": processes.count,
+            "threads": environment.threads,
+        }
+    model = load_backbone(backbone, processes.device)
     fitted = finetuning.finetune(
-        FineTuning(model, packed, train, validation, chosen), memo=Memo(environment.memo), key=key
+        FineTuning(model, packed, train, validation, chosen, processes), memo=Memo(environment.memo), key=key
     )
+    if not processes.first:
+        return
     source = {
         "backbone": read_json(backbone / "source.json"),
         "recipe": recipe,
         "best_epoch": fitted.best_epoch,
         "selected_on": "validation" if validation else "last epoch",
     }
-    save_backbone(output, model.model, model.config, source)
+    model.save(output, source)
     write_json(plot, fitted.history, digits=6)
 
 

@@ -3,8 +3,9 @@
 | variable | meaning | default |
 |---|---|---|
 | STILLMOTION_WORKERS | decoding processes | the number of CPUs |
-| STILLMOTION_THREADS | threads of torch in a process | the number of CPUs |
+| STILLMOTION_THREADS | threads of torch in a stage, which its processes share | the number of CPUs |
 | STILLMOTION_DEVICE | `auto`, `cpu`, `cuda`, `cuda:1`, … | auto: a GPU where there is one |
+| STILLMOTION_DEVICES | devices, or processes on the CPU, that share the batches of a fine-tuning | torchrun's, or 1 |
 | STILLMOTION_MEMO | folder of finished work (see memo.py), or `off` | the user's cache folder |
 | STILLMOTION_VIDEO_TIMEOUT | seconds that one video may take to decode | 600 |
 | STILLMOTION_CHECKPOINT_SECONDS | seconds between the checkpoints of a training; 0: after each step | 30 |
@@ -35,6 +36,7 @@ class Environment:
     workers: int
     threads: int
     device: str
+    devices: int
     memo: Path | None
     video_timeout_s: int
     checkpoint_s: int
@@ -48,6 +50,7 @@ def read_environment() -> Environment:
         workers=_count("STILLMOTION_WORKERS", cpus),
         threads=_count("STILLMOTION_THREADS", cpus),
         device=os.environ.get("STILLMOTION_DEVICE", "auto"),
+        devices=_count("STILLMOTION_DEVICES", _count("LOCAL_WORLD_SIZE", 1)),
         memo=None if memo == "off" else Path(memo).expanduser().resolve(),
         video_timeout_s=_count("STILLMOTION_VIDEO_TIMEOUT", 600),
         checkpoint_s=_count("STILLMOTION_CHECKPOINT_SECONDS", 30, least=0),

@@ -96,6 +96,29 @@ def test_the_same_seed_keeps_the_same_patches_and_another_others():
     assert not torch.equal(drop(0.5, "tubelet", (0, 1, 2)), drop(0.5, "tubelet", (1, 1, 2)))
 
 
+@given(
+    first=st.integers(0, 4),
+    num_clips=st.integers(1, 3),
+    num_frames=st.integers(1, 4),
+    num_patches=st.integers(1, 70),
+    sampling=st.sampled_from(["tubelet", "per_frame"]),
+)
+def test_a_part_of_a_batch_keeps_what_it_keeps_in_the_whole_batch(first, num_clips, num_frames, num_patches, sampling):
+    tokens = torch.arange(-1.0, num_patches).view(1, -1, 1).expand(7 * num_frames, -1, -1)
+    module = PatchDropout(0.5, sampling).train()
+    module.draw([3, 1], num_frames)
+    whole = module(tokens)
+    rows = slice(first * num_frames, (first + num_clips) * num_frames)
+    module.draw([3, 1], num_frames, first_clip=first)
+    assert torch.equal(module(tokens[rows]), whole[rows])
+
+
+def test_the_same_draw_keeps_the_same_patches_however_often_clips_pass():
+    module = PatchDropout(0.5, "per_frame").train()
+    module.draw([0], FRAMES)
+    assert torch.equal(module(make_tokens()), module(make_tokens()))
+
+
 def test_the_choice_does_not_touch_the_global_generator():
     torch.manual_seed(7)
     expected = torch.rand(3)

@@ -1,10 +1,12 @@
+import weakref
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillmotion.training.contrastive import contrastive_loss, shuffled_batches
+from stillmotion.training.contrastive import contrastive_loss, embed_in_parts, shuffled_batches
 
 
 def info_nce(videos, texts, scale):
@@ -74,3 +76,64 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert order(0, 0) == order(0, 0)
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
     assert order(0, 0) != list(range(50))
+
+
+class Tower(torch.nn.Module):
+    """Two trained layers, with a hidden vector that the backward pass needs."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.first, self.second = (
+            torch.nn.Parameter(torch.randn(8, 8, generator=generator, dtype=torch.float64)) for _ in range(2)
+        )
+        self.x = torch.randn(2, 10, 8, generator=generator, dtype=torch.float64)
+        self.calls = []
+        self.hidden = []
+        self.alive_at_call = []
+
+    def embed(self, rows):
+        self.calls.append((rows.start, rows.stop))
+        self.alive_at_call.append(self.alive)
+        hidden = (self.x[:, rows.start : rows.stop] @ self.first).exp()
+        self.hidden.append(weakref.ref(hidden))
+        videos, texts = torch.nn.functional.normalize(hidden @ self.second, dim=-1)
+        return videos, texts
+
+    @property
+    def alive(self):
+        return sum(hidden() is not None for hidden in self.hidden)
+
+
+@pytest.mark.parametrize("part_size", [1, 3, 5, 9, 10, 64])
+def test_a_batch_in_parts_has_the_embeddings_and_gradients_of_the_batch_in_one(part_size):
+    whole, parts = Tower(), Tower()
+    for tower, embedded in (
+        (whole, whole.embed(range(10))),
+        (parts, embed_in_parts(parts.embed, range(10), part_size=part_size)),
+    ):
+        videos, texts = embedded
+        logits = 5.0 * videos @ texts.T
+        torch.nn.functional.cross_entropy(logits, torch.arange(10)).backward()
+        tower.videos = videos.detach()
+    torch.testing.assert_close(parts.videos, whole.videos, atol=1e-14, rtol=0)
+    torch.testing.assert_close(parts.first.grad, whole.first.grad, atol=1e-13, rtol=1e-12)
+    torch.testing.assert_close(parts.second.grad, whole.second.grad, atol=1e-13, rtol=1e-12)
+
+
+def test_no_more_than_one_part_is_held_and_the_last_one_is_not_embedded_again():
+    tower = Tower()
+    videos, texts = embed_in_parts(tower.embed, range(2, 9), part_size=3)
+    assert tower.calls == [(2, 5), (5, 8), (8, 9)]
+    assert tower.alive == 1
+    (videos * texts).sum().backward()
+    assert sorted(tower.calls[3:]) == [(2, 5), (5, 8)]
+    assert max(tower.alive_at_call) <= 1
+    assert tower.alive == 0
+
+
+def test_a_batch_of_one_part_is_embedded_once():
+    tower = Tower()
+    videos, texts = embed_in_parts(tower.embed, range(10), part_size=10)
+    (videos * texts).sum().backward()
+    assert tower.calls == [(0, 10)]

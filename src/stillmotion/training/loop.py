@@ -5,23 +5,26 @@ state and history are the whole state. It goes to the memo now and then; a run t
 on from it and ends with the bytes of a run that was never interrupted.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from stillmotion.environment import read_environment
-from stillmotion.errors import InputError
 from stillmotion.io.weights import load_tensors, save_tensors
 from stillmotion.memo import Memo
 from stillmotion.stage import Progress
+from stillmotion.training.processes import ALONE, Processes
 from stillmotion.training.schedule import one_cycle_cosine
 
 BETAS = (0.9, 0.98)
 """Of AdamW, as CLIP was trained (Radford et al. 2021, table 18): short trainings need the faster second moment."""
+MOMENTUM = 0.9
+"""Of SGD."""
 _log = logging.getLogger("stillmotion")
 
 
@@ -35,6 +38,7 @@ class FitSettings:
     weight_decay: float
     warmup_fraction: float
     gradient_clip: float
+    optimizer: Literal["adamw", "sgd"] = "adamw"
 
     @property
     def total_steps(self) -> int:
@@ -53,7 +57,7 @@ class Fitted:
 
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters for AdamW: matrices decay, vectors and scalars (norms, biases, scales) do not."""
+    """Trainable parameters for an optimizer: matrices decay, vectors and scalars (norms, biases, scales) do not."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [
         {
@@ -62,6 +66,13 @@ def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[s
         },
         {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
     ]
+
+
+def _optimizer(model: torch.nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
+    groups = parameter_groups(model, settings.weight_decay)
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=MOMENTUM, fused=True)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, fused=True)
 
 
 def fit(
@@ -73,28 +84,35 @@ def fit(
     memo: Memo,
     key: Mapping[str, Any],
     score: Callable[[], float] | None = None,
+    processes: Processes = ALONE,
 ) -> Fitted:
     """Train the parameters of `model` that require gradients.
 
     Args:
         model: trained in place; it ends with the weights of the last step, not of the best epoch.
-        loss_at: loss of (epoch, step in the epoch), a function of nothing else.
+        loss_at: loss of (epoch, step in the epoch), a function of nothing else; the same in all processes.
         settings: length, learning rate and so on.
         label: what the progress says.
         memo: where checkpoints go.
         key: everything that decides the outcome, for the memo.
-        score: called after each epoch; the epoch with the highest value is kept, the first of equals.
+        score: called after each epoch; the epoch with the highest value is kept, the first of equals. The same in
+            all processes.
+        processes: those that train the model together; the first one alone uses the memo.
+
+    Raises:
+        InputError: the loss is not finite.
     """
     trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    groups = parameter_groups(model, settings.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, fused=True)
+    optimizer = _optimizer(model, settings)
+    memo = memo if processes.first else Memo(None)
     names = {id(value): name for name, value in trainable.items()}
     state: dict[str, Any] = {"step": 0, "best_epoch": -1, "best_score": None, "loss_sum": 0.0, "history": []}
     best: dict[str, torch.Tensor] = {}
 
     found = memo.find("checkpoints", key, suffix=".safetensors")
-    if found is not None:
-        tensors, state = load_tensors(found)
+    begun = processes.from_first(None if found is None else load_tensors(found))
+    if begun is not None:
+        tensors, state = begun
         best = _restore(tensors, trainable, optimizer)
         _log.info("%s: going on from step %d of %d", label, state["step"], settings.total_steps)
 
@@ -107,7 +125,8 @@ def fit(
 
     checkpoint_s = read_environment().checkpoint_s
     last_checkpoint = time.monotonic()
-    with Progress(label, settings.total_steps) as progress:
+    progress = Progress(label, settings.total_steps)
+    with progress if processes.first else contextlib.nullcontext():
         progress.skip(state["step"])
         while state["step"] < settings.total_steps:
             epoch, step = divmod(state["step"], settings.steps_per_epoch)
@@ -122,10 +141,11 @@ def fit(
             optimizer.zero_grad(set_to_none=True)
             loss = loss_at(epoch, step)
             if not torch.isfinite(loss):
-                raise InputError(
+                processes.fail(
                     f"params.yaml: the loss is {loss.item()} at step {state['step']} of {label}; lower learning_rate"
                 )
             loss.backward()
+            processes.sum_gradients(list(trainable.values()))
             torch.nn.utils.clip_grad_norm_(list(trainable.values()), settings.gradient_clip)
             optimizer.step()
             state["loss_sum"] += float(loss.detach())
@@ -169,14 +189,15 @@ def _restore(
     optimizer: torch.optim.Optimizer,
 ) -> dict[str, torch.Tensor]:
     """Fill model and optimizer from a checkpoint and return the best epoch's tensors."""
-    with torch.no_grad():
-        for name, parameter in trainable.items():
-            parameter.copy_(tensors[f"model/{name}"])
-            moments = {
-                kind: tensors[f"{kind}/{name}"].to(parameter.device)  # fused AdamW counts steps there too
-                for kind in ("exp_avg", "exp_avg_sq", "step")
-                if f"{kind}/{name}" in tensors
-            }
-            if moments:
-                optimizer.state[parameter] = moments
-    return {name[len("best/") :]: value for name, value in tensors.items() if name.startswith("best/")}
+    best: dict[str, torch.Tensor] = {}
+    for path, value in tensors.items():
+        kind, name = path.split("/", 1)
+        if kind == "best":
+            best[name] = value
+        elif kind == "model":
+            with torch.no_grad():
+                trainable[name].copy_(value)
+        else:
+            # Fused AdamW counts steps on the device too.
+            optimizer.state[trainable[name]][kind] = value.to(trainable[name].device)
+    return best

@@ -1,0 +1,178 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from stillmotion.adaptation.freezing import freeze
+from stillmotion.adaptation.patch_dropout import PatchDropout
+from stillmotion.errors import InputError
+from stillmotion.memo import Memo
+from stillmotion.training.contrastive import shuffled_batches
+from stillmotion.training.finetuning import FineTuning, finetune
+from stillmotion.training.processes import Processes
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture
+def double_backbone(new_backbone, monkeypatch):
+    """Makes one that computes in float64 throughout, so that rounding hides nothing."""
+    # Backbones turn their vectors into float32 before they scale them.
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+
+    def make(family="open_clip"):
+        backbone = new_backbone(family).double()
+        pixels = backbone.pixels
+        monkeypatch.setattr(backbone, "pixels", lambda frames: pixels(frames).double())
+        return backbone
+
+    return make
+
+
+def count_clips(backbone, monkeypatch, killed_at=None):
+    """A list that gets the number of clips of each forward pass of a backbone."""
+    embed_clips, clips = backbone.embed_clips, []
+
+    def counted(pixels):
+        if len(clips) == killed_at:
+            raise Killed
+        clips.append(len(pixels))
+        return embed_clips(pixels)
+
+    monkeypatch.setattr(backbone, "embed_clips", counted)
+    return clips
+
+
+def one_pass_loss(backbone, task, dropout, items, epoch, step):
+    """All pairs of the batch in one forward pass; the loss of Radford et al. 2021, Fig. 3."""
+    recipe = task.recipe
+    pixels = [task.pixels(task.train[item], np.random.default_rng([recipe.seed, epoch, item])) for item in items]
+    dropout.draw([recipe.seed, epoch, step], recipe.num_frames)
+    videos = backbone.embed_clips(torch.stack(pixels))
+    texts = backbone.embed_texts(backbone.tokens([task.train[item].text for item in items]))
+    logits = backbone.logit_scale * videos @ texts.T
+    right = torch.arange(len(items))
+    return (functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)) / 2
+
+
+def gradients_of(backbone, loss):
+    backbone.zero_grad(set_to_none=True)
+    loss.backward()
+    return {name: None if value.grad is None else value.grad.clone() for name, value in backbone.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("family", "micro_batch_size", "changes"),
+    [
+        ("open_clip", 4, {}),
+        ("open_clip", 1, {"patch_sampling": "per_frame", "frozen_blocks": 1}),
+        ("xclip", 4, {"frozen_blocks": 1}),
+    ],
+)
+def test_micro_batches_give_the_gradients_of_the_whole_batch_in_one_pass(
+    corpus, double_backbone, new_recipe, family, micro_batch_size, changes
+):
+    recipe = new_recipe(micro_batch_size=micro_batch_size, **changes)
+    backbone = double_backbone(family).train()
+    frozen = freeze(backbone, embeddings=True, blocks=recipe.frozen_blocks)
+    dropout = PatchDropout(recipe.patch_keep_rate, recipe.patch_sampling)
+    backbone.set_patch_dropout(dropout)
+    task = FineTuning(backbone, corpus.frames, corpus.train, [], recipe)
+    batches = shuffled_batches(len(task.train), recipe.batch_size, seed=0, epoch=2)
+
+    plain = one_pass_loss(backbone, task, dropout, batches[1].tolist(), 2, 1)
+    expected = gradients_of(backbone, plain)
+    loss = task.loss(dropout, batches, 2, 1)
+    found = gradients_of(backbone, loss)
+
+    assert loss.item() == pytest.approx(plain.item(), rel=1e-12)
+    trained = [name for name, value in backbone.named_parameters() if value.requires_grad]
+    assert len(trained) > 20
+    for name in trained:
+        size = expected[name].abs().max()
+        assert (found[name] - expected[name]).abs().max() <= 1e-10 * size + 1e-15, name
+    assert expected["model.logit_scale"] != 0
+    assert all(found[name] is None for name in frozen)
+    # The check sees patches: other ones give other gradients.
+    other = gradients_of(backbone, one_pass_loss(backbone, task, dropout, batches[1].tolist(), 2, 0))
+    name = max(trained, key=lambda name: expected[name].abs().max())
+    assert (other[name] - expected[name]).abs().max() > 1e-3 * expected[name].abs().max()
+
+
+@pytest.mark.parametrize(
+    ("micro_batch_size", "forward_passes"),
+    [(9, [9]), (64, [9]), (4, [4, 4, 1, 4, 4]), (5, [5, 4, 5])],
+)
+def test_what_fits_at_once_is_embedded_once_and_the_last_part_never_twice(
+    corpus, new_backbone, new_recipe, monkeypatch, micro_batch_size, forward_passes
+):
+    recipe = new_recipe(micro_batch_size=micro_batch_size)
+    backbone = new_backbone().train()
+    clips = count_clips(backbone, monkeypatch)
+    task = FineTuning(backbone, corpus.frames, corpus.train, [], recipe)
+    task.loss(PatchDropout(1.0, "tubelet"), shuffled_batches(18, 9, seed=0, epoch=0), 0, 0).backward()
+    assert clips == forward_passes
+
+
+@pytest.mark.parametrize(("optimizer", "learning_rate"), [("adamw", 1e-3), ("sgd", 1e-1)])
+def test_a_training_in_micro_batches_ends_where_one_in_whole_batches_does(
+    corpus, double_backbone, new_recipe, optimizer, learning_rate
+):
+    ends = []
+    for micro_batch_size in (9, 2):
+        recipe = new_recipe(optimizer=optimizer, learning_rate=learning_rate, micro_batch_size=micro_batch_size)
+        task = FineTuning(double_backbone(), corpus.frames, corpus.train, corpus.validation, recipe)
+        ends.append(finetune(task, memo=Memo(None), key={}))
+    whole, parts = ends
+    start = dict(double_backbone().named_parameters())
+    assert max((value - start[name]).abs().max() for name, value in whole.best.items()) > 1e-3
+    for name, value in whole.best.items():
+        torch.testing.assert_close(parts.best[name], value, atol=1e-8, rtol=0, msg=name)
+    assert [row["score"] for row in parts.history] == [row["score"] for row in whole.history]
+    assert [row["loss"] for row in parts.history] == pytest.approx([row["loss"] for row in whole.history], rel=1e-9)
+
+
+def test_the_optimizer_of_the_recipe_is_used(corpus, new_backbone, new_recipe):
+    def trained(optimizer):
+        recipe = new_recipe(optimizer=optimizer, epochs=1)
+        return finetune(FineTuning(new_backbone(), corpus.frames, corpus.train, [], recipe), memo=Memo(None), key={})
+
+    adamw, sgd = trained("adamw").best, trained("sgd").best
+    assert adamw.keys() == sgd.keys()
+    assert not any(torch.equal(adamw[name], sgd[name]) for name in adamw if name.endswith("weight"))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_fine_tuning_killed_among_its_micro_batches_goes_on_to_the_same_bits(
+    corpus, new_backbone, new_recipe, monkeypatch, tmp_path, optimizer
+):
+    monkeypatch.setenv("STILLMOTION_CHECKPOINT_SECONDS", "0")
+    recipe = new_recipe(optimizer=optimizer, micro_batch_size=4, patch_sampling="per_frame")
+
+    def run(memo, killed_at=None):
+        backbone = new_backbone()
+        clips = count_clips(backbone, monkeypatch, killed_at)
+        task = FineTuning(backbone, corpus.frames, corpus.train, corpus.validation, recipe)
+        return finetune(task, memo=memo, key={"data": 1}), len(clips)
+
+    expected, calls = run(Memo(None))
+    with pytest.raises(Killed):
+        run(Memo(tmp_path), killed_at=calls // 2)
+    fitted, rest = run(Memo(tmp_path))
+    assert 0 < rest < calls
+    assert all(torch.equal(fitted.best[name], value) for name, value in expected.best.items())
+    assert fitted.history == expected.history
+
+
+def test_more_processes_than_pairs_of_a_batch_are_refused_in_one_line(corpus, new_backbone, new_recipe, monkeypatch):
+    monkeypatch.setattr(Processes, "count", 10)
+    task = FineTuning(new_backbone(), corpus.frames, corpus.train, [], new_recipe())
+    with pytest.raises(
+        InputError, match=r"^params.yaml: a batch has 9 pairs for 10 processes; raise batch_size"
+    ) as error:
+        finetune(task, memo=Memo(None), key={})
+    assert "\n" not in str(error.value)
