@@ -23,7 +23,7 @@ import torch
 
 from stillmotion.backbones.builtin import new_builtin
 from stillmotion.backbones.embedding import FRAMES_A_PASS
-from stillmotion.backbones.open_clip_backbone import load_backbone, save_backbone
+from stillmotion.backbones.open_clip_backbone import load_open_clip, save_backbone
 from stillmotion.backbones.pretrained import pretrained_model
 from stillmotion.io.arrays import save_array
 from stillmotion.io.tables import write_json
@@ -74,7 +74,7 @@ def run_stage(folder: Path, environment: dict[str, str]) -> float:
 
 def bare_passes(folder: Path, *, size_px: int, num_videos: int, num_frames: int) -> float:
     """Seconds of the image tower alone on pixels in memory, a video at a time as in the stage."""
-    model = load_backbone(folder / "model", torch.device("cpu")).model
+    model = load_open_clip(folder / "model", torch.device("cpu")).model
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.set_flush_denormal(True)
     pixels = torch.rand(num_frames, 3, size_px, size_px)

@@ -2,9 +2,11 @@
 
     python src/backbone.py --name small_clip --weights data/weights --output models/backbones/small_clip
 
-Reads nothing but params and, with `pretrained: file`, data/weights/NAME.safetensors (or .pt, .bin). Writes a
-folder in open_clip's hub layout: open_clip_config.json, open_clip_model.safetensors, tokenizer files where the
-model has its own, and source.json, which says where the weights came from and their SHA-256.
+Reads nothing but params and, with `pretrained: file`, data/weights/NAME.safetensors (or .pt, .bin); with
+`checkpoint: folder`, data/weights/NAME/. Writes a folder in the hub's layout of the family: open_clip's
+(open_clip_config.json, open_clip_model.safetensors, tokenizer files where the model has its own) or that of
+transformers (config.json, model.safetensors, preprocessor_config.json, tokenizer files, and xclip.json with the
+number of tokens), with source.json, which says where the weights came from and their SHA-256.
 """
 
 from pathlib import Path
@@ -17,9 +19,10 @@ from stillmotion.backbones import builtin
 from stillmotion.backbones.compute import prepare_torch
 from stillmotion.backbones.open_clip_backbone import save_backbone
 from stillmotion.backbones.pretrained import pretrained_model
+from stillmotion.backbones.xclip_checkpoint import pretrained_xclip
 from stillmotion.environment import read_environment
 from stillmotion.memo import Memo
-from stillmotion.params import BuiltinBackboneParams, load_params
+from stillmotion.params import BuiltinBackboneParams, XClipBackboneParams, load_params
 from stillmotion.provenance import code_version
 from stillmotion.stage import run_stage
 
@@ -37,6 +40,10 @@ def main(
         device = prepare_torch(environment)
         trained = builtin.train_builtin(backbone, device, Memo(environment.memo), code_version(builtin.__file__))
         save_backbone(output, trained.model, trained.config, {"trained_by": "backbone stage", "seed": backbone.seed})
+        return
+    if isinstance(backbone, XClipBackboneParams):
+        xclip, source = pretrained_xclip(name, backbone, weights)
+        xclip.save(output, source)
         return
     model, config, source = pretrained_model(name, backbone, weights)
     save_backbone(output, model, config, source, tokenizer=open_clip.get_tokenizer(backbone.architecture))

@@ -13,17 +13,18 @@ from typing import Annotated
 import torch
 import typer
 
-from stillmotion.backbones import embedding
+from stillmotion.backbones import embedding, registry
 from stillmotion.backbones.compute import prepare_torch
 from stillmotion.backbones.embedding import Embedder
-from stillmotion.backbones.open_clip_backbone import CONFIG, WEIGHTS, load_backbone
+from stillmotion.backbones.registry import load_backbone
+from stillmotion.backbones.xclip_backbone import XClipBackbone
 from stillmotion.environment import read_environment
 from stillmotion.errors import InputError
 from stillmotion.io.arrays import save_array
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.embedding_writer import write_actions, write_videos
+from stillmotion.io.embedding_writer import clip_frames_of, write_contexts, write_videos
 from stillmotion.io.tables import write_json
-from stillmotion.memo import Memo, file_digest
+from stillmotion.memo import Memo, folder_digest
 from stillmotion.params import load_params
 from stillmotion.provenance import code_version
 from stillmotion.records import Action, Caption, Moment, load_records
@@ -45,21 +46,24 @@ def main(
     if not packed.videos:
         raise InputError(f"{frames}: no video could be decoded; see {frames / 'skipped.jsonl'}")
     backbone = load_backbone(model, device)
-    weights = file_digest(model / WEIGHTS)
+    digest = folder_digest(model)
     precision = params.embed.gpu_precision if device.type == "cuda" else "fp32"
     key = {
-        "weights": weights,
-        "config": file_digest(model / CONFIG),
-        "code": code_version(embedding.__file__),
+        "model": digest,
+        "code": [code_version(embedding.__file__), code_version(registry.__file__)],
         "torch": torch.__version__,
         "device": device.type,
         "threads": environment.threads,
         "precision": precision,
     }
     embedder = Embedder(backbone, Memo(environment.memo), key, precision)
+    clip_counts = params.embed.clip_counts
+    num_uniform = len(packed.uniform_indices(packed.videos[0].video_id))
+    clip_frames = clip_frames_of(embedder, params.embed.clip_frames, clip_counts, num_uniform)
     with atomic_folder(output) as partial:
-        index = write_videos(partial, embedder, packed, params.embed.clip_frames)
-        labels = write_actions(partial, index, load_records(raw, Action), packed, params.embed.span_frames)
+        labels = write_videos(
+            partial, embedder, packed, load_records(raw, Action), clip_counts=clip_counts, clip_frames=clip_frames
+        )
         texts = {
             "captions": [caption.text for caption in load_records(raw, Caption)],
             "queries": [moment.query for moment in load_records(raw, Moment)],
@@ -67,12 +71,12 @@ def main(
         }
         for name, lines in texts.items():
             save_array(partial / f"{name}.npy", embedder.texts(lines, name))
+        if params.embed.contexts and isinstance(backbone, XClipBackbone):
+            write_contexts(partial, embedder, backbone, packed, texts["captions"])
         truncated = {name: int(backbone.truncated(lines).sum()) for name, lines in texts.items() if lines}
-        logit_scale = backbone.logit_scale.item()
-        write_json(
-            partial / "model.json",
-            {"dim": embedder.dim, "logit_scale": logit_scale, "weights": weights, "truncated": truncated},
-        )
+        described = {"dim": backbone.dim, "logit_scale": backbone.logit_scale.item(), "model": digest}
+        clips = {"clip_counts": clip_counts, "clip_frames": clip_frames}
+        write_json(partial / "model.json", described | clips | {"truncated": truncated})
 
 
 if __name__ == "__main__":

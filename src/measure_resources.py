@@ -19,7 +19,7 @@ from stillmotion.adaptation.freezing import freeze
 from stillmotion.adaptation.patch_dropout import PatchDropout
 from stillmotion.adaptation.resources import count_parameters, measure_step
 from stillmotion.backbones.compute import prepare_torch
-from stillmotion.backbones.open_clip_backbone import load_backbone
+from stillmotion.backbones.registry import load_backbone
 from stillmotion.environment import read_environment
 from stillmotion.io.tables import write_json
 from stillmotion.params import load_params
@@ -41,23 +41,24 @@ def main(
     dropout = None
     if recipe:
         chosen = params.recipes[recipe]
-        freeze(model.model, embeddings=chosen.freeze_embeddings, blocks=chosen.frozen_blocks)
+        freeze(model, embeddings=chosen.freeze_embeddings, blocks=chosen.frozen_blocks)
         dropout = PatchDropout(chosen.patch_keep_rate, chosen.patch_sampling)
-        model.model.visual.patch_dropout = dropout
+        model.set_patch_dropout(dropout)
     size = model.image_size_px
-    pixels = torch.zeros(setting.batch_size, setting.num_frames, 3, size, size, device=device)
+    num_frames = model.clip_frames or setting.num_frames
+    pixels = torch.zeros(setting.batch_size, num_frames, 3, size, size, device=device)
     # The longest text that the model takes: what it costs does not depend on the words.
     tokens = model.tokens(["word " * 512] * setting.batch_size)
 
     def loss_of() -> torch.Tensor:
         if dropout is not None:
-            dropout.draw([0], setting.num_frames)
+            dropout.draw([0], num_frames)
         return contrastive_loss(model.embed_clips(pixels), model.embed_texts(tokens), model.logit_scale)
 
     cost = measure_step(loss_of, model, device, repeats=setting.repeats)
     machine = {"device": device.type, "threads": environment.threads, "processor": platform.machine()}
     counts = count_parameters(model)
-    write_json(output, counts | cost.row(setting.batch_size, setting.num_frames) | machine)
+    write_json(output, counts | cost.row(setting.batch_size, num_frames) | machine)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
+from dataclasses import asdict
+
 import open_clip
 import pytest
 import torch
+from open_clip.transform import PreprocessCfg
 from torch.utils.flop_counter import FlopCounterMode
 
-from stillmotion.adaptation.freezing import freeze
+from stillmotion.adaptation import freezing
+from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.errors import InputError
 from stillmotion.training.loop import parameter_groups
 
@@ -48,6 +52,13 @@ def build(kind):
         text_cfg=TEXT | {"embed_cls": True, "output_tokens": True, "context_length": 7},
         vision_cfg=VISION | pooled,
     )
+
+
+def freeze(model, **what):
+    """Names of the open_clip model's frozen parameters."""
+    open_clip.model.set_model_preprocess_cfg(model, asdict(PreprocessCfg(size=32)))
+    backbone = OpenClipBackbone(model, open_clip.SimpleTokenizer(), {})
+    return [name.removeprefix("model.") for name in freezing.freeze(backbone, **what)]
 
 
 def text_prefix(kind):

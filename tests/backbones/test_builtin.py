@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stillmotion.backbones.builtin import captioned_images, contrasting_subjects, new_builtin, train_builtin
-from stillmotion.backbones.open_clip_backbone import WEIGHTS, load_backbone, save_backbone
+from stillmotion.backbones.open_clip_backbone import WEIGHTS, load_open_clip, save_backbone
 from stillmotion.datasets.toy_scene import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SIZES
 from stillmotion.memo import Memo
 from stillmotion.params import BuiltinBackboneParams
@@ -165,7 +165,7 @@ def test_two_trainings_give_the_same_bytes_and_change_the_weights(tmp_path, thre
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes(), file.name
     assert WEIGHTS in {file.name for file in (tmp_path / "one").iterdir()}
     start = new_builtin(make_params()).model.state_dict()
-    assert not torch.equal(start["visual.proj"], load_backbone(tmp_path / "one", CPU).model.visual.proj)
+    assert not torch.equal(start["visual.proj"], load_open_clip(tmp_path / "one", CPU).model.visual.proj)
 
 
 def test_a_training_that_the_memo_knows_is_not_repeated_unless_params_or_code_change(tmp_path, monkeypatch, threads):

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from stillmotion.backbones.builtin import new_builtin
-from stillmotion.backbones.embedding import FRAMES_A_PASS, TEXTS_A_PASS, Embedder, fuse_clips, fuse_frames
+from stillmotion.backbones.embedding import FRAMES_A_PASS, TEXTS_A_PASS, Embedder
 from stillmotion.memo import Memo
 from stillmotion.params import BuiltinBackboneParams
 
@@ -38,13 +38,16 @@ def make_texts(num):
     return [f"text number {row}" for row in range(num)]
 
 
+NO_CLIPS = np.zeros((0, 2), np.int64)
+
+
 def embedder(backbone, root=None, **key):
     return Embedder(backbone, Memo(root), {"weights": "abc", **key}, "fp32")
 
 
 def test_a_video_is_embedded_as_open_clip_does_in_passes_of_any_length(backbone):
     frames = make_frames(FRAMES_A_PASS + 3)
-    found, from_memo = embedder(backbone).video(frames, "digest")
+    found, _, from_memo = embedder(backbone).video(frames, "digest", NO_CLIPS)
     with torch.no_grad():
         expected = backbone.model.encode_image(backbone.pixels(frames), normalize=True).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -54,29 +57,39 @@ def test_a_video_is_embedded_as_open_clip_does_in_passes_of_any_length(backbone)
 
 def test_with_a_memo_or_without_it_the_bytes_are_the_same(backbone, tmp_path):
     frames, texts = make_frames(5), make_texts(7)
-    without, _ = embedder(backbone).video(frames, "digest")
-    made, first = embedder(backbone, tmp_path).video(frames, "digest")
-    remembered, second = embedder(backbone, tmp_path).video(frames, "digest")
-    assert (first, second) == (False, True)
-    assert without.tobytes() == made.tobytes() == remembered.tobytes()
+    clips = np.array([[0, 1], [2, 4]])
+    without = embedder(backbone).video(frames, "digest", clips)
+    made = embedder(backbone, tmp_path).video(frames, "digest", clips)
+    remembered = embedder(backbone, tmp_path).video(frames, "digest", clips)
+    assert [without[2], made[2], remembered[2]] == [False, False, True]
+    for part in (0, 1):
+        assert without[part].tobytes() == made[part].tobytes() == remembered[part].tobytes()
     spoken = [embedder(backbone, root).texts(texts, "captions") for root in (None, tmp_path, tmp_path)]
     assert spoken[0].tobytes() == spoken[1].tobytes() == spoken[2].tobytes()
 
 
 def test_what_the_memo_knows_is_not_embedded_again(backbone, tmp_path, monkeypatch):
     frames, texts = make_frames(2), make_texts(2)
-    embedder(backbone, tmp_path).video(frames, "digest")
+    embedder(backbone, tmp_path).video(frames, "digest", NO_CLIPS)
     embedder(backbone, tmp_path).texts(texts, "captions")
     monkeypatch.setattr(type(backbone), "embed_frames", lambda *_: pytest.fail("embedded again"))
     monkeypatch.setattr(type(backbone), "embed_texts", lambda *_: pytest.fail("embedded again"))
-    assert embedder(backbone, tmp_path).video(frames, "digest")[1]
+    assert embedder(backbone, tmp_path).video(frames, "digest", NO_CLIPS)[2]
     assert embedder(backbone, tmp_path).texts(texts, "captions").shape == (2, 16)
 
 
 @pytest.mark.parametrize(("digest", "key"), [("other frames", {}), ("digest", {"code": "other"})])
 def test_other_frames_or_another_key_are_embedded_anew(backbone, tmp_path, digest, key):
-    embedder(backbone, tmp_path).video(make_frames(2), "digest")
-    assert embedder(backbone, tmp_path, **key).video(make_frames(2, seed=1), digest)[1] is False
+    embedder(backbone, tmp_path).video(make_frames(2), "digest", NO_CLIPS)
+    assert embedder(backbone, tmp_path, **key).video(make_frames(2, seed=1), digest, NO_CLIPS)[2] is False
+
+
+def test_other_clips_of_the_same_frames_are_embedded_anew(backbone, tmp_path):
+    frames = make_frames(4)
+    _, first, _ = embedder(backbone, tmp_path).video(frames, "digest", np.array([[0, 1]]))
+    _, other, remembered = embedder(backbone, tmp_path).video(frames, "digest", np.array([[2, 3]]))
+    assert remembered is False
+    assert np.abs(first - other).max() > 1e-3
 
 
 def test_other_texts_are_embedded_anew(backbone, tmp_path):
@@ -88,10 +101,10 @@ def test_other_texts_are_embedded_anew(backbone, tmp_path):
 
 def test_a_video_s_embedding_does_not_depend_on_the_videos_embedded_before_it(backbone):
     mine = make_frames(5)
-    alone, _ = embedder(backbone).video(mine, "mine")
+    alone, _, _ = embedder(backbone).video(mine, "mine", NO_CLIPS)
     crowd = embedder(backbone)
-    crowd.video(make_frames(9, seed=1), "before")
-    among, _ = crowd.video(mine, "mine")
+    crowd.video(make_frames(9, seed=1), "before", NO_CLIPS)
+    among, _, _ = crowd.video(mine, "mine", NO_CLIPS)
     assert alone.tobytes() == among.tobytes()
 
 
@@ -111,29 +124,19 @@ def test_no_texts_are_no_rows_of_the_right_width(backbone):
 
 
 def test_an_embedder_leaves_no_gradients_behind(backbone):
-    embedder(backbone).video(make_frames(1), "x")
+    embedder(backbone).video(make_frames(1), "x", NO_CLIPS)
     assert all(value.grad is None for value in backbone.parameters())
 
 
-def test_fused_frames_are_worked_by_hand():
-    frames = np.array([[[1.0, 0.0], [0.0, 1.0]], [[0.6, 0.8], [0.6, 0.8]], [[1.0, 0.0], [0.6, 0.8]]], np.float32)
-    # (0.8, 0.4) / √0.8 for the last
-    expected = [[0.5**0.5, 0.5**0.5], [0.6, 0.8], [0.8 / 0.8**0.5, 0.4 / 0.8**0.5]]
-    fused = fuse_frames(frames)
-    np.testing.assert_allclose(fused, expected, rtol=1e-6)
-    assert fused.dtype == np.float32
+def test_a_clip_is_the_mean_of_its_frames_unit_vectors_as_a_unit_vector(backbone):
+    frames = make_frames(4)
+    # a short video repeats some
+    found, clips, _ = embedder(backbone).video(frames, "digest", np.array([[0, 1, 1], [1, 2, 3]]))
+    exact = found.astype(np.float64)
+    sums = np.stack([exact[0] + 2 * exact[1], exact[1] + exact[2] + exact[3]])
+    np.testing.assert_allclose(clips, sums / np.linalg.norm(sums, axis=1, keepdims=True), atol=1e-6)
+    assert clips.dtype == np.float32
 
 
-def test_no_spans_are_fused_to_no_rows():
-    assert fuse_frames(np.empty((0, 8, 16), np.float32)).shape == (0, 16)
-
-
-def test_clips_are_consecutive_uniform_frames():
-    frames = np.eye(4, dtype=np.float32)  # stored frames 0 to 3
-    uniform = np.array([0, 1, 1, 1, 2, 3])  # a short video repeats some
-    root = 0.5**0.5
-    thirds = 1 / 5**0.5
-    expected = [[thirds, 2 * thirds, 0, 0], [0, 1 / 3**0.5, 1 / 3**0.5, 1 / 3**0.5]]
-    np.testing.assert_allclose(fuse_clips(frames, uniform, 3), expected, rtol=1e-6)
-    expected = [[root, root, 0, 0], [0, 1, 0, 0], [0, 0, root, root]]
-    np.testing.assert_allclose(fuse_clips(frames, uniform, 2), expected, rtol=1e-6)
+def test_no_clips_are_no_rows_of_the_right_width(backbone):
+    assert embedder(backbone).video(make_frames(2), "digest", NO_CLIPS)[1].shape == (0, 16)

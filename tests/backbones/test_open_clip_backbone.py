@@ -13,7 +13,7 @@ from stillmotion.backbones.open_clip_backbone import (
     SOURCE,
     WEIGHTS,
     OpenClipBackbone,
-    load_backbone,
+    load_open_clip,
     save_backbone,
 )
 from stillmotion.backbones.pretrained import open_clip_config
@@ -145,7 +145,7 @@ def test_the_logit_scale_is_at_most_100():
 def test_a_saved_model_loads_with_the_same_embeddings_and_saves_to_the_same_bytes(tmp_path, kind):
     backbone = make(kind, mean=(0.5, 0.4, 0.3))
     save_backbone(tmp_path / "one", backbone.model, backbone.config, {"from": "a test"})
-    loaded = load_backbone(tmp_path / "one", CPU)
+    loaded = load_open_clip(tmp_path / "one", CPU)
     assert not loaded.training
     frames, tokens = make_frames(), backbone.tokens(TEXTS)
     with torch.no_grad():
@@ -177,7 +177,7 @@ def test_a_model_folder_without_a_file_is_named_with_the_mend(tmp_path, backbone
     save_backbone(tmp_path / "model", backbone.model, backbone.config, {})
     (tmp_path / "model" / missing).unlink()
     with pytest.raises(InputError) as caught:
-        load_backbone(tmp_path / "model", CPU)
+        load_open_clip(tmp_path / "model", CPU)
     assert str(caught.value).startswith(f"{tmp_path / 'model' / missing}: no such file; run `dvc repro` or `dvc pull`")
 
 

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
 from stillmotion.backbones import pretrained
-from stillmotion.backbones.open_clip_backbone import load_backbone, save_backbone
+from stillmotion.backbones.open_clip_backbone import load_open_clip, save_backbone
 from stillmotion.backbones.pretrained import find_weights, open_clip_config, pretrained_model
 from stillmotion.errors import InputError
 from stillmotion.params import OpenClipBackboneParams
@@ -125,7 +125,7 @@ def test_a_local_file_of_any_kind_loads_to_the_model_it_came_from(tmp_path, suff
     assert source["file"] == f"mine{suffix}"
     assert source["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     save_backbone(tmp_path / "model", model, config, source)
-    assert torch.equal(outputs(load_backbone(tmp_path / "model", torch.device("cpu")).model), outputs(original))
+    assert torch.equal(outputs(load_open_clip(tmp_path / "model", torch.device("cpu")).model), outputs(original))
 
 
 def test_the_training_checkpoint_of_open_clip_loads_too(tmp_path):
@@ -253,7 +253,7 @@ def test_a_tag_with_quick_gelu_builds_and_saves_a_model_that_uses_it(hub, monkey
     without.load_state_dict(original.state_dict())
     assert not torch.allclose(outputs(without), outputs(original))
     save_backbone(tmp_path / "model", model, config, source)
-    loaded = load_backbone(tmp_path / "model", torch.device("cpu"))
+    loaded = load_open_clip(tmp_path / "model", torch.device("cpu"))
     assert torch.equal(outputs(loaded.model), outputs(original))
     np.testing.assert_array_equal(loaded.mean.flatten().numpy(), np.float32([0.5, 0.5, 0.5]))
     assert json.loads((tmp_path / "model" / "source.json").read_text()) == source

@@ -21,7 +21,7 @@ ACTIONS = [
 @pytest.fixture
 def folder(tmp_path):
     write_rows(tmp_path / "index.jsonl", [video.row() for video in VIDEOS])
-    write_json(tmp_path / "model.json", {"dim": 2, "logit_scale": 14.25})
+    write_json(tmp_path / "model.json", {"dim": 2, "logit_scale": 14.25, "clip_counts": [1, 2, 4]})
     write_json(tmp_path / "classes.json", ["grows", "spins"])
     save_records(tmp_path, Action, ACTIONS)
     save_array(tmp_path / "frames.npy", np.arange(10, dtype=np.float32).reshape(5, 2))
@@ -60,7 +60,14 @@ def test_a_split_without_spans_is_empty_and_not_an_error(folder):
 def test_arrays_are_opened_only_when_they_are_asked_for(folder):
     embedded = Embeddings(folder)  # clips.npy and the others are not there
     with pytest.raises(InputError, match=r"clips\.npy: no such file"):
-        embedded.clips  # noqa: B018
+        embedded.clips(1)
+
+
+def test_clips_of_each_count_lie_behind_those_of_the_smaller_ones(folder):
+    save_array(folder / "clips.npy", np.arange(14, dtype=np.float32).reshape(2, 7, 1))
+    embedded = Embeddings(folder)
+    assert [embedded.clips(count)[0, :, 0].tolist() for count in (1, 2, 4)] == [[0], [1, 2], [3, 4, 5, 6]]
+    assert embedded.clips(2)[1, :, 0].tolist() == [8, 9]
 
 
 def test_a_folder_without_embeddings_is_named_with_the_mend(tmp_path):

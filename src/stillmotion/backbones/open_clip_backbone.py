@@ -15,9 +15,9 @@ import numpy as np
 import open_clip
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from PIL import Image
 from torch.nn import functional
 
+from stillmotion.backbones.backbone import Backbone, Layers
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.tables import write_json
@@ -28,13 +28,12 @@ WEIGHTS = "open_clip_model.safetensors"
 SOURCE = "source.json"
 
 
-class OpenClipBackbone(torch.nn.Module):
+class OpenClipBackbone(Backbone):
     """A CLIP or CoCa of open_clip that embeds frames, clips and texts as unit vectors."""
 
     model: Any
     """The open_clip model."""
-    mean: torch.Tensor
-    std: torch.Tensor
+    clip_frames = None
 
     def __init__(self, model: Any, tokenizer: Callable[..., torch.Tensor], config: dict[str, Any]):
         super().__init__()
@@ -43,48 +42,15 @@ class OpenClipBackbone(torch.nn.Module):
         self.config = config
         self.tokenizer = tokenizer
         size = preprocess.size
-        self.image_size_px: int = size if isinstance(size, int) else size[0]
+        self.image_size_px = size if isinstance(size, int) else size[0]
         self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocess.std).view(1, 3, 1, 1), persistent=False)
-        self.image_transform: Callable[[Image.Image], torch.Tensor] = image_transform_v2(preprocess, is_train=False)
-        """The model's own transform of a whole image, for image queries."""
-
-    @property
-    def device(self) -> torch.device:
-        return self.mean.device
+        self.image_transform = image_transform_v2(preprocess, is_train=False)
+        self.dim = int(model.visual.output_dim)
 
     @property
     def logit_scale(self) -> torch.Tensor:
-        """The learned inverse temperature, at most 100 as in CLIP."""
         return self.model.logit_scale.exp().clamp(max=100.0)
-
-    def pixels(self, frames: np.ndarray) -> torch.Tensor:
-        """Stored frames as the model's input.
-
-        Args:
-            frames: (N, H, W, 3) uint8, RGB, square.
-
-        Returns:
-            (N, 3, h, w) float32, normalised with the checkpoint's mean and standard deviation.
-
-        Raises:
-            InputError: the stored frames are smaller than the model's input.
-        """
-        stored, wanted = frames.shape[1], self.image_size_px
-        if stored < wanted:
-            raise InputError(
-                f"params.yaml: sample_frames.size_px is {stored} and this model takes {wanted} px; "
-                f"set it to {wanted} or more"
-            )
-        # A copy: stored frames are mapped read-only, and torch wants to be able to write.
-        stored_NCHW = torch.from_numpy(np.array(frames)).to(self.device).permute(0, 3, 1, 2)
-        values = stored_NCHW.to(torch.float32, memory_format=torch.contiguous_format)
-        if stored > wanted:
-            values = functional.interpolate(
-                values, size=(wanted, wanted), mode="bicubic", antialias=True, align_corners=False
-            ).clamp(0, 255)
-        # In place, as a multiply and an add: beside a small model, four passes over new memory cost a tenth.
-        return values.mul_(1 / (255 * self.std)).add_(-self.mean / self.std)
 
     def embed_frames(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 3, h, w) to unit vectors (N, D)."""
@@ -95,18 +61,30 @@ class OpenClipBackbone(torch.nn.Module):
         frames_BFD = self.embed_frames(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
         return functional.normalize(frames_BFD.mean(1), dim=-1)
 
+    @torch.inference_mode()
+    def embed_video(
+        self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Every frame is embedded once; a clip is the mean of its frames."""
+        frames_TD = torch.cat(
+            [
+                self.embed_frames(self.pixels(frames_THWC[first : first + frames_a_pass]))
+                for first in range(0, len(frames_THWC), frames_a_pass)
+            ]
+        )
+        clips_NFD = frames_TD[torch.from_numpy(clips_NF).to(self.device)]
+        return frames_TD, functional.normalize(clips_NFD.mean(1), dim=-1)
+
     def tokens(self, texts: list[str]) -> torch.Tensor:
-        """Token ids (N, L); a text longer than the model's context is cut."""
         return self.tokenizer(texts).to(self.device)
 
     def truncated(self, texts: list[str]) -> np.ndarray:
-        """Whether each text is cut: (N,) bool. Cut means that a longer context would hold more of it."""
+        """Whether each text is cut: a longer context would hold more of it."""
         length = self.tokenizer(texts[:1]).shape[1]
         longer = self.tokenizer(texts, context_length=length + 1)
         return (longer[:, length] != _padding_id(self.tokenizer)).numpy()
 
     def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Token ids (N, L) to unit vectors (N, D)."""
         model = self.model
         if type(model) is open_clip.CLIP and model.text_pool_type == "argmax" and model.attn_mask is not None:
             # Behind the end token, attention is causal: cutting the padding changes nothing but the time.
@@ -119,6 +97,32 @@ class OpenClipBackbone(torch.nn.Module):
         else:
             texts = model.encode_text(tokens)
         return functional.normalize(texts.float(), dim=-1)
+
+    def layers(self) -> Layers:
+        visual = self.model.visual
+        text = self.model if isinstance(self.model, open_clip.CLIP) else self.model.text
+        known = (open_clip.CLIP, open_clip.transformer.TextTransformer, open_clip.transformer.VisionTransformer)
+        for tower in (visual, text):
+            if not isinstance(tower, known):
+                raise InputError(
+                    f"freezing knows open_clip's own vision and text transformers, not {type(tower).__name__}; "
+                    "set freeze_embeddings: false and frozen_blocks: 0, or choose another backbone"
+                )
+        embeddings = [visual.class_embedding, visual.positional_embedding, *visual.conv1.parameters()]
+        # The norm before the first block belongs to the embeddings: were it trained, the gradient would have to
+        # pass through all frozen blocks above it.
+        embeddings += visual.ln_pre.parameters()
+        embeddings += [text.positional_embedding, *text.token_embedding.parameters()]
+        if getattr(text, "cls_emb", None) is not None:  # CoCa's text has a class token too
+            embeddings.append(text.cls_emb)
+        towers = [[list(block.parameters()) for block in tower.transformer.resblocks] for tower in (visual, text)]
+        return Layers(embeddings, towers)
+
+    def set_patch_dropout(self, dropout: torch.nn.Module) -> None:
+        self.model.visual.patch_dropout = dropout
+
+    def save(self, folder: Path, source: dict[str, Any]) -> None:
+        save_backbone(folder, self.model, self.config, source, tokenizer=self.tokenizer)
 
 
 def _padding_id(tokenizer: Any) -> int:
@@ -143,7 +147,7 @@ def save_backbone(
             tokenizer.tokenizer.save_pretrained(str(partial))
 
 
-def load_backbone(folder: Path, device: torch.device) -> OpenClipBackbone:
+def load_open_clip(folder: Path, device: torch.device) -> OpenClipBackbone:
     """Load a model folder, ready for inference.
 
     Raises:

@@ -1,74 +1,153 @@
-"""Writes what stillmotion/io/embeddings.py reads of videos and labelled spans."""
+"""Writes what stillmotion/io/embeddings.py reads of videos, labelled spans and X-CLIP's contexts."""
 
 import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from stillmotion.backbones.embedding import Embedder, fuse_clips, fuse_frames
+from stillmotion.backbones.compute import autocast
+from stillmotion.backbones.embedding import TEXTS_A_PASS, Embedder
+from stillmotion.backbones.xclip_backbone import XClipBackbone
+from stillmotion.backbones.xclip_prompts import prompt_settings
+from stillmotion.errors import InputError
 from stillmotion.io.arrays import load_array, save_array
 from stillmotion.io.embeddings import EmbeddedVideo
 from stillmotion.io.tables import write_json, write_rows
+from stillmotion.io.weights import save_tensors
 from stillmotion.memo import file_digest
 from stillmotion.records import Action, save_records
 from stillmotion.stage import Progress
 from stillmotion.video.packed import PackedFrames
-from stillmotion.video.sampling import span_indices
+from stillmotion.video.sampling import clip_layout, span_indices
 
 _log = logging.getLogger("stillmotion")
 
 
-def write_videos(folder: Path, embedder: Embedder, packed: PackedFrames, clip_frames: int) -> list[EmbeddedVideo]:
-    """Write frames.npy, clips.npy and index.jsonl, one video in memory at a time."""
+def write_videos(
+    folder: Path,
+    embedder: Embedder,
+    packed: PackedFrames,
+    actions: Sequence[Action],
+    *,
+    clip_counts: Sequence[int],
+    clip_frames: int,
+) -> list[str]:
+    """Write frames.npy, clips.npy, index.jsonl, actions.npy, actions.jsonl and classes.json.
+
+    One video is in memory at a time.
+
+    Args:
+        folder: to write to.
+        embedder: the model.
+        packed: the stored frames.
+        actions: labelled spans; those of videos that could not be decoded are left out.
+        clip_counts: how many clips stand for a video, each by itself.
+        clip_frames: F.
+
+    Returns:
+        The labels, sorted.
+    """
     videos = packed.videos
+    spans_of: dict[str, list[Action]] = defaultdict(list)
+    for action in actions:
+        spans_of[action.video_id].append(action)
     counts = [len(packed.timestamps(video.video_id)) for video in videos]
-    rows = np.lib.format.open_memmap(
-        folder / "frames.npy", mode="w+", dtype=np.float32, shape=(sum(counts), embedder.dim)
-    )
-    index, clips, offset, remembered = [], [], 0, 0
+    num_clips = sum(clip_counts)
+    dim = embedder.backbone.dim
+    rows = np.lib.format.open_memmap(folder / "frames.npy", mode="w+", dtype=np.float32, shape=(sum(counts), dim))
+    index, clips, spans, known, offset, remembered = [], [], [], [], 0, 0
     with Progress("embedding videos", len(videos)) as progress:
         for video, count in zip(videos, counts, strict=True):
-            digest = file_digest(packed.file(video.video_id))
-            frames_TD, from_memo = embedder.video(packed.all(video.video_id), digest)
+            uniform, timestamps = packed.uniform_indices(video.video_id), packed.timestamps(video.video_id)
+            own = sorted(spans_of[video.video_id], key=lambda action: (action.start, action.end, action.label))
+            wanted = [
+                uniform[clip_layout(len(uniform), num_clips=number, clip_frames=clip_frames)] for number in clip_counts
+            ]
+            wanted += [span_indices(timestamps, action.start, action.end, clip_frames)[None] for action in own]
+            frames_TD, clips_ND, from_memo = embedder.video(
+                packed.all(video.video_id), file_digest(packed.file(video.video_id)), np.concatenate(wanted)
+            )
             rows[offset : offset + count] = frames_TD
-            uniform, clip = packed.uniform_indices(video.video_id), packed.clip_indices(video.video_id)
-            clips.append(fuse_clips(frames_TD, uniform, clip_frames))
+            clips.append(clips_ND[:num_clips])
+            spans.append(clips_ND[num_clips:])
+            known += own
             assert video.duration is not None
+            clip_list = packed.clip_indices(video.video_id).tolist()
             index.append(
                 EmbeddedVideo(
-                    video.video_id,
-                    video.split,
-                    video.duration,
-                    offset,
-                    count,
-                    uniform.tolist(),
-                    clip.tolist(),
-                )
+                    video.video_id, video.split, video.duration, offset, count, uniform.tolist(), clip_list
+                ).row()
             )
             offset += count
             remembered += from_memo
             progress.advance()
     rows.flush()
     save_array(folder / "clips.npy", np.stack(clips))
-    write_rows(folder / "index.jsonl", [video.row() for video in index])
-    _log.info("%d videos embedded, %d from the memo", len(videos) - remembered, remembered)
-    return index
-
-
-def write_actions(
-    folder: Path, index: list[EmbeddedVideo], actions: list[Action], packed: PackedFrames, span_frames: int
-) -> list[str]:
-    """Write actions.npy, actions.jsonl and classes.json; returns the labels, sorted."""
-    frames = load_array(folder / "frames.npy")
-    offset_of = {video.video_id: video.offset for video in index}
-    known = [action for action in actions if action.video_id in offset_of]
-    known.sort(key=lambda action: (action.video_id, action.start, action.end, action.label))
-    spans = np.empty((len(known), span_frames, frames.shape[1]), np.float32)
-    for row, action in enumerate(known):
-        shown = span_indices(packed.timestamps(action.video_id), action.start, action.end, span_frames)
-        spans[row] = frames[offset_of[action.video_id] + shown]
-    save_array(folder / "actions.npy", fuse_frames(spans))
+    save_array(folder / "actions.npy", np.concatenate(spans))
+    write_rows(folder / "index.jsonl", index)
     save_records(folder, Action, known)
-    labels = sorted({action.label for action in known})
+    # Of all spans: that a video is missing must not make the task easier.
+    labels = sorted({action.label for action in actions})
     write_json(folder / "classes.json", labels)
+    _log.info("%d videos embedded, %d from the memo", len(videos) - remembered, remembered)
     return labels
+
+
+def clip_frames_of(embedder: Embedder, wanted: int, clip_counts: Sequence[int], num_uniform: int) -> int:
+    """Frames a clip: the model's own number, or `wanted` where it takes any.
+
+    Raises:
+        InputError: fewer frames are stored than the most clips need.
+    """
+    frames = embedder.backbone.clip_frames or wanted
+    if frames * clip_counts[-1] > num_uniform:
+        raise InputError(
+            f"params.yaml: {clip_counts[-1]} clips of the model's {frames} frames are more than "
+            f"sample_frames.num_uniform ({num_uniform}); raise it, or lower embed.clip_counts"
+        )
+    return frames
+
+
+def write_contexts(
+    folder: Path, embedder: Embedder, backbone: XClipBackbone, packed: PackedFrames, captions: Sequence[str]
+) -> None:
+    """Write contexts.npy, caption_lengths.npy and prompts.safetensors: what texts that depend on a video need.
+
+    A context is of the one clip that spans the video. One video is in memory at a time.
+
+    Args:
+        folder: to write to.
+        embedder: of `backbone`; its memo holds the contexts too.
+        backbone: the model.
+        packed: the stored frames.
+        captions: in the order of captions.npy.
+    """
+    videos = packed.videos
+    shape = (len(videos), *backbone.context_shape)
+    contexts_VPD = np.lib.format.open_memmap(folder / "contexts.npy", mode="w+", dtype=np.float32, shape=shape)
+    with torch.inference_mode(), autocast(backbone.device, embedder.precision):
+        for row, video in enumerate(videos):
+            uniform = packed.uniform_indices(video.video_id)
+            clip_1F = uniform[clip_layout(len(uniform), num_clips=1, clip_frames=backbone.clip_frames)]
+            digest = file_digest(packed.file(video.video_id))
+            key = embedder.key | {"frames": digest, "clips": clip_1F.tolist()}
+            found = embedder.memo.find("contexts", key, suffix=".npy")
+            if found is None:
+                pixels = backbone.pixels(packed.all(video.video_id)[clip_1F[0]])[None]
+                context_PD = backbone.contexts(pixels)[0].cpu().numpy()
+                embedder.memo.store("contexts", key, partial(save_array, array=context_PD), suffix=".npy")
+            else:
+                context_PD = load_array(found)
+            contexts_VPD[row] = context_PD
+        lengths = [np.zeros(0, np.float32)]
+        for first in range(0, len(captions), TEXTS_A_PASS):
+            tokens = backbone.tokens(list(captions[first : first + TEXTS_A_PASS]))
+            lengths.append(backbone.text_features(tokens).float().norm(dim=-1).cpu().numpy())
+    contexts_VPD.flush()
+    save_array(folder / "caption_lengths.npy", np.concatenate(lengths))
+    tensors = backbone.model.prompts_generator.state_dict()
+    save_tensors(folder / "prompts.safetensors", tensors, prompt_settings(backbone.model))

@@ -3,17 +3,21 @@
 | file | rows | shape |
 |---|---|---|
 | frames.npy | stored frames, video after video | (all frames, D) |
-| clips.npy | videos × clips of the uniform frames | (V, C, D) |
+| clips.npy | videos × clips: those of the first clip count, of the second … | (V, C, D) |
 | actions.npy, actions.jsonl | labelled spans | (A, D) |
 | captions.npy | rows of captions.jsonl in data/raw | (T, D) |
 | queries.npy | rows of moments.jsonl in data/raw | (Q, D) |
 | classes.npy, classes.json | labels, sorted | (K, D) |
 | index.jsonl | videos: id, split, duration, and where their frames lie | |
-| model.json | dimensions, logit scale, cut texts, digest of the weights | |
+| contexts.npy | with embed.contexts, X-CLIP's patches of each video as one clip | (V, P, D) |
+| caption_lengths.npy | likewise: lengths of the captions' vectors before they were made unit vectors | (T,) |
+| prompts.safetensors | likewise: the module that makes a text depend on a video | |
+| model.json | dimensions, clip counts, frames a clip, logit scale, cut texts, digest of the model | |
 
-All vectors are float32 of length 1. Videos that could not be decoded have no rows.
+All vectors but the contexts are float32 of length 1. Videos that could not be decoded have no rows.
 """
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -62,8 +66,24 @@ class Embeddings:
         return load_array(self.folder / "frames.npy")
 
     @cached_property
-    def clips(self) -> np.ndarray:
+    def _clips(self) -> np.ndarray:
         return load_array(self.folder / "clips.npy")
+
+    @property
+    def clip_counts(self) -> list[int]:
+        """How many clips may stand for a video, rising."""
+        return self.model["clip_counts"]
+
+    def clips(self, num_clips: int) -> np.ndarray:
+        """The clips (V, num_clips, D) of a video that together span it.
+
+        Raises:
+            InputError: num_clips is not one of `clip_counts`.
+        """
+        if num_clips not in self.clip_counts:
+            raise InputError(f"{self.folder}: not embedded as {num_clips} clips; add {num_clips} to embed.clip_counts")
+        first = sum(number for number in self.clip_counts if number < num_clips)
+        return self._clips[:, first : first + num_clips]
 
     @cached_property
     def action_spans(self) -> np.ndarray:
@@ -72,6 +92,36 @@ class Embeddings:
     @cached_property
     def captions(self) -> np.ndarray:
         return load_array(self.folder / "captions.npy")
+
+    @cached_property
+    def contexts(self) -> np.ndarray:
+        return load_array(self._conditional("contexts.npy"))
+
+    @cached_property
+    def caption_lengths(self) -> np.ndarray:
+        return load_array(self._conditional("caption_lengths.npy"))
+
+    @property
+    def prompts_file(self) -> Path:
+        """The prompts generator as `stillmotion.backbones.xclip_prompts.build_prompts` takes it."""
+        return self._conditional("prompts.safetensors")
+
+    def _conditional(self, name: str) -> Path:
+        path = self.folder / name
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; set embed.contexts: true and embed with an X-CLIP")
+        return path
+
+    def require_dataset(self, video_ids: Collection[str], num_captions: int, raw: Path) -> None:
+        """Raise InputError where these are no embeddings of the dataset with those videos and captions in `raw`."""
+        unknown = [video.video_id for video in self.videos if video.video_id not in video_ids]
+        if unknown:
+            found = f"its video {unknown[0]!r} is not in {raw / 'videos.jsonl'}"
+        elif len(self.captions) != num_captions:
+            found = f"it has {len(self.captions)} captions and {raw / 'captions.jsonl'} {num_captions}"
+        else:
+            return
+        raise InputError(f"{self.folder}: {found}; these embeddings are of another dataset: run the embed stage again")
 
     @cached_property
     def queries(self) -> np.ndarray:

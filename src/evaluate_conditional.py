@@ -1,0 +1,91 @@
+"""Stage evaluate_conditional: retrieval with X-CLIP's texts that depend on the video, for the best candidates.
+
+    python src/evaluate_conditional.py --raw data/raw/toy --embeddings data/embeddings/toy-small_clip_xclip \
+        --metrics metrics/retrieval/small_clip_xclip-conditional.json \
+        --predictions data/predictions/retrieval/small_clip_xclip-conditional
+
+Reads embeddings that were made with embed.contexts: true, and the captions of the test split. The cosines of texts
+and videos of one clip rank everything; the best of each text and of each video are scored again. Writes the
+metrics and, in the predictions folder, ranks.jsonl, as evaluate_retrieval does.
+"""
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stillmotion.backbones.compute import prepare_torch
+from stillmotion.backbones.xclip_prompts import build_prompts, conditional_scores, rescore_best
+from stillmotion.environment import read_environment
+from stillmotion.io.atomic import atomic_folder
+from stillmotion.io.embeddings import Embeddings
+from stillmotion.io.tables import write_json, write_rows
+from stillmotion.io.weights import load_tensors
+from stillmotion.metrics.negatives import hardest_negatives
+from stillmotion.metrics.retrieval import rank_both_directions
+from stillmotion.metrics.seeds import summarise_system
+from stillmotion.params import load_params
+from stillmotion.records import Caption, Video, load_records
+from stillmotion.stage import run_stage
+from stillmotion.training.aggregation import rank_rows, retrieval_pairs, retrieval_protocol
+
+_log = logging.getLogger("stillmotion")
+
+TEXTS_A_PASS = 1024
+
+
+def main(
+    raw: Annotated[Path, typer.Option(help="tables of the dataset")],
+    embeddings: Annotated[Path, typer.Option(help="embeddings of the dataset by an X-CLIP, with contexts")],
+    metrics: Annotated[Path, typer.Option(help="JSON file of the metrics")],
+    predictions: Annotated[Path, typer.Option(help="folder of the per-query table")],
+) -> None:
+    """Score text-video retrieval on the test split with conditional texts."""
+    params = load_params()
+    settings = params.evaluate_conditional
+    device = prepare_torch(read_environment())
+    embedded = Embeddings(embeddings)
+    splits = {video.video_id: video.split for video in load_records(raw, Video)}
+    captions = load_records(raw, Caption)
+    embedded.require_dataset(splits, len(captions), raw)
+    pairs = retrieval_pairs(embedded, captions, "test", splits, num_clips=1)
+    protocol = retrieval_protocol(pairs, ties=settings.ties, truncated=embedded.model["truncated"]) | {
+        "num_clips": 1,
+        "clip_frames": embedded.model["clip_frames"],
+        "selected_on": "nothing: no aggregator is trained",
+        "seeds": [],
+        "inference_tricks": f"conditional texts for the top {settings.top_k}",
+    }
+    if not len(pairs):
+        _log.warning("the test split has no captioned videos: an empty result")
+        with atomic_folder(predictions) as folder:
+            write_rows(folder / "ranks.jsonl", [])
+        write_json(metrics, {"t2v": {}, "v2t": {}, "by_num_clips": {}, "protocol": protocol})
+        return
+    row_of = {caption.caption_id: row for row, caption in enumerate(captions)}
+    lengths_T = embedded.caption_lengths[[row_of[caption.caption_id] for caption in pairs.captions]]
+    videos_VD = pairs.clips_VCD[:, 0]
+    score_pairs = partial(
+        conditional_scores,
+        build_prompts(*load_tensors(embedded.prompts_file)).to(device),
+        pairs.texts_ND * lengths_T[:, None],
+        videos_VD,
+        lambda video: embedded.contexts[embedded.row_of[pairs.video_ids[video]]],
+        texts_a_pass=TEXTS_A_PASS,
+    )
+    t2v_TV, v2t_TV = rescore_best(pairs.texts_ND @ videos_VD.T, score_pairs, top_k=settings.top_k)
+    directions = rank_both_directions(v2t_TV, pairs.relevance, ties=settings.ties)
+    directions["t2v"] = rank_both_directions(t2v_TV, pairs.relevance, ties=settings.ties)["t2v"]
+    result = summarise_system(
+        [directions], num_missing=len(pairs.missing), seed=settings.seed, num_resamples=settings.bootstrap_samples
+    )
+    negatives_QK = hardest_negatives(t2v_TV, pairs.relevance)
+    with atomic_folder(predictions) as folder:
+        write_rows(folder / "ranks.jsonl", rank_rows(pairs, {"1": [directions["t2v"]]}, negatives_QK))
+    write_json(metrics, result | {"by_num_clips": {"1": result}, "protocol": protocol}, digits=4)
+
+
+if __name__ == "__main__":
+    run_stage(main)

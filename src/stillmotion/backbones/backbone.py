@@ -1,0 +1,132 @@
+"""What every model is to the stages: frames, clips and texts in, unit vectors out.
+
+A subclass wraps a model of one family; `stillmotion.backbones.registry` opens a model folder as the right one.
+
+Shapes: N frames or texts, B clips, F frames of a clip, T stored frames of a video, H and W pixels, D embedding
+dimensions, L tokens, P patches.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from stillmotion.errors import InputError
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The parameters of a model by how soon its input meets them, for freezing."""
+
+    embeddings: list[torch.nn.Parameter]
+    """Patch, class, position and token embeddings, and the norm between them and the first block."""
+    towers: list[list[list[torch.nn.Parameter]]]
+    """For the vision and the text tower: the parameters of each of its blocks, the first one first."""
+
+
+class Backbone(torch.nn.Module, ABC):
+    """A model that embeds frames, clips and texts as unit vectors in one space."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    image_size_px: int
+    dim: int
+    """D."""
+    clip_frames: int | None
+    """Frames that a clip must have; None where any number will do."""
+    image_transform: Callable[[Image.Image], torch.Tensor]
+    """The model's own transform of a whole image, for image queries."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+    @property
+    @abstractmethod
+    def logit_scale(self) -> torch.Tensor:
+        """The learned inverse temperature, at most 100 as in CLIP."""
+
+    def pixels(self, frames: np.ndarray) -> torch.Tensor:
+        """Stored frames as the model's input.
+
+        Args:
+            frames: (N, H, W, 3) uint8, RGB, square.
+
+        Returns:
+            (N, 3, h, w) float32, normalised with the checkpoint's mean and standard deviation.
+
+        Raises:
+            InputError: the stored frames are smaller than the model's input.
+        """
+        stored, wanted = frames.shape[1], self.image_size_px
+        if stored < wanted:
+            raise InputError(
+                f"params.yaml: sample_frames.size_px is {stored} and this model takes {wanted} px; "
+                f"set it to {wanted} or more"
+            )
+        # A copy: stored frames are mapped read-only, and torch wants to be able to write.
+        stored_NCHW = torch.from_numpy(np.array(frames)).to(self.device).permute(0, 3, 1, 2)
+        values = stored_NCHW.to(torch.float32, memory_format=torch.contiguous_format)
+        if stored > wanted:
+            values = functional.interpolate(
+                values, size=(wanted, wanted), mode="bicubic", antialias=True, align_corners=False
+            ).clamp(0, 255)
+        # In place, as a multiply and an add: beside a small model, four passes over new memory cost a tenth.
+        return values.mul_(1 / (255 * self.std)).add_(-self.mean / self.std)
+
+    @abstractmethod
+    def embed_clips(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, F, 3, h, w) to unit vectors (B, D).
+
+        Raises:
+            InputError: F is not the model's number.
+        """
+
+    @abstractmethod
+    def embed_video(
+        self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A video's stored frames, and clips made of them, without gradients.
+
+        Args:
+            frames_THWC: uint8 RGB, all stored frames in display order.
+            clips_NF: which of the stored frames make each clip, ascending; N may be 0.
+            frames_a_pass: how many frames go through the model at once, at most.
+
+        Returns:
+            Unit vectors (T, D) of the frames and (N, D) of the clips.
+        """
+
+    @abstractmethod
+    def tokens(self, texts: list[str]) -> torch.Tensor:
+        """Token ids (N, L); a text longer than the model's context is cut."""
+
+    @abstractmethod
+    def truncated(self, texts: list[str]) -> np.ndarray:
+        """Whether each text is cut: (N,) bool."""
+
+    @abstractmethod
+    def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Token ids (N, L) to unit vectors (N, D)."""
+
+    @abstractmethod
+    def layers(self) -> Layers:
+        """What can be frozen.
+
+        Raises:
+            InputError: the model is built in a way that freezing does not know.
+        """
+
+    @abstractmethod
+    def set_patch_dropout(self, dropout: torch.nn.Module) -> None:
+        """Put `dropout` where patch tokens (N, 1 + P, W) have their positions and no norm yet."""
+
+    @abstractmethod
+    def save(self, folder: Path, source: dict[str, Any]) -> None:
+        """Write the model folder, whole or not at all; `source` goes to source.json."""
