@@ -5,8 +5,8 @@
         --plot plots/train_aggregator/small_clip-transformer_mean.json
 
 Reads clip and caption embeddings of the train split, and of the validation split to choose the epoch. Writes
-seed-N.safetensors for each seed of params (none for `mean`, which has nothing to train), aggregator.json with
-the sizes, and the history for `dvc plots`.
+clips-C/seed-N.safetensors for each number of clips and each seed (none for `mean`, which has nothing to train),
+aggregator.json with the sizes, and the history for `dvc plots`.
 """
 
 import logging
@@ -37,32 +37,35 @@ def main(
     output: Annotated[Path, typer.Option(help="folder of the aggregator")],
     plot: Annotated[Path, typer.Option(help="history of the training")],
 ) -> None:
-    """Train one aggregator, once for each seed."""
+    """Train one aggregator, once for each number of clips and each seed."""
     params = load_params()
     chosen = params.aggregators[aggregator]
     device = prepare_torch(read_environment())
     embedded = Embeddings(embeddings)
     captions = load_records(raw, Caption)
-    train = retrieval_pairs(embedded, captions, "train")
-    validation = retrieval_pairs(embedded, captions, "validation")
-    num_clips, dim = embedded.clips.shape[1:]
-    _log.info("%d training pairs, %d validation pairs, %d clips a video", len(train), len(validation), num_clips)
+    clip_counts = embedded.clip_counts
     seeds: list[int] = []
+    selected_on = "nothing"
     history: list[dict[str, Any]] = []
     with atomic_folder(output) as partial:
-        if chosen.kind == "mean":
-            _log.info("the mean has nothing to train")
-        elif len(train) < 2:
-            _log.warning("fewer than two training pairs: nothing can be trained, the result is empty")
-        else:
-            for seed in params.train_aggregator.seeds:
-                module = build_aggregator(chosen, dim=dim, num_clips=num_clips, seed=seed)
+        for num_clips in clip_counts:
+            train = retrieval_pairs(embedded, captions, "train", num_clips=num_clips)
+            validation = retrieval_pairs(embedded, captions, "validation", num_clips=num_clips)
+            _log.info("%d clips: %d training pairs, %d validation pairs", num_clips, len(train), len(validation))
+            if chosen.kind == "mean":
+                _log.info("the mean has nothing to train")
+                break
+            if len(train) < 2:
+                _log.warning("fewer than two training pairs: nothing can be trained, the result is empty")
+                break
+            seeds = params.train_aggregator.seeds
+            selected_on = "validation" if len(validation) else "last epoch"
+            for seed in seeds:
+                module = build_aggregator(chosen, dim=train.clips_VCD.shape[2], num_clips=num_clips, seed=seed)
                 fitted = fit_aggregator(module.to(device), train, validation, params.train_aggregator, seed=seed)
-                save_tensors(partial / f"seed-{seed}.safetensors", fitted.best)
-                history += [{"seed": seed, **row} for row in fitted.history]
-                seeds.append(seed)
-        selected_on = "nothing" if not seeds else "validation" if len(validation) else "last epoch"
-        shape = {"dim": dim, "num_clips": num_clips, "seeds": seeds, "selected_on": selected_on}
+                save_tensors(partial / f"clips-{num_clips}" / f"seed-{seed}.safetensors", fitted.best)
+                history += [{"num_clips": num_clips, "seed": seed, **row} for row in fitted.history]
+        shape = {"dim": embedded.model["dim"], "clip_counts": clip_counts, "seeds": seeds, "selected_on": selected_on}
         write_json(partial / "aggregator.json", chosen.model_dump() | shape)
     write_json(plot, history, digits=6)
 

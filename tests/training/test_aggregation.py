@@ -8,9 +8,17 @@ from stillmotion.adaptation.aggregators import build_aggregator
 from stillmotion.io.arrays import save_array
 from stillmotion.io.embeddings import EmbeddedVideo, Embeddings
 from stillmotion.io.tables import write_json, write_rows
+from stillmotion.metrics.retrieval import QueryRanks
 from stillmotion.params import AggregatorParams, TrainAggregatorParams
 from stillmotion.records import Caption
-from stillmotion.training.aggregation import RetrievalPairs, aggregate, fit_aggregator, retrieval_pairs
+from stillmotion.training.aggregation import (
+    RetrievalPairs,
+    aggregate,
+    fit_aggregator,
+    rank_rows,
+    retrieval_pairs,
+    retrieval_protocol,
+)
 
 DIM = 16
 CAPTIONS = [
@@ -33,14 +41,16 @@ def embedded(tmp_path):
         for row, name in enumerate(["early", "late", "other", "plain"])
     ]
     write_rows(tmp_path / "index.jsonl", [video.row() for video in videos])
-    write_json(tmp_path / "model.json", {"dim": 2, "logit_scale": 14.5})
-    save_array(tmp_path / "clips.npy", np.arange(16, dtype=np.float32).reshape(4, 2, 2))
+    write_json(tmp_path / "model.json", {"dim": 2, "logit_scale": 14.5, "clip_counts": [1, 2]})
+    both = np.arange(16, dtype=np.float32).reshape(4, 2, 2)
+    single = -np.ones((4, 1, 2), np.float32)
+    save_array(tmp_path / "clips.npy", np.concatenate([single, both], axis=1))
     save_array(tmp_path / "captions.npy", np.arange(16, dtype=np.float32).reshape(8, 2))
     return Embeddings(tmp_path)
 
 
 def test_the_captions_of_whole_videos_come_with_their_videos(embedded):
-    pairs = retrieval_pairs(embedded, CAPTIONS, "test", SPLITS)
+    pairs = retrieval_pairs(embedded, CAPTIONS, "test", SPLITS, num_clips=2)
     assert pairs.video_ids == ["early", "late"]  # `plain` has no caption: it is not in the gallery
     assert [caption.caption_id for caption in pairs.captions] == ["c0", "c1", "c3"]
     assert pairs.video_of_N.tolist() == [1, 0, 0]
@@ -51,12 +61,43 @@ def test_the_captions_of_whole_videos_come_with_their_videos(embedded):
     assert len(pairs) == 3
 
 
+def test_each_number_of_clips_has_its_own(embedded):
+    pairs = retrieval_pairs(embedded, CAPTIONS, "test", SPLITS, num_clips=1)
+    assert pairs.clips_VCD.tolist() == [[[-1, -1]], [[-1, -1]]]
+    assert pairs.relevance.tolist() == [[0, 1], [1, 0], [2, 0]]
+
+
+def test_rows_of_ranks_name_the_hardest_negatives_and_the_ranks_of_each_seed(embedded):
+    pairs = retrieval_pairs(embedded, CAPTIONS, "test", SPLITS, num_clips=2)
+    one, two = np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])
+    zeros = np.zeros(3)
+    ranks = {"1": [QueryRanks(one, zeros)], "2": [QueryRanks(one, zeros), QueryRanks(two, zeros)]}
+    rows = rank_rows(pairs, ranks, np.array([[0, -1], [1, -1], [1, 0]]))
+    assert rows[0] == {
+        "caption_id": "c0",
+        "video_id": "late",
+        "text": "whole",
+        "rank": [1.0, 4.0],
+        "rank_by_num_clips": {"1": [1.0], "2": [1.0, 4.0]},
+        "hardest_negatives": ["early"],
+    }
+    assert rows[2]["hardest_negatives"] == ["late", "early"]
+
+
+def test_the_protocol_counts_queries_gallery_and_what_is_missing(embedded):
+    pairs = retrieval_pairs(embedded, CAPTIONS, "test", SPLITS, num_clips=2)
+    protocol = retrieval_protocol(pairs, ties="average", truncated={"captions": 3})
+    found = [protocol[name] for name in ("num_queries", "gallery_size", "missing_videos", "missing_queries")]
+    assert found == [3, 2, 1, 1]
+    assert protocol["truncated_captions"] == 3
+
+
 def test_without_the_splits_of_lost_videos_none_is_missing(embedded):
-    assert retrieval_pairs(embedded, CAPTIONS, "test").missing == []
+    assert retrieval_pairs(embedded, CAPTIONS, "test", num_clips=2).missing == []
 
 
 def test_a_split_without_videos_gives_no_pairs_and_keeps_its_shapes(embedded):
-    pairs = retrieval_pairs(embedded, CAPTIONS, "validation", SPLITS)
+    pairs = retrieval_pairs(embedded, CAPTIONS, "validation", SPLITS, num_clips=2)
     assert len(pairs) == 0
     assert pairs.clips_VCD.shape == (0, 2, 2)
     assert pairs.texts_ND.shape == (0, 2)
