@@ -6,17 +6,29 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from stillmotion.report.figures import moment_timelines, recall_bars, save_figure, shots_curves, training_curves
+from stillmotion.report.figures import (
+    clips_curves,
+    moment_timelines,
+    recall_bars,
+    save_figure,
+    shots_curves,
+    training_curves,
+)
 
 WRITE = """
 import sys
 from pathlib import Path
-from stillmotion.report.figures import moment_timelines, recall_bars, save_figure, shots_curves, training_curves
+from stillmotion.report.figures import (
+    clips_curves, moment_timelines, recall_bars, save_figure, shots_curves, training_curves
+)
 
 folder = Path(sys.argv[1])
 values = {"a": 40, "b": 60}
 recall = {name: {"t2v": {"R@1": value, "ci95": {"R@1": [value - 5, value + 6]}}} for name, value in values.items()}
 save_figure(recall_bars(recall), folder / "retrieval.svg")
+by_clips = {str(count): {"t2v": {"R@1": 40 + count, "ci95": {"R@1": [35, 50]}}} for count in (1, 2)}
+clips = {"a-mean": {"by_num_clips": by_clips, "protocol": {"clip_frames": 8}}}
+save_figure(clips_curves(clips, [["a"]], ["mean"]), folder / "clips.svg")
 top1 = {str(shot): {"mean": 10.0 * shot, "std": 1.0} for shot in (1, 2, 4)}
 actions = {"a": {"top1": top1, "zero_shot": {"top1": 20.0}, "protocol": {"chance_top1": 12.5}}}
 save_figure(shots_curves(actions), folder / "actions.svg")
@@ -25,7 +37,7 @@ save_figure(training_curves({"a": history}), folder / "finetune.svg")
 example = {"title": "t", "curve": [0.1, 0.5, 0.2], "true_windows": [[2, 4]], "predicted_windows": [[2, 4, 0.5]]}
 save_figure(moment_timelines([example, example], 2.0), folder / "moments.svg")
 """
-NAMES = ("actions.svg", "finetune.svg", "moments.svg", "retrieval.svg")
+NAMES = ("actions.svg", "clips.svg", "finetune.svg", "moments.svg", "retrieval.svg")
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +77,56 @@ def test_a_value_outside_its_interval_has_no_whisker_on_that_side():
 def test_a_system_without_a_result_has_no_bar():
     axes = recall_bars(retrieval(a=(40.0, 35.0, 46.0)) | {"b": {"t2v": None}}).axes[0]
     assert len(axes.patches) == 1
+
+
+def by_clips(clip_frames, **recalls):
+    """R@1 by number of clips, with an interval from 5 below to 6 above."""
+    return {
+        "by_num_clips": {
+            count: {"t2v": {"R@1": value, "ci95": {"R@1": [value - 5, value + 6]}}} for count, value in recalls.items()
+        },
+        "protocol": {"clip_frames": clip_frames},
+    }
+
+
+def points_of(container):
+    line = container.lines[0]
+    return list(zip(np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist(), strict=True))
+
+
+def test_recall_is_drawn_by_frames_with_a_panel_for_each_aggregator_and_kind_of_model():
+    metrics = {
+        "a-mean": by_clips(8, **{"1": 30.0, "2": 40.0, "10": 50.0}),
+        "a-token": by_clips(8, **{"1": 35.0, "2": 45.0}),
+        "a-tuned-mean": by_clips(16, **{"1": 60.0}),
+        "a-tuned-token": by_clips(16, **{"1": 65.0}),
+    }
+    figure = clips_curves(metrics, [["a"], ["a-tuned"]], ["mean", "token"])
+    base_mean, base_token, tuned_mean, tuned_token = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["mean", "token", "", ""]
+    assert points_of(base_mean.containers[0]) == [(8, 30), (16, 40), (80, 50)]
+    assert points_of(base_token.containers[0]) == [(8, 35), (16, 45)]
+    assert points_of(tuned_token.containers[0]) == [(16, 65)]
+    segments = [segment for lines in tuned_mean.collections for segment in lines.get_segments()]
+    assert [segment[:, 1].tolist() for segment in segments] == [[55, 66]]
+    legends = [axes.get_legend() for axes in figure.axes]
+    assert [legend and [text.get_text() for text in legend.get_texts()] for legend in legends] == [
+        None,
+        ["a"],
+        None,
+        ["a-tuned"],
+    ]
+
+
+def test_models_stand_side_by_side_around_their_number_of_frames():
+    metrics = {f"{model}-mean": by_clips(8, **{"1": 30.0, "2": 40.0}) for model in "abc"}
+    (axes,) = clips_curves(metrics, [["a", "b", "c"], []], ["mean"]).axes
+    at_8 = [points_of(container)[0][0] for container in axes.containers]
+    assert at_8 == sorted(at_8)
+    assert at_8[1] == 8
+    assert 8 - at_8[0] == pytest.approx(at_8[2] - 8)
+    assert at_8[2] < 9
+    assert axes.get_xticks().tolist() == [8, 16]
 
 
 def actions(num_systems=1):

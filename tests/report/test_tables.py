@@ -4,6 +4,8 @@ from stillmotion.records import Caption, Moment, Video
 from stillmotion.report.page import example_queries, results_page
 from stillmotion.report.tables import (
     actions_table,
+    architectures_table,
+    clips_table,
     markdown_table,
     moments_table,
     number,
@@ -15,13 +17,19 @@ from stillmotion.report.tables import (
 
 
 def direction(r1, **more):
-    values = {"R@1": r1, "R@5": 70.04, "R@10": 80.06, "MedR": 1.5, "MeanR": 3.0, "MRR": 72.27, "mAP": 72.27}
-    return values | {"ci95": {"R@1": [r1 - 7.54, r1 + 7.46]}} | more
+    values = {"R@1": r1, "R@2": 66.67, "R@5": 70.04, "R@10": 80.06, "MedR": 1.5, "MeanR": 3.0, "MRR": 72.27}
+    return values | {"mAP": 72.27, "ci95": {"R@1": [r1 - 7.54, r1 + 7.46]}} | more
+
+
+def system(*r1, v2t, **more):
+    """A system of retrieval with text-to-video R@1 for 1, 2, … clips."""
+    by_num_clips = {str(clips): {"t2v": direction(value, **more)} for clips, value in enumerate(r1, start=1)}
+    return {"t2v": direction(r1[-1], **more), "v2t": direction(v2t), "by_num_clips": by_num_clips}
 
 
 RETRIEVAL = {
-    "clip-mean": {"t2v": direction(63.14), "v2t": direction(61.0)},
-    "clip-class_token": {"t2v": direction(80.0, std={"R@1": 1.26}), "v2t": direction(79.0)},
+    "clip-mean": system(50.0, 63.14, v2t=61.0),
+    "clip-class_token": system(60.0, 70.0, 80.0, v2t=79.0, std={"R@1": 1.26}),
 }
 MOMENTS = {
     "clip-vc1": {
@@ -50,6 +58,9 @@ RESOURCES = {
 }
 
 
+EMPTY = {"t2v": {}, "v2t": {}, "by_num_clips": {}}
+
+
 def rows_of(table):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
 
@@ -57,6 +68,7 @@ def rows_of(table):
 def test_a_table_has_its_first_column_left_and_the_others_right():
     assert markdown_table(["a", "b", "c"], [["x", "1", "2"]]) == "| a | b | c |\n|---|---:|---:|\n| x | 1 | 2 |"
     assert markdown_table(["a"], []) == "| a |\n|---|"
+    assert markdown_table(["a", "b", "c"], [], left=2).splitlines()[1] == "|---|---|---:|"
 
 
 def test_a_cell_can_end_neither_itself_nor_its_row():
@@ -79,11 +91,12 @@ def test_a_value_stands_with_its_interval_where_it_has_one():
 
 def test_retrieval_shows_both_directions_as_given():
     header, _, mean, class_token = rows_of(retrieval_table(RETRIEVAL))
-    assert header == ["system", "T2V R@1", "± seeds", "R@5", "R@10", "MedR", "MRR", "V2T R@1"]
+    assert header == ["system", "T2V R@1", "± seeds", "R@2", "R@5", "R@10", "MedR", "MRR", "V2T R@1"]
     assert mean == [
         "clip-mean",
         "63.1 (55.6 to 70.6)",
         "–",
+        "66.7",
         "70.0",
         "80.1",
         "1.5",
@@ -91,6 +104,54 @@ def test_retrieval_shows_both_directions_as_given():
         "61.0 (53.5 to 68.5)",
     ]
     assert class_token[1:3] == ["80.0 (72.5 to 87.5)", "1.3"]
+
+
+def test_recall_is_shown_by_number_of_clips_and_a_number_that_a_system_lacks_is_a_dash():
+    found = RETRIEVAL | {"clip-conditional": system(55.0, v2t=1.0), "empty": EMPTY}
+    assert rows_of(clips_table(found)) == [
+        ["T2V R@1", "1 clip", "2 clips", "3 clips"],
+        ["---", "---:", "---:", "---:"],
+        ["clip-mean", "50.0 (42.5 to 57.5)", "63.1 (55.6 to 70.6)", "–"],
+        ["clip-class_token", "60.0 (52.5 to 67.5)", "70.0 (62.5 to 77.5)", "80.0 (72.5 to 87.5)"],
+    ]
+
+
+def test_with_one_number_of_clips_there_is_no_table_of_clips():
+    assert clips_table({"clip-conditional": system(55.0, v2t=1.0), "empty": EMPTY}) == ""
+
+
+def step(keep_rate, frozen_blocks, forward, backward, memory=100.4):
+    return {
+        "keep_rate": keep_rate,
+        "frozen_blocks": frozen_blocks,
+        "forward_flops": forward,
+        "backward_flops": backward,
+        "peak_memory_mib": memory,
+    }
+
+
+ARCHITECTURES = {
+    "b32": {
+        "parameters": 196585855,
+        "steps": [step(1.0, 0, 400e9, 800e9, 2500.6), step(0.5, 0, 220e9, 440e9), step(1.0, 3, 400e9, 600e9)],
+    },
+    "b16": {"parameters": 194929426, "steps": [step(0.25, 0, 100e9, 200e9)]},
+}
+
+
+def test_architectures_show_what_patch_dropout_and_freezing_leave():
+    header, _, b32, b16 = rows_of(architectures_table(ARCHITECTURES))
+    assert header[2:] == [
+        "forward GFLOPs",
+        "backward GFLOPs",
+        "memory in MiB",
+        "forward, keep rate 0.5",
+        "forward, keep rate 0.25",
+        "backward, 3 blocks frozen",
+    ]
+    assert b32 == ["b32", "196,585,855", "400.0", "800.0", "2501", "× 0.55", "–", "× 0.75"]
+    # nothing to compare with
+    assert b16 == ["b16", "194,929,426", "–", "–", "–", "–", "–", "–"]
 
 
 def test_moments_show_the_official_numbers_as_given():
@@ -118,14 +179,14 @@ def test_resources_show_parameters_in_full_and_flops_in_billions():
 
 
 def test_empty_metrics_say_what_the_dataset_lacks():
-    empty = {"x": {"t2v": None, "v2t": None}}
+    empty = {"x": EMPTY}
     assert retrieval_table(empty) == "The dataset has no captions of whole videos in its test split."
     assert moments_table({"x": {"protocol": {}}}) == "The dataset has no moments in its train or test split."
     assert actions_table({"x": {"zero_shot": None, "top1": {}}}) == "The dataset has no actions in its test split."
 
 
 def test_a_system_without_a_result_is_left_out_beside_one_that_has():
-    assert len(rows_of(retrieval_table(RETRIEVAL | {"x": {"t2v": None, "v2t": None}}))) == 4
+    assert len(rows_of(retrieval_table(RETRIEVAL | {"x": EMPTY}))) == 4
 
 
 def video(video_id, split, status="ok"):
@@ -143,16 +204,24 @@ def test_videos_captions_and_queries_are_counted_by_split():
 
 
 def page(**changes):
-    found = {"retrieval": RETRIEVAL, "moments": MOMENTS, "actions": ACTIONS, "resources": RESOURCES}
+    found = {
+        "retrieval": RETRIEVAL,
+        "moments": MOMENTS,
+        "actions": ACTIONS,
+        "resources": RESOURCES,
+        "architectures": ARCHITECTURES,
+    }
     plain = {
         "dataset": "toy",
         "found": found,
         "videos": VIDEOS,
         "captions": CAPTIONS,
         "moments": QUERIES,
-        "figures": ["actions", "finetune", "moments", "retrieval"],
+        "figures": ["actions", "clips", "finetune", "moments", "retrieval"],
         "example_system": "clip-vc1",
         "differences": {"retrieval": "| paired retrieval |", "moments": ""},
+        "claims": "| the claims |",
+        "ablations": {"batch_size": "Batches of fine-tuning"},
     }
     return results_page(**{**plain, **changes})
 
@@ -163,29 +232,38 @@ def test_the_page_holds_every_table_figure_and_threshold_and_the_videos_left_out
     for table in (
         retrieval_table(RETRIEVAL),
         moments_table(MOMENTS),
+        clips_table(RETRIEVAL),
         actions_table(ACTIONS),
         resources_table(RESOURCES),
+        architectures_table(ARCHITECTURES),
     ):
         assert table in text
-    for name in ("actions", "finetune", "moments", "retrieval"):
+    for name in ("actions", "clips", "finetune", "moments", "retrieval"):
         assert text.count(f"![{name}](figures/{name}.svg)") == 1
     assert "| clip-vc1 | threshold 0.6123, window 7 | 55.3 |" in text
     assert text.count("| paired retrieval |") == 1
+    assert text.endswith("| the claims |\n")
+    assert "- [Batches of fine-tuning](../ablations/batch_size.md)" in text
+    assert "[published.md](published.md)" in text
     assert "1 videos are left out:" in text
     assert "| b | train | truncated \\| at 3 s |" in text
 
 
 def test_a_page_of_a_dataset_with_nothing_to_score_still_stands():
     found = {
-        "retrieval": {"x": {"t2v": None, "v2t": None}},
+        "retrieval": {"x": EMPTY},
         "moments": {"x": {"protocol": {"thresholds": None}}},
         "actions": {"x": {"top1": {}, "zero_shot": None}},
         "resources": RESOURCES,
+        "architectures": {},
     }
-    text = page(found=found, captions=[], moments=[], figures=[], videos=[video("a", "train")])
+    text = page(found=found, captions=[], moments=[], figures=[], videos=[video("a", "train")], ablations={})
     assert "![" not in text
     assert "left out:" not in text
     assert "Thresholds" not in text
+    assert "by number of clips" not in text
+    assert "## Ablations" not in text
+    assert "Full-size architectures" not in text
     assert text.count("The dataset has no ") == 3
 
 

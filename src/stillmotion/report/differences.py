@@ -1,20 +1,24 @@
 """Paired differences between systems that answered the same queries."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from stillmotion.metrics.bootstrap import paired_bootstrap
+from stillmotion.metrics.bootstrap import PairedDifference, paired_bootstrap
+from stillmotion.params import RunParams
+from stillmotion.report.evidence import Evidence
 from stillmotion.report.tables import markdown_table
 
-Values = Mapping[str, np.ndarray]
-"""One value a query (percent), by system; queries in the same order for all."""
 
+@dataclass(frozen=True)
+class Comparison:
+    """Two systems' values of the same queries, in percent and in the same order."""
 
-def recall_values(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """R@1 of each caption in percent, the mean over the seeds, from the rows of ranks.jsonl."""
-    return np.array([100 * np.mean(np.asarray(row["rank"]) <= 1) for row in rows])
+    label: str
+    first_Q: np.ndarray
+    second_Q: np.ndarray
 
 
 def top1_values(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
@@ -22,39 +26,59 @@ def top1_values(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
     return np.array([100.0 * (row["top1_iou"] >= 0.5) for row in rows])
 
 
-def retrieval_pairs_to_compare(run: Any) -> list[tuple[str, str]]:
-    """Each trained aggregator with the first of the list, and each fine-tuned model with its backbone."""
-    first, *others = run.aggregators
-    pairs = [(f"{model}-{other}", f"{model}-{first}") for model in run.models for other in others]
-    return pairs + [(f"{model}-{first}", f"{base}-{first}") for model, base in _finetuned(run)]
+def retrieval_comparisons(evidence: Evidence) -> list[Comparison]:
+    """Each aggregator and the conditional texts with the first aggregator, each fine-tuned model with its base.
+
+    Both systems have the largest number of clips that both were scored with.
+    """
+    run, hits = evidence.run, evidence.hits
+    pairs = []
+    for first in run.aggregators[:1]:
+        pairs += [(f"{model}-{other}", f"{model}-{first}") for model in run.models for other in run.aggregators[1:]]
+        pairs += [(f"{model}-conditional", f"{model}-{first}") for model in run.conditional]
+        pairs += [
+            (f"{tuned.model}-{first}", f"{tuned.base}-{first}")
+            for tuned in evidence.finetuned
+            if tuned.base in run.models
+        ]
+    comparisons = []
+    for better, reference in pairs:
+        common = set(hits[better]) & set(hits[reference])
+        if common:
+            clips = max(common)
+            most = max({*hits[better], *hits[reference]})
+            label = f"{better} − {reference}" + ("" if clips == most else f" ({num_clips(clips)})")
+            comparisons.append(Comparison(label, hits[better][clips], hits[reference][clips]))
+    return comparisons
 
 
-def moment_pairs_to_compare(run: Any) -> list[tuple[str, str]]:
-    """Each selection with the first of the list, by model."""
-    first, *others = run.selections
-    return [(f"{model}-{other}", f"{model}-{first}") for model in run.models for other in others]
-
-
-def _finetuned(run: Any) -> list[tuple[str, str]]:
-    return [
-        (f"{backbone}-{recipe}", backbone)
-        for backbone in run.finetuned
-        for recipe in run.recipes
-        if backbone in run.models and f"{backbone}-{recipe}" in run.models
+def moment_comparisons(run: RunParams, values: Mapping[str, np.ndarray]) -> list[Comparison]:
+    """Each selection with the first of the list, by model; `values` has one for each query, by system."""
+    pairs = [
+        (f"{model}-{other}", f"{model}-{first}")
+        for model in run.models
+        for first in run.selections[:1]
+        for other in run.selections[1:]
     ]
+    return [Comparison(f"{a} − {b}", values[a], values[b]) for a, b in pairs if len(values[a])]
 
 
-def differences_table(
-    values: Values, pairs: Sequence[tuple[str, str]], metric: str, *, seed: int, num_resamples: int
-) -> str:
-    """A row for each pair: the difference with its 95 % interval and two-sided p; nothing where there is no query."""
+def differences_table(comparisons: Sequence[Comparison], metric: str, *, seed: int, num_resamples: int) -> str:
+    """A row for each comparison: the difference with its 95 % interval and two-sided p; nothing for none."""
     rows = []
-    for first, second in pairs:
-        if not len(values[first]):
-            continue
+    for pair in comparisons:
         found = paired_bootstrap(
-            values[first], values[second], rng=np.random.default_rng(seed), num_resamples=num_resamples
+            pair.first_Q, pair.second_Q, rng=np.random.default_rng(seed), num_resamples=num_resamples
         )
-        interval = f"{found.difference:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
-        rows.append([f"{first} − {second}", interval, f"{found.p_value:.3f}"])
+        rows.append([pair.label, with_paired_interval(found), f"{found.p_value:.3f}"])
     return markdown_table([f"{metric}, paired over the test queries", "difference", "p"], rows) if rows else ""
+
+
+def with_paired_interval(found: PairedDifference) -> str:
+    """A difference with its interval, such as `+2.5 (-4.5 to +9.7)`."""
+    return f"{found.difference:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
+
+
+def num_clips(count: int) -> str:
+    """`1 clip`, `4 clips`."""
+    return f"{count} clip" + ("" if count == 1 else "s")

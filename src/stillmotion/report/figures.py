@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("svg")
 
@@ -42,9 +43,56 @@ def recall_bars(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
     above = [max(0.0, high - value) for value, (_, high) in zip(values, intervals, strict=True)]
     figure, axes = plt.subplots(figsize=(6.5, 0.45 * len(systems) + 0.9))
     axes.barh(systems, values, xerr=[below, above], color="#4878a8", ecolor="#222222", capsize=3)
+    axes.margins(y=0.02)
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("text-to-video R@1 in % (95 % bootstrap interval)")
+    return figure
+
+
+def clips_curves(
+    metrics: Mapping[str, Mapping[str, Any]], groups: Sequence[Sequence[str]], aggregators: Sequence[str]
+) -> Figure:
+    """Text-to-video R@1 with its 95 % interval by frames seen, a line a model, as figures 4.1 to 4.5 of the thesis.
+
+    Args:
+        metrics: of retrieval by system.
+        groups: models of each row of panels, such as those that are fine-tuned; a group without one is left out.
+        aggregators: one for each column of panels.
+    """
+    shown = [group for group in groups if group]
+    figure, panels = plt.subplots(
+        len(shown),
+        len(aggregators),
+        figsize=(2.6 * len(aggregators) + 1.8, 2.5 * len(shown) + 0.3),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, group in enumerate(shown):
+        for column, aggregator in enumerate(aggregators):
+            axes: Any = panels[row, column]
+            ticks: set[int] = set()
+            for place, (color, model) in enumerate(zip(_colors(), group, strict=False)):
+                values = metrics[f"{model}-{aggregator}"]
+                clip_frames = values["protocol"]["clip_frames"]
+                counts = sorted(map(int, values["by_num_clips"]))
+                scores = [values["by_num_clips"][str(count)]["t2v"] for count in counts]
+                frames = np.array(counts) * clip_frames
+                ticks.update(frames.tolist())
+                means = np.array([score["R@1"] for score in scores])
+                low, high = np.array([score["ci95"]["R@1"] for score in scores]).reshape(-1, 2).T
+                spread = np.maximum(0.0, [means - low, high - means])
+                beside = frames + 0.06 * clip_frames * _beside(place, len(group))
+                axes.errorbar(beside, means, yerr=spread, marker="o", markersize=3, capsize=2, color=color, label=model)
+            axes.set_xticks(sorted(ticks))
+            if row == 0:
+                axes.set_title(aggregator)
+            if row == len(shown) - 1:
+                axes.set_xlabel("frames")
+        panels[row, 0].set_ylabel("T2V R@1 in %")
+        _legend_on_the_right(panels[row, -1])
     return figure
 
 
@@ -52,13 +100,13 @@ def shots_curves(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Top-1 accuracy by number of shots, with zero-shot as a dashed line."""
     figure, axes = plt.subplots(figsize=(5.5, 3.2))
     chance = None
-    for color, (system, values) in zip(_colors(), metrics.items(), strict=False):
-        if not values["top1"]:
-            continue
+    drawn = {system: values for system, values in metrics.items() if values["top1"]}
+    for place, (color, (system, values)) in enumerate(zip(_colors(), drawn.items(), strict=False)):
         shots = sorted(map(int, values["top1"]))
         means = [values["top1"][str(shot)]["mean"] for shot in shots]
         spread = [values["top1"][str(shot)]["std"] for shot in shots]
-        axes.errorbar(shots, means, yerr=spread, marker="o", capsize=3, color=color, label=system)
+        beside = np.array(shots) * 2.0 ** (0.06 * _beside(place, len(drawn)))
+        axes.errorbar(beside, means, yerr=spread, marker="o", markersize=4, capsize=3, color=color, label=system)
         axes.axhline(values["zero_shot"]["top1"], color=color, linestyle="--", linewidth=1)
         axes.set_xscale("log", base=2)
         axes.set_xticks(shots, [str(shot) for shot in shots])
@@ -67,13 +115,13 @@ def shots_curves(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
         axes.axhline(chance, color="#888888", linestyle=":", linewidth=1, label="chance")
     axes.set_xlabel("samples a class (dashed: zero-shot)")
     axes.set_ylabel("top-1 accuracy in %")
-    axes.legend()
+    _legend_on_the_right(axes)
     return figure
 
 
 def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Loss, and validation R@1 where it was scored, by epoch."""
-    figure, (loss_axes, score_axes) = plt.subplots(1, 2, figsize=(7, 2.8))
+    figure, (loss_axes, score_axes) = plt.subplots(1, 2, figsize=(9, 2.8))
     for color, (name, history) in zip(_colors(), histories.items(), strict=False):
         epochs = [row["epoch"] + 1 for row in history]
         loss_axes.plot(epochs, [row["loss"] for row in history], marker="o", markersize=3, color=color, label=name)
@@ -89,7 +137,7 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> F
     score_axes.set_ylabel("validation R@1 in %")
     for axes in (loss_axes, score_axes):
         axes.set_xlabel("epoch")
-    loss_axes.legend()
+    _legend_on_the_right(score_axes, *loss_axes.get_legend_handles_labels())
     figure.tight_layout()
     return figure
 
@@ -116,6 +164,15 @@ def moment_timelines(examples: Sequence[Mapping[str, Any]], clip_length_s: float
     rows[-1, 0].set_xlabel("seconds (green: true windows, red: chosen windows, the best lowest)")
     figure.tight_layout()
     return figure
+
+
+def _beside(place: int, number: int) -> float:
+    """Steps from the middle of `number` points that stand side by side, so that their intervals can be told apart."""
+    return place - (number - 1) / 2
+
+
+def _legend_on_the_right(axes: Any, *entries: Any) -> None:
+    axes.legend(*entries, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _colors() -> Iterator[str]:

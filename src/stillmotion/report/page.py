@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stillmotion.records import Caption, Moment, Video
+from stillmotion.report.claims import RULES
 from stillmotion.report.tables import (
     actions_table,
+    architectures_table,
+    clips_table,
     markdown_table,
     moments_table,
     resources_table,
@@ -48,6 +51,8 @@ def results_page(
     figures: Sequence[str],
     example_system: str,
     differences: Mapping[str, str],
+    claims: str,
+    ablations: Mapping[str, str],
 ) -> str:
     """The page in Markdown.
 
@@ -60,12 +65,16 @@ def results_page(
         figures: names of the figures that there are.
         example_system: the system whose moments are drawn.
         differences: tables of paired differences by task, empty where there is nothing to compare.
+        claims: table of the claims.
+        ablations: title of each ablation by name.
     """
     skipped = [video for video in videos if not video.ok]
     parts = [
         f"# Results on {dataset}",
         "Rates are percentages. Intervals are 95 % bootstrap intervals over the test queries; ± is the standard "
         "deviation over seeds. How each number came about is in the `protocol` of its file under metrics/.",
+        "What the embeddings thesis concluded is held to these results [below](#claims); published numbers are beside "
+        "ours in [published.md](published.md).",
         "## Dataset",
         videos_table(videos, captions, moments),
     ]
@@ -75,6 +84,9 @@ def results_page(
         if len(skipped) > MOST_SKIPPED:
             parts.append(f"… and {len(skipped) - MOST_SKIPPED} more, all in skipped.jsonl beside the stored frames.")
     parts += ["## Text-video retrieval", retrieval_table(found["retrieval"]), *_figure("retrieval", figures)]
+    by_clips = clips_table(found["retrieval"])
+    if by_clips:
+        parts += ["The table above is of the most clips; by number of clips:", by_clips, *_figure("clips", figures)]
     parts += [differences["retrieval"]] if differences["retrieval"] else []
     parts += ["## Moment retrieval", moments_table(found["moments"])]
     parts += [differences["moments"]] if differences["moments"] else []
@@ -89,6 +101,16 @@ def results_page(
         resources_table(found["resources"]),
         "FLOPs count 2 for each multiply-add. Memory and time, which depend on the machine, are in metrics/resources.",
     ]
+    if found["architectures"]:
+        parts += [
+            "Full-size architectures, counted, with nothing but the embeddings frozen and all patches kept; then what "
+            "patch dropout leaves of the forward pass and frozen blocks of the backward pass:",
+            architectures_table(found["architectures"]),
+        ]
+    if ablations:
+        links = [f"- [{title}](../ablations/{name}.md)" for name, title in ablations.items()]
+        parts += ["## Ablations", "\n".join(links)]
+    parts += ["## Claims", RULES, claims]
     return "\n\n".join(parts) + "\n"
 
 

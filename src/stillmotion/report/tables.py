@@ -7,9 +7,9 @@ Metrics = Mapping[str, Mapping[str, Any]]
 """Content of the metrics files of one task, by system."""
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table with its first column left and the others right."""
-    lines = [_row(header), "|---" + "|---:" * (len(header) - 1) + "|"]
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
+    """A table with its first columns, `left` of them, set left and the others right."""
+    lines = [_row(header), "|---" * left + "|---:" * (len(header) - left) + "|"]
     return "\n".join(lines + [_row(row) for row in rows])
 
 
@@ -39,10 +39,22 @@ def retrieval_table(metrics: Metrics) -> str:
             continue
         t2v, v2t = values["t2v"], values["v2t"]
         spread = f"{number(t2v['std']['R@1'])}" if "std" in t2v else "–"
-        numbers = [number(t2v[name]) for name in ("R@5", "R@10", "MedR", "MRR")]
+        numbers = [number(t2v[name]) for name in ("R@2", "R@5", "R@10", "MedR", "MRR")]
         rows.append([system, with_interval(t2v, "R@1"), spread, *numbers, with_interval(v2t, "R@1")])
-    header = ["system", "T2V R@1", "± seeds", "R@5", "R@10", "MedR", "MRR", "V2T R@1"]
+    header = ["system", "T2V R@1", "± seeds", "R@2", "R@5", "R@10", "MedR", "MRR", "V2T R@1"]
     return markdown_table(header, rows) if rows else "The dataset has no captions of whole videos in its test split."
+
+
+def clips_table(metrics: Metrics) -> str:
+    """Text-to-video R@1 by number of clips; nothing where no system has more than one."""
+    shown = {system: values["by_num_clips"] for system, values in metrics.items() if len(values["by_num_clips"]) > 1}
+    counts = sorted({int(count) for by_clips in shown.values() for count in by_clips})
+    rows = []
+    for system, by_clips in shown.items():
+        measured = (by_clips.get(str(count)) for count in counts)
+        rows.append([system, *(with_interval(values["t2v"], "R@1") if values else "–" for values in measured)])
+    header = ["T2V R@1", *("1 clip" if count == 1 else f"{count} clips" for count in counts)]
+    return markdown_table(header, rows) if rows else ""
 
 
 def moments_table(metrics: Metrics) -> str:
@@ -94,6 +106,32 @@ def resources_table(metrics: Metrics) -> str:
         for system, values in metrics.items()
     ]
     return markdown_table(["model", "parameters", "trained", "forward GFLOPs", "backward GFLOPs"], rows)
+
+
+def architectures_table(metrics: Metrics) -> str:
+    """Counted cost of a training step of full-size architectures, and what patch dropout and freezing leave of it."""
+    every = [step for values in metrics.values() for step in values["steps"]]
+    keep_rates = sorted({step["keep_rate"] for step in every if step["keep_rate"] < 1}, reverse=True)
+    depths = sorted({step["frozen_blocks"] for step in every if step["frozen_blocks"]})
+    rows = []
+    for name, values in metrics.items():
+        steps = {(step["keep_rate"], step["frozen_blocks"]): step for step in values["steps"]}
+        whole = steps.get((1.0, 0))
+        cells = ["–", "–", "–"]
+        if whole is not None:
+            flops = [number(whole[f"{way}_flops"] / 1e9) for way in ("forward", "backward")]
+            cells = [*flops, number(whole["peak_memory_mib"], 0)]
+        cells += [_share(steps.get((rate, 0)), whole, "forward_flops") for rate in keep_rates]
+        cells += [_share(steps.get((1.0, depth)), whole, "backward_flops") for depth in depths]
+        rows.append([name, f"{values['parameters']:,}", *cells])
+    header = ["architecture", "parameters", "forward GFLOPs", "backward GFLOPs", "memory in MiB"]
+    header += [f"forward, keep rate {rate:g}" for rate in keep_rates]
+    header += [f"backward, {depth} blocks frozen" for depth in depths]
+    return markdown_table(header, rows)
+
+
+def _share(step: Mapping[str, Any] | None, whole: Mapping[str, Any] | None, name: str) -> str:
+    return "–" if step is None or whole is None else f"× {step[name] / whole[name]:.2f}"
 
 
 def videos_table(videos: Iterable[Any], captions: Iterable[Any], moments: Iterable[Any]) -> str:

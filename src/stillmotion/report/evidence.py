@@ -1,0 +1,82 @@
+"""What one run of the pipeline has measured, as the report looks at it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stillmotion.params import RunParams
+
+Hits = Mapping[int, np.ndarray]
+"""R@1 of each test query in percent, the mean over the seeds, by number of clips."""
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A fine-tuned model and what it was made from."""
+
+    model: str
+    base: str
+    recipe: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The metrics, per-query results and ablations that there are."""
+
+    dataset: str
+    run: RunParams
+    metrics: Mapping[str, Mapping[str, Any]]
+    """Content of the metrics files by task (`retrieval`, `moments`, `actions`, `resources`, `architectures`) and
+    system."""
+    hits: Mapping[str, Hits]
+    """By system of retrieval; empty where the dataset has nothing to rank."""
+    ablations: Mapping[str, Mapping[str, Any]]
+    """Content of reports/ablations/<name>.json by name, of the active dataset alone."""
+    seed: int
+    num_resamples: int
+
+    @property
+    def base_models(self) -> list[str]:
+        """The evaluated models that are embedded as they are."""
+        return [model for model in self.run.models if model in self.run.embedded]
+
+    @property
+    def finetuned(self) -> list[FineTuned]:
+        """The evaluated models that a recipe has fine-tuned."""
+        return [found for found in finetuned_models(self.run) if found.model in self.run.models]
+
+    def hits_at(self, model: str, aggregator: str, num_clips: int) -> np.ndarray | None:
+        """R@1 of each query by a model and an aggregator; None where that is not measured."""
+        return self.hits.get(f"{model}-{aggregator}", {}).get(num_clips)
+
+    def most_clips(self, model: str, aggregator: str) -> int:
+        """The largest number of clips measured, 0 where there is none."""
+        return max(self.hits.get(f"{model}-{aggregator}", {}), default=0)
+
+
+def systems_of(run: RunParams) -> dict[str, list[str]]:
+    """The systems that a run measures, by task, in the order of params.run."""
+    return {
+        "retrieval": [f"{model}-{aggregator}" for model in run.models for aggregator in run.aggregators]
+        + [f"{model}-conditional" for model in run.conditional],
+        "moments": [f"{model}-{selection}" for model in run.models for selection in run.selections],
+        "actions": list(run.models),
+        "resources": [*run.embedded, *(found.model for found in finetuned_models(run))],
+        "architectures": list(run.architectures),
+    }
+
+
+def finetuned_models(run: RunParams) -> list[FineTuned]:
+    """Each fine-tuned model of a run, evaluated or not."""
+    return [FineTuned(f"{base}-{recipe}", base, recipe) for base in run.finetuned for recipe in run.recipes]
+
+
+def hits_by_num_clips(rows: Sequence[Mapping[str, Any]]) -> dict[int, np.ndarray]:
+    """R@1 of each caption in percent by number of clips, the mean over the seeds, from the rows of ranks.jsonl."""
+    counts = sorted({int(count) for row in rows for count in row["rank_by_num_clips"]})
+    return {
+        count: np.array([100 * np.mean(np.asarray(row["rank_by_num_clips"][str(count)]) <= 1) for row in rows])
+        for count in counts
+    }

@@ -1,0 +1,67 @@
+import numpy as np
+
+from stillmotion.report.claims import CLAIMS, RULES, Claim, claims_table
+from stillmotion.report.measurement import Measurement
+
+
+def rows_of(table):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+def claim(measurements, command="dvc exp run -S a=1"):
+    return Claim("x", "It helps", "4.1", lambda evidence: measurements, command)
+
+
+def test_a_claim_has_a_row_for_each_measurement_and_stands_in_the_first(make_evidence):
+    found = [Measurement("a − b", "+1.0 points", "holds"), Measurement("c − d", "-1.0 points", "undecided")]
+    header, _, *rows = rows_of(claims_table(make_evidence(), [claim(found)]))
+    assert header == ["conclusion (section)", "measured, or what would measure it", "effect", "verdict"]
+    assert rows == [
+        ["It helps (4.1)", "a − b", "+1.0 points", "holds"],
+        ["", "c − d", "-1.0 points", "undecided"],
+    ]
+
+
+def test_a_claim_without_evidence_says_the_command_in_one_line(make_evidence):
+    table = claims_table(make_evidence(), [claim([], "dvc exp run -S a=1 \\\n  -S b=2\nstillmotion ablate x")])
+    expected = "`dvc exp run -S a=1 -S b=2 && stillmotion ablate x`"
+    assert rows_of(table)[2] == ["It helps (4.1)", expected, "–", "not measured here"]
+
+
+def test_without_any_evidence_every_claim_says_how_to_measure_it(make_run, make_evidence):
+    found = make_evidence(run=make_run(models=[]))
+    rows = rows_of(claims_table(found))[2:]
+    assert [row[3] for row in rows] == ["not measured here"] * len(CLAIMS)
+    assert all(row[1].startswith(("`dvc exp run -S ", "`stillmotion ablate ")) for row in rows)
+
+
+def test_every_conclusion_of_the_thesis_that_the_issue_names_is_a_claim():
+    names = {claim.id for claim in CLAIMS}
+    assert len(names) == len(CLAIMS)
+    assert names >= {
+        "more_frames",
+        "small_reaches_large",
+        "only_embeddings_frozen",
+        "half_patches",
+        "half_patches_flops",
+        "few_shots",
+        "larger_batches",
+        "larger_batches_aggregator",
+    }
+
+
+def test_the_rules_state_the_margins_that_are_applied():
+    assert "against −2 points" in RULES
+    assert "42 to 48 %" in RULES
+
+
+def test_a_measured_claim_of_the_list_says_so(make_evidence):
+    hits = {"clip-mean": {1: np.zeros(20), 4: np.full(20, 100.0)}}
+    rows = rows_of(claims_table(make_evidence(hits=hits, actions={"clip": {"top1": {}, "zero_shot": {}}})))
+    expected = [
+        "More frames through aggregation help (4.3, 5.2)",
+        "clip-mean: 4 clips − 1 clip",
+        "+100.0 points (+100.0 to +100.0)",
+        "holds",
+    ]
+    assert rows[2] == expected

@@ -1,0 +1,49 @@
+from stillmotion.report.evidence import FineTuned, finetuned_models, hits_by_num_clips, systems_of
+
+
+def test_the_value_of_a_caption_is_its_mean_over_the_seeds_by_number_of_clips():
+    rows = [
+        {"rank_by_num_clips": {"1": [1.0, 2.0], "10": [1.0, 1.0], "2": [3.0, 1.5]}},
+        {"rank_by_num_clips": {"1": [4.0, 9.0], "10": [1.0, 7.0], "2": [1.0, 1.0]}},
+    ]
+    hits = hits_by_num_clips(rows)
+    assert list(hits) == [1, 2, 10]
+    assert [hits[count].tolist() for count in hits] == [[50.0, 0.0], [0.0, 100.0], [100.0, 50.0]]
+    assert hits_by_num_clips([]) == {}
+
+
+def test_the_systems_of_a_run_are_every_model_with_every_head(make_run):
+    run = make_run(
+        expanded=["clip"],
+        expansions=["xclip"],
+        embedded=["clip", "clip_xclip"],
+        finetuned=["clip_xclip"],
+        recipes=["half", "all"],
+        models=["clip", "clip_xclip-half"],
+        aggregators=["mean", "class_token"],
+        conditional=["clip_xclip-half"],
+        architectures=["b32"],
+    )
+    assert systems_of(run) == {
+        "retrieval": [
+            "clip-mean",
+            "clip-class_token",
+            "clip_xclip-half-mean",
+            "clip_xclip-half-class_token",
+            "clip_xclip-half-conditional",
+        ],
+        "moments": ["clip-vc1_none", "clip-vc1_norm", "clip_xclip-half-vc1_none", "clip_xclip-half-vc1_norm"],
+        "actions": ["clip", "clip_xclip-half"],
+        "resources": ["clip", "clip_xclip", "clip_xclip-half", "clip_xclip-all"],
+        "architectures": ["b32"],
+    }
+    assert finetuned_models(run)[1] == FineTuned("clip_xclip-all", "clip_xclip", "all")
+
+
+def test_evaluated_models_are_base_or_fine_tuned(make_run, make_evidence):
+    run = make_run(embedded=["clip", "other"], models=["clip", "clip-half_patches"], backbones=["clip", "other"])
+    found = make_evidence(run=run, hits={"clip-mean": {1: "a", 4: "b"}})
+    assert found.base_models == ["clip"]
+    assert [tuned.model for tuned in found.finetuned] == ["clip-half_patches"]
+    assert (found.hits_at("clip", "mean", 4), found.hits_at("clip", "mean", 2)) == ("b", None)
+    assert (found.most_clips("clip", "mean"), found.most_clips("clip", "class_token")) == (4, 0)

@@ -1,0 +1,131 @@
+"""The stage as a command, in a folder of its own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ruamel.yaml
+
+from stillmotion.records import Caption, Moment, Video, save_records
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = (
+    "system,dataset,split,metric,value,source\n"
+    "X-CLIP Base/32 (all params),-,-,params_M,196.59,Embeddings thesis (Lindgren 2023) Table 3.1\n"
+)
+QUERIES = 20
+
+
+class Workplace:
+    """A repository root with the params of the repository, and files by hand in place of what the stages leave."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        yaml = ruamel.yaml.YAML()
+        params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        models = ["small_clip", "small_clip-half_patches"]
+        params["run"] |= {"backbones": ["small_clip"], "embedded": ["small_clip"], "finetuned": ["small_clip"]}
+        params["run"] |= {"expanded": [], "expansions": [], "recipes": ["half_patches"], "models": models}
+        params["run"] |= {"aggregators": ["mean"], "conditional": [], "selections": ["vc1_none"], "architectures": []}
+        with (root / "params.yaml").open("w", encoding="utf-8") as out:
+            yaml.dump(params, out)
+        save_records(root / "raw", Caption, [])
+        save_records(root / "raw", Moment, [])
+        videos = [Video(f"v{row}", f"v{row}.mp4", "test", 4.0, 8.0, 32, 64, 64, "h264", "ok") for row in range(QUERIES)]
+        save_records(root / "frames", Video, videos)
+        self.write("published.csv", PUBLISHED)
+        for model in models:
+            self.write(f"metrics/actions/{model}.json", {"zero_shot": {}, "top1": {}, "protocol": {}})
+            flops = 67 if "-" in model else 100
+            cost = {"parameters": 5, "trainable_parameters": 5, "forward_flops": flops, "backward_flops": 2 * flops}
+            self.write(f"metrics/resources/{model}.json", cost)
+            self.write(f"metrics/moments/{model}-vc1_none.json", {"protocol": {"thresholds": None}})
+            for name in ("queries", "submission"):
+                self.write(f"predictions/moments/{model}-vc1_none/{name}.jsonl", "")
+            protocol = {"num_queries": 0, "missing_queries": 0, "missing_videos": 0, "clip_frames": 8}
+            empty = {"t2v": {}, "v2t": {}, "by_num_clips": {}, "protocol": protocol}
+            self.write(f"metrics/retrieval/{model}-mean.json", empty)
+            self.write(f"predictions/retrieval/{model}-mean/ranks.jsonl", "")
+        self.write("plots/finetune/small_clip-half_patches.json", [{"epoch": 0, "loss": 1.0, "score": 30.0}])
+        (root / "ablations").mkdir()
+
+    def write(self, name, content):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+
+    def add_retrieval(self, system, first, second):
+        """Give every query these ranks with one clip and with two."""
+        rows = [{"rank": [second], "rank_by_num_clips": {"1": [first], "2": [second]}} for _ in range(QUERIES)]
+        self.write(f"predictions/retrieval/{system}/ranks.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        by_num_clips = {}
+        for clips, rank in (("1", first), ("2", second)):
+            recall = 100.0 * (rank <= 1)
+            values = {name: recall for name in ("R@1", "R@2", "R@5", "R@10", "MRR")} | {"MedR": rank}
+            values["ci95"] = {"R@1": [recall, recall]}
+            by_num_clips[clips] = {"t2v": values, "v2t": values}
+        protocol = {"num_queries": QUERIES, "missing_queries": 0, "missing_videos": 0, "clip_frames": 8}
+        found = by_num_clips["2"] | {"by_num_clips": by_num_clips, "protocol": protocol}
+        self.write(f"metrics/retrieval/{system}.json", found)
+
+    def run(self, output="out"):
+        options = ("raw", "frames", "metrics", "plots", "predictions", "ablations")
+        words = [word for name in options for word in (f"--{name}", name)]
+        words += ["--published", "published.csv", "--output", output]
+        command = [sys.executable, str(ROOT / "src" / "report.py"), *words]
+        return subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=120, check=False)
+
+    def files(self, output="out"):
+        folder = self.root / output
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    return Workplace(tmp_path)
+
+
+def test_a_dataset_with_nothing_to_score_and_no_ablations_still_has_its_pages(workplace):
+    done = workplace.run()
+    assert done.returncode == 0, done.stderr
+    files = workplace.files()
+    assert set(files) == {"results.md", "published.md", "figures/finetune.svg"}
+    page = files["results.md"].decode()
+    assert page.count("The dataset has no ") == 3
+    assert page.count("| not measured here |") >= 10
+    assert "small_clip: saved at keep rate 0.5 | 33.0 % (counted) | does not hold |" in page
+    assert "1 published numbers, from data/published_results.csv. Beside 0" in files["published.md"].decode()
+
+
+def test_results_and_ablations_become_figures_and_claims_with_the_same_bytes_each_time(workplace):
+    workplace.add_retrieval("small_clip-mean", 2.0, 1.0)
+    workplace.add_retrieval("small_clip-half_patches-mean", 1.0, 1.0)
+    points = [
+        {"value": value, "runs": [{"seed": 0, "validation_R@1": 1.0, "test_hits": [hit] * QUERIES}]}
+        for value, hit in ((8, 0.0), (64, 100.0))
+    ]
+    ablation = {"name": "batch_size", "title": "Batches", "dataset": "toy", "points": points}
+    workplace.write("ablations/batch_size.json", ablation)
+    workplace.write("ablations/patch_keep_rate.json", ablation | {"name": "patch_keep_rate", "dataset": "another"})
+    for output in ("out", "again"):
+        done = workplace.run(output)
+        assert done.returncode == 0, done.stderr
+    assert workplace.files() == workplace.files("again")
+    assert {"figures/retrieval.svg", "figures/clips.svg"} <= set(workplace.files())
+    page = workplace.files()["results.md"].decode()
+    assert "| small_clip-mean: 2 clips − 1 clip | +100.0 points (+100.0 to +100.0) | holds |" in page
+    assert "| small_clip-half_patches-mean (1 clip) − small_clip-mean (1 clip) | +100.0 points" in page
+    assert "| batches of 64 − batches of 8 | +100.0 points (+100.0 to +100.0) | holds |" in page
+    assert "- [Batches](../ablations/batch_size.md)" in page
+    # of another dataset
+    assert "patch_keep_rate.md" not in page
+
+
+def test_what_is_missing_is_one_line_and_leaves_no_page(workplace):
+    (workplace.root / "published.csv").unlink()
+    done = workplace.run()
+    assert done.returncode == 2
+    assert done.stderr == "report: error: published.csv: no such file; restore it with git checkout\n"
+    assert not (workplace.root / "out").exists()
