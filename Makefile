@@ -8,10 +8,10 @@ export DVC_NO_ANALYTICS := 1
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro full test lint bench lock
+.PHONY: help env repro retrieval full test lint bench lock
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(VENV)/.stamp  ## make the environment in .venv, from requirements.lock
 
@@ -27,10 +27,21 @@ $(VENV)/.stamp: requirements.lock pyproject.toml
 repro: env  ## make the environment and rebuild every result that is not up to date
 	dvc repro
 
+# What both experiments add to the default run: X-CLIP made from the built-in CLIP, and the clip counts of the thesis.
+XCLIP := -S 'run.expanded=[small_clip]' -S 'run.expansions=[xclip]' \
+  -S 'run.embedded=[small_clip,small_clip_xclip]' -S 'run.finetuned=[small_clip,small_clip_xclip]' \
+  -S 'embed.clip_counts=[1,2,3,4]' -S embed.contexts=true -S 'run.conditional=[small_clip_xclip]' \
+  -S 'run.architectures=[xclip_base_patch32_8f,xclip_base_patch32_16f,xclip_base_patch16_8f,xclip_base_patch16_16f,xclip_base_patch16_32f]'
+
+retrieval: env  ## run the retrieval matrix of CLIP and X-CLIP, as the experiment "retrieval" beside the default results
+	dvc exp run --temp --name retrieval $(XCLIP) \
+	  -S 'run.models=[small_clip,small_clip-half_patches,small_clip_xclip,small_clip_xclip-half_patches]'
+	dvc exp show --only-changed
+
 full: env  ## run every system on the built-in dataset, as the experiment "full" beside the default results
-	dvc exp run --temp --name full \
+	dvc exp run --temp --name full $(XCLIP) \
 	  -S 'run.recipes=[half_patches,all_patches,two_blocks_frozen]' \
-	  -S 'run.models=[small_clip,small_clip-half_patches,small_clip-all_patches,small_clip-two_blocks_frozen]' \
+	  -S 'run.models=[small_clip,small_clip-half_patches,small_clip-all_patches,small_clip-two_blocks_frozen,small_clip_xclip,small_clip_xclip-half_patches,small_clip_xclip-all_patches,small_clip_xclip-two_blocks_frozen]' \
 	  -S 'run.selections=[vc1_none,vc1_norm,vc1_adjust_norm,vc1_log_smooth_norm,vc2_none,vc2_norm,vc2_adjust_norm,vc2_log_smooth_norm]'
 	dvc exp show --only-changed
 

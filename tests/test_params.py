@@ -4,17 +4,22 @@ import pytest
 import ruamel.yaml
 
 from stillmotion.errors import InputError
-from stillmotion.params import BuiltinBackboneParams, OpenClipBackboneParams, load_params
+from stillmotion.params import BuiltinBackboneParams, OpenClipBackboneParams, XClipBackboneParams, load_params
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TEXT = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
 RUN = {
     "backbones": ["small_clip"],
+    "expanded": [],
+    "expansions": [],
+    "embedded": ["small_clip"],
     "finetuned": ["small_clip"],
     "recipes": ["half_patches"],
     "models": ["small_clip", "small_clip-half_patches"],
     "aggregators": ["mean", "transformer_mean", "class_token"],
+    "conditional": [],
     "selections": ["vc1_none", "vc1_log_smooth_norm"],
+    "architectures": [],
 }
 """So that variants that are added to params.yaml change nothing here."""
 
@@ -56,7 +61,7 @@ def test_the_params_of_the_repository_load():
     written = ruamel.yaml.YAML(typ="safe", pure=True).load(TEXT)
     assert params.dataset == written["dataset"]
     assert params.model_dump() == written
-    families = {"builtin": BuiltinBackboneParams, "open_clip": OpenClipBackboneParams}
+    families = {"builtin": BuiltinBackboneParams, "open_clip": OpenClipBackboneParams, "xclip": XClipBackboneParams}
     assert all(type(block) is families[block.family] for block in params.backbones.values())
 
 
@@ -138,7 +143,7 @@ def test_a_value_of_the_wrong_type_or_range_is_named_and_shown(tmp_path, name, v
 @pytest.mark.parametrize("family", ["clip", ...])
 def test_an_unknown_family_of_backbones_is_named(tmp_path, family):
     message = message_of(edited(tmp_path, ("backbones.small_clip.family", family)))
-    assert message == "param backbones.small_clip.family is wrong or missing; set builtin or open_clip"
+    assert message == "param backbones.small_clip.family is wrong or missing; set builtin, open_clip or xclip"
 
 
 @pytest.mark.parametrize(
@@ -168,7 +173,8 @@ def test_a_name_that_can_be_no_part_of_a_path_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "name", "mend"),
     [
-        ([("embed.clip_frames", 7)], "embed.clip_frames", "must divide sample_frames.num_uniform"),
+        ([("embed.clip_frames", 17)], "embed.clip_counts", "is 68 frames; sample_frames.num_uniform must be that many"),
+        ([("embed.clip_counts", [2, 1])], "embed", "clip_counts must rise, without a number twice; sort them"),
         ([("embed.class_template", "a video")], "embed: class_template", "must hold {} once"),
         ([("download.toy.max_duration", 10.0)], "download.toy: max_duration", "swap them"),
         ([("download.toy.size_px", 63)], "download.toy: size_px", "must be even"),

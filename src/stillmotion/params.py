@@ -33,17 +33,27 @@ class RunParams(Section):
     """Which of the named variants the DAG runs: the lists that dvc.yaml's matrices go over."""
 
     backbones: list[Name]
-    """Keys of `backbones`, fetched or trained, and embedded."""
+    """Keys of `backbones`: fetched or trained."""
+    expanded: list[Name]
+    """Backbones to which each of `expansions` gives what makes them video models."""
+    expansions: list[Name]
+    """Keys of `expansions`; the model is called `<backbone>_<expansion>`."""
+    embedded: list[Name]
+    """What is embedded as it is: backbones, and expanded ones."""
     finetuned: list[Name]
-    """Backbones that each recipe fine-tunes."""
+    """Of these, the ones that each recipe fine-tunes."""
     recipes: list[Name]
     """Keys of `recipes`."""
     models: list[str]
-    """What is evaluated: a backbone, or `<backbone>-<recipe>`."""
+    """What is evaluated: one of `embedded`, or `<one of finetuned>-<recipe>`."""
     aggregators: list[Name]
     """Keys of `aggregators`."""
+    conditional: list[str]
+    """Of `models`, the X-CLIPs that are also scored with texts that depend on the video."""
     selections: list[Name]
     """Keys of `selections`."""
+    architectures: list[Name]
+    """Keys of `architectures`, whose cost is measured at full size."""
 
 
 class ToyParams(Section):
@@ -94,11 +104,21 @@ class FolderParams(Section):
         return self
 
 
+class BenchmarksParams(Section):
+    """Public benchmarks whose annotation files lie in data/sources/<name>."""
+
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the train videos that choose models, where the benchmark names none for that."""
+    activitynet_test: Literal["val_1", "val_2"]
+    """Which validation file of ActivityNet Captions is the test split; the other one is not used."""
+
+
 class DownloadParams(Section):
     """Sources of videos."""
 
     toy: ToyParams
     folder: FolderParams
+    benchmarks: BenchmarksParams
 
 
 class SampleFramesParams(Section):
@@ -163,20 +183,75 @@ class OpenClipBackboneParams(Section):
     seed: Seed
 
 
-BackboneParams = Annotated[BuiltinBackboneParams | OpenClipBackboneParams, Field(discriminator="family")]
+class XClipBackboneParams(Section):
+    """An X-CLIP in the layout of transformers."""
+
+    family: Literal["xclip"]
+    checkpoint: str
+    """Hub id such as microsoft/xclip-base-patch32, or `folder`: data/weights/<backbone>/ in the hub's layout."""
+    revision: str
+    """Commit, branch or tag of the hub repository."""
+    max_tokens: Count
+    """A text is cut to this many tokens, at most the checkpoint's context."""
+
+
+BackboneParams = Annotated[
+    BuiltinBackboneParams | OpenClipBackboneParams | XClipBackboneParams, Field(discriminator="family")
+]
+
+
+class XClipExpansionParams(Section):
+    """X-CLIP's modules around a CLIP of open_clip, so that they change nothing before they are trained."""
+
+    family: Literal["xclip"]
+    num_frames: Count
+    """Frames a clip; the model takes no other number."""
+    integration_layers: Count
+    """Layers of the transformer over the frames of a clip."""
+    prompt_layers: Count
+    """Layers of the decoder that makes a text depend on the video."""
+    max_tokens: Count
+    seed: Seed
+
+
+ExpansionParams = XClipExpansionParams
+
+
+class ArchitectureParams(Section):
+    """A published X-CLIP configuration: that of transformers' XCLIPConfig but for these."""
+
+    patch_size_px: Count
+    num_frames: Count
+
+
+class MeasureArchitecturesParams(Section):
+    """Cost of a training step of full-size architectures with random weights."""
+
+    batch_size: Count
+    num_tokens: Count
+    keep_rates: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
+    frozen_blocks: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 class EmbedParams(Section):
     """What is embedded."""
 
     clip_frames: Count
-    """Frames a clip, for models that take single frames; it must divide sample_frames.num_uniform."""
-    span_frames: Count
-    """Frames that stand for a labelled or captioned span."""
+    """Frames a clip or labelled span, for models that take single frames; video models have their own number."""
+    clip_counts: Annotated[list[Count], Field(min_length=1)]
+    """How many clips stand for a video: each count is embedded, and aggregated, by itself; rising."""
+    contexts: bool
+    """Keep what X-CLIP's conditional texts need of a video: patches × dimensions."""
     class_template: str
     """The text for a class name, with one `{}`."""
     gpu_precision: Literal["bf16", "fp16", "fp32"]
     """Autocast on a GPU; on a CPU it is always fp32."""
+
+    @model_validator(mode="after")
+    def _clip_counts_rise(self) -> "EmbedParams":
+        if sorted(set(self.clip_counts)) != self.clip_counts:
+            raise ValueError("clip_counts must rise, without a number twice; sort them")
+        return self
 
     @model_validator(mode="after")
     def _template_has_one_slot(self) -> "EmbedParams":
@@ -194,6 +269,12 @@ class RecipeParams(Section):
     """Frames a video or span, one from each of as many equal segments."""
     epochs: Count
     batch_size: Count
+    """Pairs that one step contrasts."""
+    micro_batch_size: Count
+    """Pairs embedded at once: less needs less memory, and gives the same gradients but for rounding."""
+    precision: Literal["fp32", "bf16"]
+    optimizer: Literal["adamw", "sgd"]
+    """SGD has a momentum of 0.9."""
     learning_rate: Positive
     weight_decay: NotNegative
     warmup_fraction: Fraction
@@ -290,6 +371,14 @@ class EvaluateActionsParams(EvaluateParams):
     """Action recognition metrics."""
 
 
+class EvaluateConditionalParams(EvaluateParams):
+    """X-CLIP's texts that depend on the video, as a second look at the best videos."""
+
+    ties: Literal["average", "optimistic", "pessimistic"]
+    top_k: Count
+    """Videos of each text, and texts of each video, that are scored again."""
+
+
 class MeasureResourcesParams(Section):
     """Cost of a training step."""
 
@@ -323,6 +412,7 @@ class Params(Section):
     download: DownloadParams
     sample_frames: SampleFramesParams
     backbones: dict[Name, BackboneParams]
+    expansions: dict[Name, ExpansionParams]
     embed: EmbedParams
     recipes: dict[Name, RecipeParams]
     aggregators: dict[Name, AggregatorParams]
@@ -331,12 +421,15 @@ class Params(Section):
     optimise_thresholds: OptimiseThresholdsParams
     linear_probe: LinearProbeParams
     evaluate_retrieval: EvaluateRetrievalParams
+    evaluate_conditional: EvaluateConditionalParams
     evaluate_moments: EvaluateMomentsParams
     evaluate_actions: EvaluateActionsParams
     measure_resources: MeasureResourcesParams
+    architectures: dict[Name, ArchitectureParams]
+    measure_architectures: MeasureArchitecturesParams
     report: ReportParams
 
-    @field_validator("backbones", "recipes", "aggregators", "selections", mode="after")
+    @field_validator("backbones", "expansions", "recipes", "aggregators", "selections", "architectures", mode="after")
     @classmethod
     def _unknown_names_are_told(cls, blocks: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         return Variants(str(info.field_name), blocks)
@@ -344,14 +437,23 @@ class Params(Section):
     @model_validator(mode="after")
     def _run_names_what_exists(self) -> "Params":
         finetuned = [f"{backbone}-{recipe}" for backbone in self.run.finetuned for recipe in self.run.recipes]
+        expanded = [f"{backbone}_{expansion}" for backbone in self.run.expanded for expansion in self.run.expansions]
         _check_names("run.backbones", self.run.backbones, list(self.backbones))
-        _check_names("run.finetuned", self.run.finetuned, self.run.backbones)
+        _check_names("run.expanded", self.run.expanded, self.run.backbones)
+        _check_names("run.expansions", self.run.expansions, list(self.expansions))
+        _check_names("run.embedded", self.run.embedded, self.run.backbones + expanded)
+        _check_names("run.finetuned", self.run.finetuned, self.run.embedded)
         _check_names("run.recipes", self.run.recipes, list(self.recipes))
-        _check_names("run.models", self.run.models, self.run.backbones + finetuned)
+        _check_names("run.models", self.run.models, self.run.embedded + finetuned)
+        _check_names("run.conditional", self.run.conditional, self.run.models)
         _check_names("run.aggregators", self.run.aggregators, list(self.aggregators))
         _check_names("run.selections", self.run.selections, list(self.selections))
-        if self.sample_frames.num_uniform % self.embed.clip_frames:
-            raise ValueError("embed.clip_frames must divide sample_frames.num_uniform")
+        _check_names("run.architectures", self.run.architectures, list(self.architectures))
+        most = self.embed.clip_counts[-1] * self.embed.clip_frames
+        if most > self.sample_frames.num_uniform:
+            raise ValueError(
+                f"embed.clip_counts × embed.clip_frames is {most} frames; sample_frames.num_uniform must be that many"
+            )
         return self
 
 
@@ -378,7 +480,12 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
         elif get_origin(model) is dict:
             model = get_args(model)[1]
         elif model == BackboneParams:
-            model = {"builtin": BuiltinBackboneParams, "open_clip": OpenClipBackboneParams}.get(str(part))
+            families = {
+                "builtin": BuiltinBackboneParams,
+                "open_clip": OpenClipBackboneParams,
+                "xclip": XClipBackboneParams,
+            }
+            model = families.get(str(part))
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
@@ -388,7 +495,7 @@ def _first_line(path: Path, error: ValidationError) -> str:
     where = [str(part) for part in first["loc"]]
     kind = first["type"]
     if kind.startswith("union_tag"):
-        return f"{path}: param {'.'.join(where)}.family is wrong or missing; set builtin or open_clip"
+        return f"{path}: param {'.'.join(where)}.family is wrong or missing; set builtin, open_clip or xclip"
     if where[:1] == ["backbones"]:
         del where[2:3]  # pydantic puts the family there
     name = ".".join(where) or "at the top level"

@@ -1,7 +1,6 @@
-"""What a training step costs: parameters, FLOPs, memory, time.
+"""What a training step costs where it runs: parameters, FLOPs, memory, time.
 
-FLOPs are counted by torch.utils.flop_counter on matrix products, convolutions and attention: 2 for each
-multiply-add; elementwise work is not counted. Source: Lindgren 2023, section 3.2.2; METHODS.md section 4.
+Source: Lindgren 2023, section 3.2.2; METHODS.md section 4.
 """
 
 import contextlib
@@ -15,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-FLOP_RULE = "2 for each multiply-add of matrix products, convolutions and attention (torch.utils.flop_counter)"
+from stillmotion.adaptation.counting import FLOP_RULE, count_step
 
 
 @dataclass(frozen=True)
@@ -91,13 +89,10 @@ def measure_step(
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
     peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else _peak_mib()
-    with FlopCounterMode(display=False) as forward:
-        loss = loss_of()
-    with FlopCounterMode(display=False) as backward:
-        loss.backward()
+    counted = count_step(loss_of, model)
     return StepCost(
-        forward_flops=forward.get_total_flops(),
-        backward_flops=backward.get_total_flops(),
+        forward_flops=counted.forward_flops,
+        backward_flops=counted.backward_flops,
         peak_memory_mib=peak - before,
         seconds=statistics.median(seconds[1:]),
     )
