@@ -2,9 +2,10 @@
 
     python -m benchmarks.embed
 
-Two models with random weights: the built-in one on stored frames of 64 px, and open_clip's ViT-B-32 on 224 px.
-The stage runs as a command with the memo off; its start (importing torch, loading the model) is measured on
-one video and taken off. Writes benchmarks/results/embed.json.
+Three models with random weights: the built-in one on stored frames of 64 px, open_clip's ViT-B-32 and X-CLIP base/32
+with 8 frames on 224 px. The stage runs as a command with the memo off; its start (importing torch, loading the
+model) is measured on one video and taken off. The peak memory of the two runs says whether it grows with the number
+of videos. Writes benchmarks/results/embed.json.
 """
 
 import os
@@ -21,10 +22,13 @@ import numpy as np
 import ruamel.yaml
 import torch
 
+from stillmotion.adaptation.architectures import architecture_config, initial_xclip
 from stillmotion.backbones.builtin import new_builtin
 from stillmotion.backbones.embedding import FRAMES_A_PASS
-from stillmotion.backbones.open_clip_backbone import load_open_clip, save_backbone
+from stillmotion.backbones.open_clip_backbone import save_backbone
 from stillmotion.backbones.pretrained import pretrained_model
+from stillmotion.backbones.registry import load_backbone
+from stillmotion.backbones.xclip_backbone import XClipBackbone
 from stillmotion.io.arrays import save_array
 from stillmotion.io.tables import write_json
 from stillmotion.params import BuiltinBackboneParams, OpenClipBackboneParams, load_params
@@ -34,7 +38,7 @@ from stillmotion.video.packed import PackedVideo, frame_file, write_tables
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "embed.json"
 REPEATS = 2
-CASES = {"small_clip": (64, 200, 84), "vit_b_32": (224, 3, 84)}
+CASES = {"small_clip": (64, 200, 84), "vit_b_32": (224, 3, 84), "xclip_base_patch32": (224, 4, 84)}
 """Pixels, videos, stored frames a video."""
 
 
@@ -56,62 +60,84 @@ def write_store(folder: Path, *, size_px: int, num_videos: int, num_frames: int)
         save_records(folder / "raw", kind, [])
 
 
-def run_stage(folder: Path, environment: dict[str, str]) -> float:
-    """Seconds of the stage as a command."""
+def run_stage(folder: Path, environment: dict[str, str]) -> tuple[float, float]:
+    """Seconds and peak MiB of the stage as a command."""
+    command = [
+        *(sys.executable, str(ROOT / "src" / "embed.py"), "--model", "model", "--raw", "raw"),
+        *("--frames", "frames", "--output", "output"),
+    ]
     started = time.perf_counter()
-    subprocess.run(
-        [
-            *(sys.executable, str(ROOT / "src" / "embed.py"), "--model", "model", "--raw", "raw"),
-            *("--frames", "frames", "--output", "output"),
-        ],
-        cwd=folder,
-        env=environment,
-        check=True,
-        stderr=subprocess.DEVNULL,
-    )
-    return time.perf_counter() - started
+    process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    if status:
+        raise RuntimeError(f"{' '.join(command)} ended with status {status}")
+    return seconds, usage.ru_maxrss / 2**10
 
 
 def bare_passes(folder: Path, *, size_px: int, num_videos: int, num_frames: int) -> float:
-    """Seconds of the image tower alone on pixels in memory, a video at a time as in the stage."""
-    model = load_open_clip(folder / "model", torch.device("cpu")).model
+    """Seconds of the image tower alone on pixels in memory, a video at a time and in passes as in the stage."""
+    backbone = load_backbone(folder / "model", torch.device("cpu"))
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.set_flush_denormal(True)
-    pixels = torch.rand(num_frames, 3, size_px, size_px)
+    if isinstance(backbone, XClipBackbone):
+        model, clip_frames = backbone.model, backbone.clip_frames
+        clips = load_params(folder / "params.yaml").embed.clip_counts
+        num_clips = -(-num_frames // clip_frames) + sum(clips)  # groups of stored frames, and clips of them
+        pixels = torch.rand(num_clips, clip_frames, 3, size_px, size_px)
+        passes = pixels.split(FRAMES_A_PASS // clip_frames)
+        embed = model.get_video_features
+    else:
+        pixels = torch.rand(num_frames, 3, size_px, size_px)
+        passes, embed = pixels.split(FRAMES_A_PASS), backbone.model.encode_image
     with torch.inference_mode():
-        model.encode_image(pixels[:FRAMES_A_PASS])
+        embed(passes[0])
         started = time.perf_counter()
         for _ in range(num_videos):
-            for first in range(0, num_frames, FRAMES_A_PASS):
-                model.encode_image(pixels[first : first + FRAMES_A_PASS])
+            for batch in passes:
+                embed(batch)
         return time.perf_counter() - started
+
+
+def write_model(name: str, folder: Path) -> None:
+    """The model folder, with random weights."""
+    params = load_params(ROOT / "params.yaml")
+    chosen = params.backbones[name]
+    if isinstance(chosen, BuiltinBackboneParams):
+        backbone = new_builtin(chosen)
+        save_backbone(folder / "model", backbone.model, backbone.config, {})
+    elif isinstance(chosen, OpenClipBackboneParams):
+        random = OpenClipBackboneParams(**chosen.model_dump() | {"pretrained": "random"})
+        model, config, source = pretrained_model(name, random, folder)
+        save_backbone(folder / "model", model, config, source)
+    else:
+        config = architecture_config(params.architectures["xclip_base_patch32_8f"])
+        initial_xclip(config, torch.device("cpu")).save(folder / "model", {})
 
 
 def measure(name: str, folder: Path) -> dict[str, Any]:
     """Medians and their ratio for one model."""
     size_px, num_videos, num_frames = CASES[name]
     sizes = {"size_px": size_px, "num_frames": num_frames}
-    chosen = load_params(ROOT / "params.yaml").backbones[name]
-    if isinstance(chosen, BuiltinBackboneParams):
-        backbone = new_builtin(chosen)
-        save_backbone(folder / "model", backbone.model, backbone.config, {})
-    else:
-        random = OpenClipBackboneParams(**chosen.model_dump() | {"pretrained": "random"})
-        model, config, source = pretrained_model(name, random, folder)
-        save_backbone(folder / "model", model, config, source)
+    write_model(name, folder)
     yaml = ruamel.yaml.YAML()
     params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["sample_frames"]["size_px"] = size_px
     with (folder / "params.yaml").open("w", encoding="utf-8") as file:
         yaml.dump(params, file)
     environment = os.environ | {"STILLMOTION_MEMO": "off"}
-    stage, start, bare = [], [], []
+    stage: list[float] = []
+    start: list[float] = []
+    bare: list[float] = []
+    peaks: dict[int, list[float]] = {1: [], num_videos: []}
     for _ in range(REPEATS):
         for count, seconds in ((1, start), (num_videos, stage)):
             shutil.rmtree(folder / "frames", ignore_errors=True)
             shutil.rmtree(folder / "raw", ignore_errors=True)
             write_store(folder, num_videos=count, **sizes)
-            seconds.append(run_stage(folder, environment))
+            taken, peak = run_stage(folder, environment)
+            seconds.append(taken)
+            peaks[count].append(peak)
         bare.append(bare_passes(folder, num_videos=num_videos - 1, **sizes))
     embedding_s = statistics.median(stage) - statistics.median(start)
     return {
@@ -120,11 +146,12 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
         "start_s": statistics.median(start),
         "bare_forward_passes_s": statistics.median(bare),
         "wall_ratio_to_bare_forward_passes": embedding_s / statistics.median(bare),
+        "peak_mib_by_num_videos": {str(count): statistics.median(found) for count, found in peaks.items()},
     }
 
 
 def main() -> dict[str, Any]:
-    """Measure both models and write the result."""
+    """Measure the models and write the result."""
     result: dict[str, Any] = {"repeats": REPEATS, "cpus": os.cpu_count(), "load_before": os.getloadavg()[0]}
     for name in CASES:
         with tempfile.TemporaryDirectory() as folder:

@@ -68,6 +68,8 @@ def main(
     splits = {video.video_id: video.split for video in load_records(raw, Video)}
     captions = load_records(raw, Caption)
     described = read_json(aggregator / "aggregator.json")
+    embedded.require_dataset(splits, len(captions), raw)
+    embedded.require_model(described["model"], aggregator)
     settings = params.evaluate_retrieval
     most_clips = described["clip_counts"][-1]
     pairs = retrieval_pairs(embedded, captions, "test", splits, num_clips=most_clips)

@@ -66,7 +66,8 @@ def main(
                 save_tensors(partial / f"clips-{num_clips}" / f"seed-{seed}.safetensors", fitted.best)
                 history += [{"num_clips": num_clips, "seed": seed, **row} for row in fitted.history]
         shape = {"dim": embedded.model["dim"], "clip_counts": clip_counts, "seeds": seeds, "selected_on": selected_on}
-        write_json(partial / "aggregator.json", chosen.model_dump() | shape)
+        origin = {"model": embedded.model["model"]}
+        write_json(partial / "aggregator.json", chosen.model_dump() | shape | origin)
     write_json(plot, history, digits=6)
 
 

@@ -74,3 +74,14 @@ def test_a_folder_without_embeddings_is_named_with_the_mend(tmp_path):
     with pytest.raises(InputError) as caught:
         Embeddings(tmp_path)
     assert str(caught.value) == f"{tmp_path}: no embeddings there; run `dvc repro`"
+
+
+def test_what_was_trained_on_another_model_s_embeddings_is_refused(folder):
+    write_json(folder / "model.json", {"clip_counts": [1], "model": "abc"})
+    embedded = Embeddings(folder)
+    embedded.require_model("abc", folder / "aggregator")
+    with pytest.raises(InputError) as caught:
+        embedded.require_model("def", folder / "aggregator")
+    assert str(caught.value) == (
+        f"{folder / 'aggregator'}: trained on the embeddings of another model than {folder} holds; train it again"
+    )

@@ -47,6 +47,7 @@ TINY: dict[str, Any] = {
     "backbones.small_clip.steps": 6,
     "backbones.small_clip.batch_size": 16,
     "embed.clip_frames": 4,
+    "embed.clip_counts": [1, 2],
     "recipes.half_patches.captions": "paragraph",
     "recipes.half_patches.num_frames": 4,
     "recipes.half_patches.epochs": 2,
@@ -67,7 +68,7 @@ TINY: dict[str, Any] = {
     "report.num_examples": 1,
 }
 
-RESULTS = ("dvc.lock", "metrics", "plots", "reports")
+RESULTS = ("dvc.lock", "metrics", "plots", "reports/results")
 """What `dvc repro` leaves in git: a clone for other params starts without."""
 
 

@@ -123,6 +123,13 @@ class Embeddings:
             return
         raise InputError(f"{self.folder}: {found}; these embeddings are of another dataset: run the embed stage again")
 
+    def require_model(self, digest: str, trained: Path) -> None:
+        """Raise InputError where `trained` was trained on embeddings of another model than the one of this digest."""
+        if digest != self.model["model"]:
+            raise InputError(
+                f"{trained}: trained on the embeddings of another model than {self.folder} holds; train it again"
+            )
+
     @cached_property
     def queries(self) -> np.ndarray:
         return load_array(self.folder / "queries.npy")
