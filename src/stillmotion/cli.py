@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from stillmotion.cli_ablate import ablate
 from stillmotion.cli_compare import compare
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_file
@@ -39,6 +40,7 @@ score = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(score, name="score")
+app.command()(ablate)
 app.command()(compare)
 
 
