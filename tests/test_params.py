@@ -173,7 +173,11 @@ def test_a_name_that_can_be_no_part_of_a_path_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "name", "mend"),
     [
-        ([("embed.clip_frames", 17)], "embed.clip_counts", "is 136 frames; sample_frames.num_uniform must be that many"),
+        (
+            [("embed.clip_frames", 17)],
+            "embed.clip_counts",
+            "is 136 frames; sample_frames.num_uniform must be that many",
+        ),
         ([("embed.clip_counts", [2, 1])], "embed", "clip_counts must rise, without a number twice; sort them"),
         ([("embed.class_template", "a video")], "embed: class_template", "must hold {} once"),
         ([("download.toy.max_duration", 10.0)], "download.toy: max_duration", "swap them"),
