@@ -15,6 +15,7 @@ import typer
 
 from stillmotion.cli_ablate import ablate
 from stillmotion.cli_compare import compare
+from stillmotion.cli_search import search
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_file
 
@@ -30,7 +31,7 @@ Ties = Literal["average", "optimistic", "pessimistic"]
 
 app = typer.Typer(
     name="stillmotion",
-    help="Score predictions with the metrics of the Stillmotion pipeline, and compare its systems.",
+    help="Search the videos of the Stillmotion pipeline, score predictions, compare systems, run ablations.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -42,6 +43,7 @@ score = typer.Typer(
 app.add_typer(score, name="score")
 app.command()(ablate)
 app.command()(compare)
+app.command()(search)
 
 
 @app.callback(invoke_without_command=True)

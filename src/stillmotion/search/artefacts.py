@@ -1,0 +1,161 @@
+"""What the pipeline has built for a search, chosen by name or by its metrics; what is not built, and its mend."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stillmotion.errors import InputError
+from stillmotion.io.tables import read_json
+from stillmotion.params import Params
+from stillmotion.search.ranking import UNTUNED, SelectionRule
+
+METRIC = "MR-full-R1@0.5"
+THRESHOLDS_FILE = "thresholds.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Artefacts:
+    """A dataset, a model and a selection, and where they lie."""
+
+    root: Path
+    dataset: str
+    model: str
+    selection: str
+    build: str
+    """What builds all of it."""
+
+    @property
+    def embeddings(self) -> Path:
+        return _embeddings(self.root, self.dataset, self.model)
+
+    @property
+    def thresholds(self) -> Path:
+        return _thresholds(self.root, self.model, self.selection)
+
+    @property
+    def raw(self) -> Path:
+        return self._built(self.root / "data" / "raw" / self.dataset, "videos.jsonl")
+
+    @property
+    def frames(self) -> Path:
+        return self._built(self.root / "data" / "frames" / self.dataset, "frames.jsonl")
+
+    @property
+    def model_folder(self) -> Path:
+        """A fine-tuned model's, or a backbone's."""
+        finetuned = self.root / "models" / "finetuned" / self.model
+        return finetuned if finetuned.is_dir() else self.root / "models" / "backbones" / self.model
+
+    def _built(self, folder: Path, file: str) -> Path:
+        if not (folder / file).is_file():
+            raise InputError(f"{folder / file}: not built; {self.build}")
+        return folder
+
+    def rule(self) -> SelectionRule:
+        """The tuned selection; `UNTUNED` where the dataset had no labelled moments to tune on.
+
+        Raises:
+            InputError: the file of the thresholds does not hold them.
+        """
+        found = read_json(self.thresholds)
+        if found is None:
+            return UNTUNED
+        try:
+            frozen_range = found["frozen_range"] and (found["frozen_range"][0], found["frozen_range"][1])
+            return SelectionRule(
+                found["method"], found["post_processing"], found["parameters"], found["least_cosine"], frozen_range
+            )
+        except (KeyError, TypeError, IndexError):
+            raise InputError(f"{self.thresholds}: holds no thresholds; {self.build}") from None
+
+
+def _embeddings(root: Path, dataset: str, model: str) -> Path:
+    return root / "data" / "embeddings" / f"{dataset}-{model}"
+
+
+def _thresholds(root: Path, model: str, selection: str) -> Path:
+    return root / "models" / "thresholds" / f"{model}-{selection}" / THRESHOLDS_FILE
+
+
+def choose_artefacts(root: Path, params: Params, dataset: str, model: str, selection: str) -> Artefacts:
+    """Complete what the user has not named, from what is built.
+
+    Args:
+        root: of the project.
+        params: of the project.
+        dataset: "" for the active one.
+        model: "" for the one of `run.models` whose moments have the best R1@0.5 in metrics/moments, the first where
+            none is measured.
+        selection: "" for the one of `run.selections` by the same rule.
+
+    Raises:
+        InputError: a name is unknown, with the nearest known one; or it is not built, with the command that builds it.
+    """
+    dataset = dataset or params.dataset
+    sources = {path.name for kind in ("sources", "raw") for path in (root / "data" / kind).glob("*/")}
+    _check_known("--dataset", dataset, sources | {params.dataset}, "videos go in data/sources/NAME")
+    run = "`dvc repro`" if dataset == params.dataset else f"`dvc exp run -S dataset={dataset}`"
+    build = f"build it with {run}, or fetch what a colleague built with `dvc pull`"
+
+    embedded = _embedded_models(root, dataset)
+    if not embedded:
+        raise InputError(f"{root / 'data' / 'embeddings'}: {dataset} is not built; {build}")
+    listed = f"add it to run.models in params.yaml, then {build}"
+    if model:
+        _check_known("--model", model, embedded | set(params.run.models), listed)
+    if selection:
+        known = set(params.selections) | _tuned_selections(root, model)
+        _check_known("--selection", selection, known, "selections are a section of params.yaml")
+    pairs = [
+        (one_model, one_selection)
+        for one_model in ([model] if model else params.run.models)
+        for one_selection in ([selection] if selection else params.run.selections)
+    ]
+    if not pairs:
+        raise InputError(
+            "params.yaml: run.models or run.selections is empty; name one, or give --model and --selection"
+        )
+    ready = [
+        pair for pair in pairs if pair[0] in embedded and _thresholds(root, *pair).is_file()
+    ]  # what is measured may be in git while its embeddings are not here
+    chosen = Artefacts(root, dataset, *max(ready or pairs[:1], key=lambda pair: _recall(root, *pair)), build)
+    if not ready:
+        missing = chosen.thresholds if chosen.model in embedded else chosen.embeddings
+        listed_too = chosen.model in params.run.models and chosen.selection in params.run.selections
+        add = "" if listed_too else "add it to run.models or run.selections in params.yaml, then "
+        raise InputError(f"{missing}: not built; {add}{build}")
+    return chosen
+
+
+def _embedded_models(root: Path, dataset: str) -> set[str]:
+    prefix = f"{dataset}-"
+    folders = [path.parent.name for path in (root / "data" / "embeddings").glob(f"{prefix}*/model.json")]
+    return {name.removeprefix(prefix) for name in folders}
+
+
+def _tuned_selections(root: Path, model: str) -> set[str]:
+    prefix = f"{model}-"
+    folders = [path.parent.name for path in (root / "models" / "thresholds").glob(f"{prefix}*/{THRESHOLDS_FILE}")]
+    return {name.removeprefix(prefix) for name in folders if model}
+
+
+def _recall(root: Path, model: str, selection: str) -> float:
+    """R1@0.5 on the test split, below all others where it is not measured."""
+    path = root / "metrics" / "moments" / f"{model}-{selection}.json"
+    measured = read_json(path).get("brief", {}) if path.is_file() else {}
+    return measured.get(METRIC, -1.0)
+
+
+def _check_known(option: str, name: str, known: Iterable[str], mend: str) -> None:
+    names = sorted(known)
+    if name not in names:
+        raise InputError(f"{option} {name}: no such {option.removeprefix('--')}; {nearest(name, names)} ({mend})")
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """The known name that the user may have meant, or the first of them."""
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"there are {', '.join(names[:8])}" + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,0 +1,51 @@
+"""A text or an image of the user as a unit vector in the space of the stored frames.
+
+Shapes: D embedding dimensions, F frames of a clip, H and W pixels.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from stillmotion.backbones.backbone import Backbone
+from stillmotion.errors import InputError
+
+
+def read_image(path: Path) -> Image.Image:
+    """An image file, upright, in RGB.
+
+    Raises:
+        InputError: there is no such file, or it is no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; give --image an image such as a PNG or a JPEG") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise InputError(f"{path}: can't be read as an image; give --image a PNG or a JPEG") from None
+
+
+@torch.inference_mode()
+def embed_text(backbone: Backbone, text: str) -> NDArray[np.float32]:
+    """Unit vector (D,) of a text."""
+    return backbone.embed_texts(backbone.tokens([text]))[0].float().cpu().numpy()
+
+
+@torch.inference_mode()
+def embed_image(backbone: Backbone, image: Image.Image) -> NDArray[np.float32]:
+    """Unit vector (D,) of an image, embedded as the only stored frame of a video would be.
+
+    The model's own transform crops and resizes it. A model that attends between frames, as X-CLIP does, sees the
+    image repeated to a clip, which is what it makes of a video with one frame.
+    """
+    transformed_CHW = backbone.image_transform(image)
+    mean, std = backbone.mean[0].cpu(), backbone.std[0].cpu()
+    # back to the 8 bits that the transform normalised, which is what a stored frame is
+    frame_HWC = ((transformed_CHW * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    no_clips = np.zeros((0, backbone.clip_frames or 1), dtype=np.int64)
+    frames_1D, _ = backbone.embed_video(frame_HWC[None], no_clips, frames_a_pass=1)
+    return frames_1D[0].float().cpu().numpy()

@@ -1,0 +1,293 @@
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stillmotion import cli
+from stillmotion.backbones.embedding import Embedder
+from stillmotion.io.arrays import save_array
+from stillmotion.io.embedding_writer import write_videos
+from stillmotion.io.embeddings import EmbeddedVideo
+from stillmotion.io.tables import write_json, write_rows
+from stillmotion.memo import Memo, folder_digest
+from stillmotion.records import Video, save_records
+from stillmotion.video.packed import PackedFrames, PackedVideo, frame_file, write_tables
+from stillmotion.video.packing import PackingTask, SamplingPlan, pack_video
+
+PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
+TEXT = "a red ball"
+REAL_VIDEOS = ["ask-anything__yoga.mp4", "decord__flipping_a_pancake.mkv", "decord__video_90.mov"]
+COSINES = {"kitchen": [0.1, 0.2, 0.1], "street": [0.2, 0.9, 0.7], "yard": [0.5, 0.1, 0.1]}
+PROBED = {"duration": 5.5, "fps": 4.0, "num_frames": 22, "width": 32, "height": 32, "codec": "h264"}
+
+
+def at_cosines(unit_D, cosines):
+    """Unit vectors whose cosines with a given one are these."""
+    other_D = np.random.default_rng(0).standard_normal(len(unit_D))
+    other_D -= other_D @ unit_D * unit_D
+    other_D /= np.linalg.norm(other_D)
+    return np.stack([value * unit_D + (1 - value**2) ** 0.5 * other_D for value in cosines])
+
+
+def thresholds(threshold):
+    return {
+        "method": "vc1",
+        "post_processing": "none",
+        "least_cosine": 1e-6,
+        "parameters": {"threshold": threshold},
+        "frozen_range": None,
+    }
+
+
+def write_embeddings(folder, unit_D, digest, curves=COSINES):
+    """Each video as two stored frames a clip, the first of which belongs to no clip and is the query itself."""
+    cosines = [value for curve in curves.values() for cosine in curve for value in (1.0, cosine)]
+    save_array(folder / "frames.npy", at_cosines(unit_D, cosines).astype(np.float32))
+    videos = [
+        EmbeddedVideo(video_id, "test", 5.5, 6 * row, 6, [0, 2], [1, 3, 5]) for row, video_id in enumerate(curves)
+    ]
+    write_rows(folder / "index.jsonl", (video.row() for video in videos))
+    write_json(folder / "model.json", {"dim": 16, "model": digest})
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, clip):
+    """A project in which all that a search reads is built."""
+    root = tmp_path_factory.mktemp("project")
+    shutil.copyfile(PARAMS, root / "params.yaml")
+    model = root / "models" / "backbones" / "small_clip"
+    clip.save(model, {})
+    with torch.no_grad():
+        unit_D = clip.model.encode_text(clip.tokenizer([TEXT]), normalize=True)[0].double().numpy()
+    write_embeddings(root / "data" / "embeddings" / "toy-small_clip", unit_D, folder_digest(model))
+    for selection, threshold in (("vc1_none", 0.6), ("vc1_log_smooth_norm", 0.8)):
+        folder = root / "models" / "thresholds" / f"small_clip-{selection}"
+        write_json(folder / "thresholds.json", thresholds(threshold))
+    (root / "data" / "sources" / "toy").mkdir(parents=True)
+    records = [Video(name, f"data/raw/toy/{name}.mp4", "test", **PROBED, status="ok") for name in COSINES]
+    lost = replace(records[0], video_id="torn", status="no frame can be decoded")
+    save_records(root / "data" / "raw" / "toy", Video, [*records, lost])
+    store = root / "data" / "frames" / "toy"
+    timestamps = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    packed = {name: PackedVideo(PROBED, timestamps, np.array([0, 2]), np.array([1, 3, 5]), False) for name in COSINES}
+    for row, name in enumerate(COSINES):
+        save_array(store / frame_file(name), np.full((6, 32, 32, 3), 50 * row, dtype=np.uint8))
+    write_tables(store, [*records, lost], packed, {})
+    return root
+
+
+@pytest.fixture
+def project(built, tmp_path):
+    """A copy to change."""
+    return Path(shutil.copytree(built, tmp_path / "project"))
+
+
+@pytest.fixture
+def search(capsys):
+    """Run the command; give what it printed, or its one line of error."""
+
+    def run(root, *arguments, status=0, notes=""):
+        assert cli.run(["search", *map(str, arguments), "--root", str(root)]) == status
+        captured = capsys.readouterr()
+        if status:
+            assert captured.out == ""
+            assert captured.err.startswith("stillmotion: error: ")
+            assert captured.err.count("\n") == 1
+            return captured.err
+        assert notes in captured.err if notes else captured.err == ""
+        return captured.out
+
+    return run
+
+
+def test_json_lists_moments_best_first(built, search):
+    # street's two clips above 0.6 are one window of mean 0.8, which ends with the video
+    found = json.loads(search(built, TEXT, "--selection", "vc1_none", "--json"))
+    assert [list(row) for row in found] == [["video_id", "start", "end", "score"]] * 3
+    assert [(row["video_id"], row["start"], row["end"]) for row in found] == [
+        ("street", 2.0, 5.5),
+        ("yard", 0.0, 2.0),
+        ("kitchen", 2.0, 4.0),
+    ]
+    assert [row["score"] for row in found] == pytest.approx([0.8, 0.5, 0.2], abs=2e-6)
+
+
+def test_the_table_names_the_artefacts_and_the_files(built, search):
+    lines = search(built, TEXT, "--selection", "vc1_none", "--top", "2").splitlines()
+    assert lines[0] == "small_clip and vc1_none on toy, 3 videos"
+    assert [line.split() for line in lines[2:]] == [
+        ["1", "0.800", "2.0s", "5.5s", "street", str(built / "data/raw/toy/street.mp4")],
+        ["2", "0.500", "0.0s", "2.0s", "yard", str(built / "data/raw/toy/yard.mp4")],
+    ]
+
+
+def test_one_video_can_be_searched(built, search):
+    found = json.loads(search(built, TEXT, "--video", "yard", "--json"))
+    assert [row["video_id"] for row in found] == ["yard"]
+
+
+def test_an_image_of_a_stored_frame_finds_what_its_embedding_finds(project, search, clip, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "query.png")
+    with torch.no_grad():
+        image = clip.image_transform(Image.fromarray(pixels))[None]
+        unit_D = clip.model.encode_image(image, normalize=True)[0].double().numpy()
+    digest = folder_digest(project / "models" / "backbones" / "small_clip")
+    write_embeddings(project / "data" / "embeddings" / "toy-small_clip", unit_D, digest)
+    found = json.loads(search(project, "--image", tmp_path / "query.png", "--selection", "vc1_none", "--json"))
+    assert [row["score"] for row in found] == pytest.approx([0.8, 0.5, 0.2], abs=1e-4)
+
+
+def test_the_frames_of_each_moment_are_written(built, search, tmp_path):
+    out = tmp_path / "out"
+    search(built, TEXT, "--selection", "vc1_none", "--top", 2, "--frames", out, "--json", notes="out: 3 frames")
+    assert sorted(path.name for path in out.iterdir()) == [
+        "01_street_00003.00s.png",
+        "01_street_00005.00s.png",
+        "02_yard_00001.00s.png",
+    ]
+    assert np.asarray(Image.open(out / "02_yard_00001.00s.png")).min() == 100
+
+
+@pytest.mark.real
+def test_moments_of_real_videos_have_frames_and_times_that_exist(project, search, clip, real_material, tmp_path):
+    store = tmp_path / "store"
+    plan = SamplingPlan(size_px=32, geometry="crop", num_uniform=8, clip_length_s=2.0, clip_position="middle")
+    records, packed = [], {}
+    for path in (real_material / "videos" / name for name in REAL_VIDEOS):
+        records.append(Video(path.name, str(path), "test", *[None] * 6, status="ok"))
+        packed[path.name] = pack_video(
+            PackingTask(path.name, path, store / frame_file(path.name), plan, Memo(None), code="")
+        )
+    write_tables(store, records, packed, {})
+    shutil.rmtree(project / "data" / "frames" / "toy")
+    shutil.copytree(store, project / "data" / "frames" / "toy")
+    folder = project / "data" / "embeddings" / "toy-small_clip"
+    write_videos(
+        folder, Embedder(clip, Memo(None), {}, "fp32"), PackedFrames(store), [], clip_counts=[1], clip_frames=4
+    )
+    found = json.loads(
+        search(project, TEXT, "--top", 50, "--frames", tmp_path / "out", "--json", notes=f"{tmp_path / 'out'}: ")
+    )
+    files = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert {row["video_id"] for row in found} == set(REAL_VIDEOS)
+    for rank, row in enumerate(found, start=1):
+        with av.open(real_material / "videos" / row["video_id"]) as container:
+            seconds = container.duration / av.time_base
+        assert 0 <= row["start"] < row["end"] <= seconds + 0.1
+        times = [float(name.split("_")[-1].removesuffix("s.png")) for name in files if name.startswith(f"{rank:02d}_")]
+        assert len(times) == math.ceil((row["end"] - row["start"]) / 2 - 1e-6)
+        assert all(row["start"] <= time < row["end"] for time in times)
+
+
+def measure(root, system, recall):
+    write_json(root / "metrics" / "moments" / f"{system}.json", {"brief": {"MR-full-R1@0.5": recall}})
+
+
+def test_the_best_measured_selection_and_model_are_taken(project, search):
+    measure(project, "small_clip-vc1_none", 40.0)
+    measure(project, "small_clip-vc1_log_smooth_norm", 60.0)
+    # better, but its embeddings are not here: metrics come with git
+    measure(project, "small_clip-half_patches-vc1_none", 90.0)
+    tuned = project / "models" / "thresholds"
+    shutil.copytree(tuned / "small_clip-vc1_none", tuned / "small_clip-half_patches-vc1_none")
+    assert search(project, TEXT).startswith("small_clip and vc1_log_smooth_norm on toy")
+    backbone, finetuned = (project / "models" / kind for kind in ("backbones", "finetuned"))
+    shutil.copytree(backbone / "small_clip", finetuned / "small_clip-half_patches")
+    embeddings = project / "data" / "embeddings"
+    shutil.copytree(embeddings / "toy-small_clip", embeddings / "toy-small_clip-half_patches")
+    assert search(project, TEXT).startswith("small_clip-half_patches and vc1_none on toy")
+    assert search(project, TEXT, "--model", "small_clip").startswith("small_clip and vc1_log_smooth_norm")
+
+
+def test_without_metrics_the_first_of_params_is_taken(built, search):
+    assert search(built, TEXT).startswith("small_clip and vc1_none on toy")
+
+
+def test_a_dataset_without_labelled_moments_is_searched_with_a_note(project, search):
+    path = project / "models" / "thresholds" / "small_clip-vc1_none" / "thresholds.json"
+    write_json(path, None)
+    note = f"{path}: nothing to tune on, so windows are selected by vc1, norm, threshold 0.75\n"
+    found = json.loads(search(project, TEXT, "--selection", "vc1_none", "--json", notes=note))
+    # norm of street is [0, 1, 5/7]
+    assert (found[0]["video_id"], found[0]["start"], found[0]["end"]) == ("street", 2.0, 4.0)
+
+
+def test_a_video_that_is_the_same_throughout_is_one_moment(project, search, clip):
+    write_json(project / "models" / "thresholds" / "small_clip-vc1_none" / "thresholds.json", None)
+    with torch.no_grad():
+        unit_D = clip.model.encode_text(clip.tokenizer([TEXT]), normalize=True)[0].double().numpy()
+    digest = folder_digest(project / "models" / "backbones" / "small_clip")
+    folder = project / "data" / "embeddings" / "toy-small_clip"
+    write_embeddings(folder, unit_D, digest, {"kitchen": [0.4, 0.4, 0.4], "street": [0.1, 0.3, 0.1]})
+    arguments = [TEXT, "--selection", "vc1_none", "--json"]
+    found = json.loads(search(project, *arguments, notes="nothing to tune on"))
+    assert [tuple(row.values())[:3] for row in found] == [("kitchen", 0.0, 5.5), ("street", 2.0, 4.0)]
+
+
+def test_a_text_longer_than_the_context_is_noted(built, search):
+    search(built, "ball " * 40, notes="the text is longer than the model reads; its end is left out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either a text or --image FILE"),
+        ([TEXT, "--image", "x.png"], "give either a text or --image FILE, not both"),
+        (["  "], "the text is empty"),
+        (["--image", "absent.png"], "absent.png: no such file"),
+        ([TEXT, "--top", "0"], "--top"),
+        ([TEXT, "--video", "stret"], "--video stret: toy has no such video; did you mean street?"),
+        ([TEXT, "--video", "torn"], "--video torn: has no frames: no frame can be decoded"),
+        ([TEXT, "--dataset", "toi"], "--dataset toi: no such dataset; did you mean toy?"),
+        ([TEXT, "--model", "smal_clip"], "--model smal_clip: no such model; did you mean small_clip?"),
+        ([TEXT, "--selection", "vc1_non"], "--selection vc1_non: no such selection; did you mean vc1_none?"),
+        (
+            [TEXT, "--model", "small_clip-half_patches"],
+            "toy-small_clip-half_patches: not built; build it with `dvc rep",
+        ),
+        (
+            [TEXT, "--selection", "vc2_none"],
+            "small_clip-vc2_none/thresholds.json: not built; add it to run.models or run.selections in params.yaml, "
+            "then build it with `dvc repro`, or fetch what a colleague built with `dvc pull`",
+        ),
+    ],
+)
+def test_what_cannot_be_searched_is_one_line_with_the_mend(built, search, arguments, message):
+    assert message in search(built, *arguments, status=2)
+
+
+def test_an_unbuilt_project_says_which_command_builds_it(tmp_path, search):
+    assert "params.yaml: no such file" in search(tmp_path, TEXT, status=2)
+    shutil.copyfile(PARAMS, tmp_path / "params.yaml")
+    assert "toy is not built; build it with `dvc repro`" in search(tmp_path, TEXT, status=2)
+    (tmp_path / "data" / "sources" / "holiday").mkdir(parents=True)
+    error = search(tmp_path, TEXT, "--dataset", "holiday", status=2)
+    assert "holiday is not built; build it with `dvc exp run -S dataset=holiday`" in error
+
+
+def test_parts_that_are_missing_or_damaged_are_named(project, search):
+    text = [TEXT, "--selection", "vc1_none"]
+    shutil.rmtree(project / "data" / "frames")
+    assert "frames.jsonl: not built; build it with `dvc repro`" in search(project, *text, "--frames", "f", status=2)
+    path = project / "models" / "thresholds" / "small_clip-vc1_none" / "thresholds.json"
+    write_json(path, {"method": "vc1"})
+    assert f"{path}: holds no thresholds; build it with `dvc repro`" in search(project, *text, status=2)
+    write_json(path, thresholds(0.6))
+    write_json(project / "models" / "backbones" / "small_clip" / "source.json", {"changed": True})
+    assert "toy-small_clip: made by another model than" in search(project, *text, status=2)
+    shutil.rmtree(project / "models" / "backbones")
+    assert "no model there; run `dvc repro`" in search(project, *text, status=2)
+    shutil.rmtree(project / "data" / "raw")
+    assert "videos.jsonl: not built; build it with `dvc repro`" in search(project, *text, status=2)
+
+
+def test_frames_do_not_go_among_other_files(built, search):
+    assert "is there and not an empty folder" in search(built, TEXT, "--frames", built, status=2)
