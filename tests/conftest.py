@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A machine that is busy with something else is no counterexample.
+hypothesis.settings.register_profile("any speed", deadline=None)
+hypothesis.settings.load_profile("any speed")
 
 REAL_MATERIAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 

@@ -107,7 +107,7 @@ def test_a_folder_with_every_awkward_file_goes_through_the_whole_dag(lab, clone,
 
     skipped = {row["path"].removeprefix("data/sources/mine/"): row["reason"] for row in skipped_of(clone, "mine")}
     assert skipped.keys() == LOST_OF_TEST.keys()
-    page = (clone.root / "reports" / "results.md").read_text(encoding="utf-8")
+    page = (clone.root / "reports" / "results" / "results.md").read_text(encoding="utf-8")
     assert "# Results on mine" in page
     for name, reason in LOST_OF_TEST.items():
         assert skipped[name].startswith(reason)
@@ -181,7 +181,7 @@ def test_a_folder_without_times_and_actions_has_empty_results_for_them_and_a_rep
     of_test = [row["video_id"] for row in read_rows_of(clone, "raw/plain/videos") if row["split"] == "test"]
     assert retrieval["protocol"]["num_queries"] == len(of_test) > 0
     assert 0 <= retrieval["t2v"]["R@1"] <= 100
-    assert "# Results on plain" in (clone.root / "reports" / "results.md").read_text(encoding="utf-8")
+    assert "# Results on plain" in (clone.root / "reports" / "results" / "results.md").read_text(encoding="utf-8")
     assert clone.dvc("repro").stages == []
 
 
@@ -215,4 +215,4 @@ def test_real_videos_go_through_the_whole_dag(clone, real_material):
     assert retrieval["num_queries"] == len(of_test & captions) > 3
     lost_of_test = sum(row["split"] == "test" for row in skipped_of(clone, "real"))
     assert protocols[f"actions/{MODEL}"]["missing_videos"] == lost_of_test
-    assert "# Results on real" in (clone.root / "reports" / "results.md").read_text(encoding="utf-8")
+    assert "# Results on real" in (clone.root / "reports" / "results" / "results.md").read_text(encoding="utf-8")
