@@ -27,8 +27,9 @@ $(VENV)/.stamp: requirements.lock pyproject.toml
 repro: env  ## make the environment and rebuild every result that is not up to date
 	dvc repro
 
-# What both experiments add to the default run: X-CLIP made from the built-in CLIP, and the clip counts of the thesis.
-XCLIP := -S 'run.expanded=[small_clip]' -S 'run.expansions=[xclip]' \
+# What both experiments add to the default run: X-CLIP made from the built-in CLIP, the class token, and the clip
+# counts of the thesis.
+XCLIP := -S 'run.aggregators=[mean,transformer_mean,class_token]' -S 'run.expanded=[small_clip]' -S 'run.expansions=[xclip]' \
   -S 'run.embedded=[small_clip,small_clip_xclip]' -S 'run.finetuned=[small_clip,small_clip_xclip]' \
   -S 'embed.clip_counts=[1,2,3,4]' -S embed.contexts=true -S 'run.conditional=[small_clip_xclip]' \
   -S 'run.architectures=[xclip_base_patch32_8f,xclip_base_patch32_16f,xclip_base_patch16_8f,xclip_base_patch16_16f,xclip_base_patch16_32f]'
