@@ -1,4 +1,4 @@
-"""Run every benchmark: `make bench`. About 25 minutes on two quiet cores; each also runs alone."""
+"""Run every benchmark: `make bench`, half an hour or more on two cores; each also runs alone."""
 
 from benchmarks import embed, repro, retrieval_metrics, sample_frames, search, xclip_memory
 

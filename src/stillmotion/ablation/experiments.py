@@ -202,8 +202,8 @@ def read_tracked(revision: str, path: str) -> Any:
 
 def read_cached_rows(revision: str, path: str) -> list[Mapping[str, Any]]:
     """The rows of a JSON Lines file that is an out of a stage, as an experiment has it."""
-    import dvc.api  # type: ignore[import-untyped]
-    from dvc.exceptions import DvcException  # type: ignore[import-untyped]
+    import dvc.api
+    from dvc.exceptions import DvcException
 
     try:
         text = dvc.api.read(path, rev=revision, encoding="utf-8")
