@@ -10,7 +10,6 @@ in a process of its own, whose peak memory is that of the whole. Writes benchmar
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
+from benchmarks.memory import peak_mib
 from stillmotion.io.tables import write_json
 from stillmotion.metrics.bootstrap import NUM_RESAMPLES
 from stillmotion.metrics.embedding_ranks import BLOCK_SCORES, rank_embeddings
@@ -106,7 +106,7 @@ def rank_gallery(size: int) -> dict[str, Any]:
     for direction in ranks.directions.values():
         summarise_with_intervals(direction, rng=rng)
     summarised = time.perf_counter()
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_mib()
     rows = max(1, BLOCK_SCORES // size)
 
     def products() -> None:
@@ -122,7 +122,7 @@ def rank_gallery(size: int) -> dict[str, Any]:
         "intervals_s": summarised - ranked,
         "bare_products_s": bare_s,
         "rank_ratio_to_bare_products": (ranked - started) / bare_s,
-        "peak_mib": peak_mib,
+        "peak_mib": peak,
         "embeddings_mib": (texts.nbytes + videos.nbytes) / 2**20,
         "matrix_would_be_mib": size * size * texts.itemsize / 2**20,
     }
