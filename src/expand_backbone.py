@@ -3,9 +3,10 @@
     python src/expand_backbone.py --expansion xclip --backbone models/backbones/small_clip \
         --output models/backbones/small_clip_xclip
 
-Reads a CLIP of open_clip; writes a model folder in the layout of transformers (config.json, model.safetensors,
-preprocessor_config.json, tokenizer files, xclip.json, source.json). The new modules change as little as they can
-until they are trained.
+Reads a CLIP of open_clip (for `stan` also a CoCa); writes the folder of an X-CLIP in the layout of transformers
+(config.json, model.safetensors, preprocessor_config.json, tokenizer files, xclip.json, source.json) or of a STAN
+(the files of the open_clip model, stan.json, stan.safetensors, source.json). The new modules change as little as
+they can until they are trained.
 """
 
 from pathlib import Path
@@ -14,28 +15,37 @@ from typing import Annotated
 import torch
 import typer
 
+from stillmotion.backbones.backbone import Backbone
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.registry import load_backbone
+from stillmotion.backbones.stan_backbone import StanBackbone
+from stillmotion.backbones.stan_branch import StanSettings
+from stillmotion.backbones.stan_expansion import expand_stan
 from stillmotion.backbones.xclip_expansion import expand_clip
 from stillmotion.errors import InputError
 from stillmotion.io.tables import read_json
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 from stillmotion.stage import run_stage
 
 
 def main(
     expansion: Annotated[str, typer.Option(help="key of `expansions` in params.yaml")],
-    backbone: Annotated[Path, typer.Option(help="model folder of a CLIP of open_clip")],
+    backbone: Annotated[Path, typer.Option(help="model folder of an open_clip model")],
     output: Annotated[Path, typer.Option(help="folder of the expanded model")],
 ) -> None:
-    """Build an X-CLIP around a CLIP."""
+    """Build an X-CLIP or a STAN around an image-language model."""
     params = load_params()
     chosen = params.expansions[expansion]
     clip = load_backbone(backbone, torch.device("cpu"))
-    if not isinstance(clip, OpenClipBackbone):
+    if not isinstance(clip, OpenClipBackbone) or isinstance(clip, StanBackbone):
         raise InputError(f"{backbone}: only models of open_clip can be expanded; take this one out of run.expanded")
     source = {"backbone": read_json(backbone / "source.json"), "expansion": expansion, "seed": chosen.seed}
-    expand_clip(clip, chosen).save(output, source)
+    expanded: Backbone
+    if chosen.family == "stan":
+        expanded = expand_stan(clip, StanSettings(**chosen.model_dump(exclude={"family"})))
+    else:
+        expanded = expand_clip(clip, chosen)
+    expanded.save(output, source)
 
 
 if __name__ == "__main__":

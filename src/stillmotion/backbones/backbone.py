@@ -127,6 +127,14 @@ class Backbone(torch.nn.Module, ABC):
     def set_patch_dropout(self, dropout: torch.nn.Module) -> None:
         """Put `dropout` where patch tokens (N, 1 + P, W) have their positions and no norm yet."""
 
+    def draw_paths(self, seed: list[int], *, first_clip: int) -> None:
+        """Draw which layers the clips of the next training pass skip; most models skip none.
+
+        Args:
+            seed: what the draw is a function of, beside the place of a clip in its batch.
+            first_clip: place of the pass' first clip.
+        """
+
     @abstractmethod
     def save(self, folder: Path, source: dict[str, Any]) -> None:
         """Write the model folder, whole or not at all; `source` goes to source.json."""

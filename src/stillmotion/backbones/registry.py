@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
-from stillmotion.backbones import open_clip_backbone, xclip_backbone
+from stillmotion.backbones import open_clip_backbone, stan_backbone, xclip_backbone
 from stillmotion.backbones.backbone import Backbone
 from stillmotion.backbones.open_clip_backbone import load_open_clip
+from stillmotion.backbones.stan_folder import load_stan
 from stillmotion.backbones.xclip_folder import load_xclip
 from stillmotion.errors import InputError
 
@@ -21,6 +22,8 @@ def load_backbone(folder: Path, device: torch.device) -> Backbone:
     Raises:
         InputError: the folder or one of its files is missing or does not fit.
     """
+    if (folder / stan_backbone.SETTINGS).is_file():  # its folder holds that of an open_clip model
+        return load_stan(folder, device)
     if (folder / open_clip_backbone.CONFIG).is_file():
         return load_open_clip(folder, device)
     if (folder / xclip_backbone.SETTINGS).is_file():

@@ -17,7 +17,7 @@ from stillmotion.adaptation.patch_dropout import PatchDropout
 from stillmotion.backbones.backbone import Backbone
 from stillmotion.memo import Memo
 from stillmotion.metrics.retrieval import rank_queries
-from stillmotion.params import RecipeParams
+from stillmotion.params.training import RecipeParams
 from stillmotion.training.contrastive import contrastive_loss, embed_in_parts, shuffled_batches
 from stillmotion.training.loop import FitSettings, Fitted, fit
 from stillmotion.training.pairs import Pair
@@ -53,6 +53,7 @@ class FineTuning:
                 self.pixels(self.train[item], np.random.default_rng([self.recipe.seed, epoch, item])) for item in part
             ]
             dropout.draw([self.recipe.seed, epoch, step], self.recipe.num_frames, first_clip=rows.start)
+            self.backbone.draw_paths([self.recipe.seed, epoch, step], first_clip=rows.start)
             # Entered anew for each part: autocast keeps copies of the weights, and their gradients would add up
             # over the parts in the lower precision.
             with self.processes.autocast():

@@ -1,0 +1,278 @@
+"""STAN: a branch beside a vision tower that mixes what the tower's layers see across the frames of a clip.
+
+Source: Liu et al. 2023 (papers/mug-stan.txt), section III-B; where its equations and its code differ, METHODS.md
+section 6 decides. The source has a `conv` and a joint space-time variant without saying how they are built: here
+the one is a convolution over time of the size of the attention it replaces, the other one attention over all
+tokens of the clip in place of both attentions. Eq. 5's dropout of the input has no rate there; there is none here.
+
+Shapes: B clips, F frames of a clip, P patches of a frame (under patch dropout the kept ones), W width, K layers,
+N sequences, S tokens of a sequence.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from stillmotion.errors import InputError
+
+Structure = Literal["branch", "last_level_branch", "posterior"]
+Temporal = Literal["self_attention", "conv", "joint"]
+InterProj = Literal["linear", "none"]
+
+_KERNEL_FRAMES = 3
+_DROP_PATHS = 3
+"""Residuals of a layer: temporal, spatial attention, MLP."""
+
+
+@dataclass(frozen=True)
+class StanSettings:
+    """What a branch is made of."""
+
+    num_layers: int
+    """K; the source takes 4, and 6 to recognise fine motion."""
+    skipped_layers: int
+    """Layers of the tower above the one that the last layer of the branch is aligned with; 0 in the source."""
+    interval: int
+    """Layers of the tower from one aligned layer to the next; 1 in the source."""
+    structure: Structure
+    """`branch`: each layer reads the tower's layer beside it; `last_level_branch`: each layer reads the last of
+    those; `posterior`: only the first layer reads, the last of those, and the others follow it."""
+    temporal: Temporal
+    inter_proj: InterProj
+    """What the second layer and those above read goes through a `linear` of the layer's own first (the paper), or
+    not (its code). It starts as the identity, where both are the same."""
+    max_frames: int
+    """Rows of the time table: a clip has at most this many frames."""
+    context_frames: int
+    """Stored frames are embedded in runs of this many, each frame seeing the others of its run."""
+    drop_path: float
+    """Chance that a clip passes by a residual of the last layer in training; it rises linearly from 0 in the first."""
+    seed: int
+    """Of the modules that have no weights to start from."""
+
+    def __post_init__(self) -> None:
+        for name, kind in (("structure", Structure), ("temporal", Temporal), ("inter_proj", InterProj)):
+            value, allowed = getattr(self, name), get_args(kind)
+            if value not in allowed:
+                raise InputError(f"a STAN's {name} is {value!r}; set one of {', '.join(allowed)}")
+        for name, least in (("num_layers", 1), ("skipped_layers", 0), ("interval", 1), ("context_frames", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"a STAN's {name} is {getattr(self, name)}; set {least} or more")
+        if self.context_frames > self.max_frames:
+            raise InputError(
+                f"a STAN's context_frames is {self.context_frames} and its max_frames {self.max_frames}; set "
+                "context_frames to that or fewer"
+            )
+        if not 0 <= self.drop_path < 1:
+            raise InputError(f"a STAN's drop_path is {self.drop_path}; set 0 or more and less than 1")
+
+    def aligned_layers(self, depth: int) -> list[int]:
+        """The tower's layers beside the branch's, from 0: K numbers, rising.
+
+        Raises:
+            InputError: a tower of `depth` layers has not as many.
+
+        Example:
+            4 layers at an interval of 2, none skipped, beside 12: 5, 7, 9 and 11.
+        """
+        top = depth - 1 - self.skipped_layers
+        first = top - (self.num_layers - 1) * self.interval
+        if first < 0:
+            raise InputError(
+                f"a STAN of num_layers {self.num_layers} at interval {self.interval} with skipped_layers "
+                f"{self.skipped_layers} needs a tower of {depth - first} layers and this one has {depth}; set fewer"
+            )
+        return list(range(first, top + 1, self.interval))
+
+    def read_layers(self, depth: int) -> list[int]:
+        """The tower's layers that the branch's first, second, … layer reads; one alone for a posterior."""
+        aligned = self.aligned_layers(depth)
+        if self.structure == "branch":
+            return aligned
+        return aligned[-1:] * (self.num_layers if self.structure == "last_level_branch" else 1)
+
+
+class _Silent(torch.nn.Linear):
+    """A linear that starts at zero, so that the residual it ends changes nothing until it is trained."""
+
+    def reset_parameters(self) -> None:
+        torch.nn.init.zeros_(self.weight)
+        torch.nn.init.zeros_(self.bias)
+
+
+class SequenceAttention(torch.nn.Module):
+    """Norm, self-attention and a linear that starts at zero, over sequences (N, S, W); the residual alone."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.norm = torch.nn.LayerNorm(width)
+        self.attn = torch.nn.MultiheadAttention(width, heads, batch_first=True)
+        self.out = _Silent(width, width)
+
+    def forward(self, tokens_NSW: torch.Tensor) -> torch.Tensor:
+        normed = self.norm(tokens_NSW)
+        return self.out(self.attn(normed, normed, normed, need_weights=False)[0])
+
+
+class SequenceConv(torch.nn.Module):
+    """Norm, a convolution over 3 neighbours and a linear that starts at zero; as `SequenceAttention` otherwise."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = torch.nn.LayerNorm(width)
+        self.conv = torch.nn.Conv1d(width, width, _KERNEL_FRAMES, padding=_KERNEL_FRAMES // 2)
+        self.out = _Silent(width, width)
+
+    def forward(self, tokens_NSW: torch.Tensor) -> torch.Tensor:
+        return self.out(self.conv(self.norm(tokens_NSW).transpose(1, 2)).transpose(1, 2))
+
+
+class StanLayer(torch.nn.Module):
+    """The temporal module and then the spatial one, which starts as a layer of the tower."""
+
+    def __init__(self, block: Any, settings: StanSettings, *, projects: bool):
+        """Build a layer.
+
+        Args:
+            block: open_clip's ResidualAttentionBlock; a copy of it is the spatial module.
+            settings: of the branch.
+            projects: whether what the layer reads goes through a linear of its own.
+        """
+        super().__init__()
+        width = block.ln_1.normalized_shape[0]
+        self.inter_proj: torch.nn.Module = torch.nn.Identity()
+        if projects:
+            self.inter_proj = torch.nn.Linear(width, width, bias=False)
+            torch.nn.init.eye_(self.inter_proj.weight)
+        conv = settings.temporal == "conv"
+        self.temporal = SequenceConv(width) if conv else SequenceAttention(width, block.attn.num_heads)
+        self.spatial = copy.deepcopy(block).requires_grad_(True)
+        self.is_joint = settings.temporal == "joint"
+        if self.is_joint:  # its attention is in the place of the one within frames
+            del self.spatial.ln_1, self.spatial.attn, self.spatial.ls_1
+
+    def _attended(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.spatial.ls_1(self.spatial.attention(self.spatial.ln_1(tokens)))
+
+    def _mlp(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.spatial.ls_2(self.spatial.mlp(self.spatial.ln_2(tokens)))
+
+    def forward(
+        self, class_BW: torch.Tensor, patches_BFPW: torch.Tensor, scales_B3: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One step of the branch.
+
+        Args:
+            class_BW: the clips' class tokens.
+            patches_BFPW: patches of all frames.
+            scales_B3: what a clip's temporal, attention and MLP residuals are multiplied with; None for 1.
+
+        Returns:
+            Both after this layer.
+        """
+
+        def scaled(residual: torch.Tensor, which: int) -> torch.Tensor:
+            if scales_B3 is None:
+                return residual
+            return residual * scales_B3[:, which].view(-1, *[1] * (residual.ndim - 1))
+
+        B, F, P, _ = patches_BFPW.shape
+        if self.is_joint:
+            tokens = torch.cat([class_BW[:, None], patches_BFPW.flatten(1, 2)], dim=1)
+            tokens = tokens + scaled(self.temporal(tokens), 0)
+            tokens = tokens + scaled(self._mlp(tokens), 2)
+            return tokens[:, 0], tokens[:, 1:].unflatten(1, (F, P))
+        change_NFW = self.temporal(patches_BFPW.transpose(1, 2).flatten(0, 1))
+        patches_BFPW = patches_BFPW + scaled(change_NFW.unflatten(0, (B, P)).transpose(1, 2), 0)
+        frames_BFSW = torch.cat([class_BW[:, None, None].expand(-1, F, 1, -1), patches_BFPW], dim=2)
+        frames_BFSW = frames_BFSW + scaled(self._attended(frames_BFSW.flatten(0, 1)).unflatten(0, (B, F)), 1)
+        frames_BFSW = frames_BFSW + scaled(self._mlp(frames_BFSW), 2)
+        return frames_BFSW[:, :, 0].mean(1), frames_BFSW[:, :, 1:]
+
+
+class StanBranch(torch.nn.Module):
+    """The layers, with a table of positions in a frame that starts as the tower's, and one of times, at zero."""
+
+    layers: Any
+    """K of StanLayer."""
+
+    def __init__(self, visual: Any, settings: StanSettings):
+        """Build a branch, whose new weights are a function of `settings.seed`.
+
+        Args:
+            visual: open_clip's VisionTransformer, which stays as it is.
+            settings: of the branch.
+
+        Raises:
+            InputError: the tower has too few layers.
+        """
+        super().__init__()
+        self.settings = settings
+        self.uses_checkpoints = False
+        """Keep only what goes from layer to layer, and compute a layer once more for its gradient."""
+        self._drawn: tuple[list[int], int] | None = None
+        blocks = visual.transformer.resblocks
+        projects = settings.inter_proj == "linear" and settings.structure != "posterior"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            aligned = settings.aligned_layers(len(blocks))
+            self.layers = torch.nn.ModuleList(
+                StanLayer(blocks[beside], settings, projects=projects and row > 0) for row, beside in enumerate(aligned)
+            )
+        positions_PW = visual.positional_embedding.detach()[1:]
+        self.patch_positions = torch.nn.Parameter(positions_PW.clone())
+        self.times = torch.nn.Parameter(torch.zeros(settings.max_frames, positions_PW.shape[1]))
+
+    def draw(self, seed: list[int], *, first_clip: int = 0) -> None:
+        """Choose what the next forward passes in training pass by, a function of these arguments alone.
+
+        Args:
+            seed: of the whole batch.
+            first_clip: the place in the batch of the first clip that passes.
+        """
+        self._drawn = (seed, first_clip)
+
+    def _scales(self, num_clips: int, device: torch.device) -> list[torch.Tensor | None]:
+        """What each clip's residuals are multiplied with in each layer: K of (B, 3), or None where nothing is drawn."""
+        K = len(self.layers)
+        if not self.training or self._drawn is None or self.settings.drop_path == 0:
+            return [None] * K
+        seed, first_clip = self._drawn
+        # A stream of its own: patch dropout draws from the same seed.
+        state = np.random.SeedSequence(seed, spawn_key=(1,)).generate_state(1, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(state >> 1))
+        noise = torch.rand(first_clip + num_clips, K, _DROP_PATHS, generator=generator)[first_clip:]
+        rates_K1 = torch.linspace(0, self.settings.drop_path, K)[:, None]
+        return list(((noise >= rates_K1) / (1 - rates_K1)).transpose(0, 1).to(device))
+
+    def forward(
+        self, levels: list[torch.Tensor], kept_BP: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the tower's layers made of a batch to what the branch makes of it.
+
+        Args:
+            levels: for each layer that reads, (B, F, 1 + P, W), class token first.
+            kept_BP: the patches that a frame has in the tower's grid; None where it has all.
+
+        Returns:
+            The clips' class tokens (B, W) and the patches of all frames (B, F, P, W).
+
+        Source: Eqs. 3 to 9.
+        """
+        first = levels[0]
+        positions = self.patch_positions if kept_BP is None else self.patch_positions[kept_BP][:, None]
+        class_BW = first[:, :, 0].mean(1)
+        patches_BFPW = first[:, :, 1:] + positions + self.times[: first.shape[1], None]
+        scales = self._scales(len(first), first.device)
+        for row, layer in enumerate(self.layers):
+            if 0 < row < len(levels):
+                class_BW = class_BW + layer.inter_proj(levels[row][:, :, 0].mean(1))
+                patches_BFPW = patches_BFPW + layer.inter_proj(levels[row][:, :, 1:])
+            state = (class_BW, patches_BFPW, scales[row])
+            checkpoints = self.uses_checkpoints and torch.is_grad_enabled()
+            class_BW, patches_BFPW = checkpoint(layer, *state, use_reentrant=False) if checkpoints else layer(*state)
+        return class_BW, patches_BFPW

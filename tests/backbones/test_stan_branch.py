@@ -1,0 +1,404 @@
+import math
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from stillmotion.backbones.stan_branch import StanBranch, StanSettings
+from stillmotion.errors import InputError
+
+WIDTH, HEADS, GRID = 16, 2, 4
+TEMPORAL = ["self_attention", "conv", "joint"]
+STRUCTURES = ["branch", "last_level_branch", "posterior"]
+
+
+def make_settings(**change):
+    values = {
+        "num_layers": 2,
+        "skipped_layers": 0,
+        "interval": 1,
+        "structure": "branch",
+        "temporal": "self_attention",
+        "inter_proj": "linear",
+        "max_frames": 6,
+        "context_frames": 4,
+        "drop_path": 0.0,
+        "seed": 0,
+    }
+    return StanSettings(**(values | change))
+
+
+def make_tower(depth=3):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tower = open_clip.transformer.VisionTransformer(
+            image_size=8, patch_size=4, width=WIDTH, layers=depth, heads=HEADS, mlp_ratio=2, output_dim=8
+        )
+        for value in tower.parameters():  # norms and biases that do nothing would hide what is left out
+            torch.nn.init.normal_(value, std=0.3)
+    return tower
+
+
+def make_branch(**change):
+    return StanBranch(make_tower(), make_settings(**change)).eval()
+
+
+@torch.no_grad()
+def randomise(module):
+    """Weights as after training: nothing is zero and no two are equal."""
+    generator = torch.Generator().manual_seed(7)
+    for value in module.parameters():
+        value.normal_(0, 0.4, generator=generator)
+
+
+def make_levels(num, frames=3, clips=2, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(clips, frames, 1 + GRID, WIDTH, generator=generator) for _ in range(num)]
+
+
+def shuffled(levels, order):
+    return [level[:, order] for level in levels]
+
+
+# A literal float64 transcription of one layer, over single vectors: METHODS.md section 6.
+
+
+def to_numpy(module):
+    return {name: value.detach().double().numpy() for name, value in module.state_dict().items()}
+
+
+def layer_norm(x, weights, name):
+    return (x - x.mean()) / math.sqrt(x.var() + 1e-5) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+
+def gelu(value):
+    return 0.5 * value * (1 + math.erf(value / math.sqrt(2)))
+
+
+def attention(rows, weights, name):
+    """Each of `rows` attends to all of them, head by head."""
+    projected = [weights[f"{name}.in_proj_weight"] @ row + weights[f"{name}.in_proj_bias"] for row in rows]
+    size = WIDTH // HEADS
+    results = []
+    for asking in projected:
+        heads = []
+        for head in range(HEADS):
+            part = slice(head * size, (head + 1) * size)
+            query = asking[:WIDTH][part]
+            energies = [math.exp(query @ row[WIDTH : 2 * WIDTH][part] / math.sqrt(size)) for row in projected]
+            values = [row[2 * WIDTH :][part] for row in projected]
+            total = sum(energies)
+            heads.append(sum(energy / total * value for energy, value in zip(energies, values, strict=True)))
+        joined = np.concatenate(heads)
+        results.append(weights[f"{name}.out_proj.weight"] @ joined + weights[f"{name}.out_proj.bias"])
+    return results
+
+
+def mlp(x, weights):
+    hidden = weights["spatial.mlp.c_fc.weight"] @ layer_norm(x, weights, "spatial.ln_2")
+    hidden = np.array([gelu(value) for value in hidden + weights["spatial.mlp.c_fc.bias"]])
+    return weights["spatial.mlp.c_proj.weight"] @ hidden + weights["spatial.mlp.c_proj.bias"]
+
+
+def silent(x, weights):
+    return weights["temporal.out.weight"] @ x + weights["temporal.out.bias"]
+
+
+def within_frames(class_W, patches_FPW, weights):
+    """The spatial module: every frame with its own copy of the class token, which are averaged in the end."""
+    classes, frames = [], []
+    for patches_PW in patches_FPW:
+        tokens = [class_W, *patches_PW]
+        changes = attention([layer_norm(token, weights, "spatial.ln_1") for token in tokens], weights, "spatial.attn")
+        tokens = [token + change for token, change in zip(tokens, changes, strict=True)]
+        tokens = [token + mlp(token, weights) for token in tokens]
+        classes.append(tokens[0])
+        frames.append(tokens[1:])
+    return sum(classes) / len(classes), np.array(frames)
+
+
+def self_attention_layer(class_W, patches_FPW, weights):
+    patches_FPW = patches_FPW.copy()
+    for place in range(patches_FPW.shape[1]):
+        sequence = [layer_norm(patch, weights, "temporal.norm") for patch in patches_FPW[:, place]]
+        for time, change in enumerate(attention(sequence, weights, "temporal.attn")):
+            patches_FPW[time, place] += silent(change, weights)
+    return within_frames(class_W, patches_FPW, weights)
+
+
+def conv_layer(class_W, patches_FPW, weights):
+    changed = patches_FPW.copy()
+    for place in range(patches_FPW.shape[1]):
+        sequence = [layer_norm(patch, weights, "temporal.norm") for patch in patches_FPW[:, place]]
+        for time in range(len(sequence)):
+            total = weights["temporal.conv.bias"].copy()
+            for tap in range(3):
+                if 0 <= time + tap - 1 < len(sequence):
+                    total += weights["temporal.conv.weight"][:, :, tap] @ sequence[time + tap - 1]
+            changed[time, place] += silent(total, weights)
+    return within_frames(class_W, changed, weights)
+
+
+def joint_layer(class_W, patches_FPW, weights):
+    tokens = [class_W, *patches_FPW.reshape(-1, WIDTH)]
+    changes = attention([layer_norm(token, weights, "temporal.norm") for token in tokens], weights, "temporal.attn")
+    tokens = [token + silent(change, weights) for token, change in zip(tokens, changes, strict=True)]
+    tokens = [token + mlp(token, weights) for token in tokens]
+    return tokens[0], np.array(tokens[1:]).reshape(patches_FPW.shape)
+
+
+LAYERS = {"self_attention": self_attention_layer, "conv": conv_layer, "joint": joint_layer}
+
+
+@pytest.mark.parametrize("temporal", TEMPORAL)
+@torch.no_grad()
+def test_a_layer_is_what_its_formula_says_in_float64(temporal):
+    layer = make_branch(temporal=temporal, num_layers=1).layers[0]
+    randomise(layer)
+    layer.double()
+    tokens = make_levels(1)[0].double()
+    class_BW, patches_BFPW = tokens[:, 0, 0], tokens[:, :, 1:]
+    found_class, found_patches = layer(class_BW, patches_BFPW)
+    for clip in range(2):
+        wanted = LAYERS[temporal](class_BW[clip].numpy(), patches_BFPW[clip].numpy(), to_numpy(layer))
+        np.testing.assert_allclose(found_class[clip].numpy(), wanted[0], atol=1e-12, rtol=1e-10)
+        np.testing.assert_allclose(found_patches[clip].numpy(), wanted[1], atol=1e-12, rtol=1e-10)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@torch.no_grad()
+def test_a_branch_feeds_its_layers_as_the_equations_say(structure):
+    branch = make_branch(structure=structure).double()
+    randomise(branch)
+    levels = [level.double() for level in make_levels(1 if structure == "posterior" else 2)]
+    found_class, found_patches = branch(levels)
+    weights = to_numpy(branch)
+    first, second = (to_numpy(layer) for layer in branch.layers)
+    for clip in range(2):
+        level = levels[0][clip].numpy()
+        patches_FPW = level[:, 1:] + weights["patch_positions"] + weights["times"][:3, None]
+        class_W, patches_FPW = self_attention_layer(level[:, 0].mean(0), patches_FPW, first)
+        if structure != "posterior":
+            projection, level = second["inter_proj.weight"], levels[1][clip].numpy()
+            class_W = class_W + projection @ level[:, 0].mean(0)
+            patches_FPW = patches_FPW + level[:, 1:] @ projection.T
+        class_W, patches_FPW = self_attention_layer(class_W, patches_FPW, second)
+        np.testing.assert_allclose(found_class[clip].numpy(), class_W, atol=1e-12, rtol=1e-10)
+        np.testing.assert_allclose(found_patches[clip].numpy(), patches_FPW, atol=1e-12, rtol=1e-10)
+
+
+def as_the_tower_alone(tower, levels):
+    """The start of a branch without temporal modules, from the tower's own blocks and its table of positions."""
+    clips, frames = levels[0].shape[:2]
+    tokens = None
+    for level, block in zip(levels, tower.transformer.resblocks[-len(levels) :], strict=True):
+        mean = level[:, :, :1].mean(1, keepdim=True).expand(-1, frames, -1, -1)
+        read = torch.cat([mean, level[:, :, 1:]], dim=2)
+        if tokens is None:
+            tokens = read + torch.cat([torch.zeros(1, WIDTH), tower.positional_embedding[1:]])
+        else:
+            tokens = tokens + read
+        tokens = block(tokens.flatten(0, 1)).unflatten(0, (clips, frames))
+        mean = tokens[:, :, :1].mean(1, keepdim=True).expand(-1, frames, -1, -1)
+        tokens = torch.cat([mean, tokens[:, :, 1:]], dim=2)
+    return tokens[:, 0, 0], tokens[:, :, 1:]
+
+
+@pytest.mark.parametrize("inter_proj", ["linear", "none"])
+@pytest.mark.parametrize("temporal", ["self_attention", "conv"])
+@torch.no_grad()
+def test_at_the_start_there_are_only_the_tower_s_own_blocks(temporal, inter_proj):
+    levels = make_levels(2)
+    found = make_branch(temporal=temporal, inter_proj=inter_proj)(levels)
+    for one, other in zip(found, as_the_tower_alone(make_tower(), levels), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("temporal", TEMPORAL)
+@torch.no_grad()
+def test_the_temporal_module_changes_nothing_until_it_is_trained(temporal):
+    branch, levels = make_branch(temporal=temporal), make_levels(2)
+    before = branch(levels)
+    order = [2, 0, 1]
+    torch.testing.assert_close(branch(shuffled(levels, order))[0], before[0], atol=1e-5, rtol=1e-5)
+    for layer in branch.layers:
+        layer.temporal.forward = torch.zeros_like
+    for one, other in zip(branch(levels), before, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("temporal", TEMPORAL)
+@torch.no_grad()
+def test_once_trained_the_order_of_frames_matters(temporal):
+    branch, levels = make_branch(temporal=temporal), make_levels(2)
+    randomise(branch)
+    changed = branch(shuffled(levels, [2, 0, 1]))[0] - branch(levels)[0]
+    assert changed.abs().max() > 1e-2
+
+
+@torch.no_grad()
+def test_without_times_self_attention_does_not_know_the_order():
+    branch, levels = make_branch(), make_levels(2)
+    randomise(branch)
+    branch.times.zero_()
+    torch.testing.assert_close(branch(shuffled(levels, [2, 0, 1]))[0], branch(levels)[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("temporal", TEMPORAL)
+def test_everything_new_can_learn(structure, temporal):
+    branch = make_branch(structure=structure, temporal=temporal)
+    randomise(branch)
+    class_BW, _ = branch(make_levels(1 if structure == "posterior" else 2))
+    class_BW.square().sum().backward()
+    assert [name for name, value in branch.named_parameters() if value.grad is None] == []
+    assert branch.times.grad[3:].abs().max() == 0  # no clip has so many frames
+    assert all(value.grad.abs().max() > 0 for value in branch.parameters())
+
+
+def test_what_is_silent_at_first_can_learn():
+    branch = make_branch()
+    branch(make_levels(2))[0].square().sum().backward()
+    assert all(layer.temporal.out.weight.grad.abs().max() > 0 for layer in branch.layers)
+    assert branch.times.grad[:3].abs().min() > 0
+
+
+def test_layers_are_aligned_with_the_last_of_the_tower_unless_some_are_skipped():
+    assert make_settings(num_layers=4).aligned_layers(12) == [8, 9, 10, 11]
+    assert make_settings(num_layers=4, interval=2).aligned_layers(12) == [5, 7, 9, 11]
+    assert make_settings(num_layers=4, skipped_layers=4).aligned_layers(12) == [4, 5, 6, 7]
+    assert make_settings(num_layers=4, skipped_layers=8).aligned_layers(12) == [0, 1, 2, 3]
+
+
+def test_the_layers_that_are_read_depend_on_the_structure():
+    assert make_settings(num_layers=3).read_layers(12) == [9, 10, 11]
+    assert make_settings(num_layers=3, structure="last_level_branch").read_layers(12) == [11, 11, 11]
+    assert make_settings(num_layers=3, structure="posterior", skipped_layers=1).read_layers(12) == [10]
+
+
+def test_spatial_modules_start_as_the_layers_they_are_aligned_with():
+    tower = make_tower(depth=5)
+    branch = StanBranch(tower, make_settings(interval=2, skipped_layers=1))
+    for layer, beside in zip(branch.layers, (1, 3), strict=True):
+        own, theirs = layer.spatial.state_dict(), tower.transformer.resblocks[beside].state_dict()
+        assert own.keys() == theirs.keys()
+        assert all(torch.equal(value, theirs[name]) for name, value in own.items())
+    with torch.no_grad():
+        branch.layers[0].spatial.ln_1.weight.add_(1)
+    assert not torch.equal(branch.layers[0].spatial.ln_1.weight, tower.transformer.resblocks[1].ln_1.weight)
+
+
+def test_joint_attention_is_in_the_place_of_the_one_within_frames():
+    names = {name.split(".")[0] for name, _ in make_branch(temporal="joint").layers[0].spatial.named_parameters()}
+    assert names == {"ln_2", "mlp"}
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_only_layers_that_read_beside_another_one_have_a_projection(structure):
+    names = [name for name, _ in make_branch(structure=structure).named_parameters() if "inter_proj" in name]
+    assert names == ([] if structure == "posterior" else ["layers.1.inter_proj.weight"])
+
+
+def test_too_few_layers_in_the_tower_are_named_with_the_number_it_takes():
+    with pytest.raises(InputError) as caught:
+        StanBranch(make_tower(), make_settings(num_layers=3, skipped_layers=1))
+    assert str(caught.value) == (
+        "a STAN of num_layers 3 at interval 1 with skipped_layers 1 needs a tower of 4 layers and this one has 3; "
+        "set fewer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"temporal": "lstm"}, "a STAN's temporal is 'lstm'; set one of self_attention, conv, joint"),
+        ({"num_layers": 0}, "a STAN's num_layers is 0; set 1 or more"),
+        (
+            {"context_frames": 7},
+            "a STAN's context_frames is 7 and its max_frames 6; set context_frames to that or fewer",
+        ),
+        ({"drop_path": 1.0}, "a STAN's drop_path is 1.0; set 0 or more and less than 1"),
+    ],
+)
+def test_settings_that_no_branch_has_are_refused(change, reason):
+    with pytest.raises(InputError) as caught:
+        make_settings(**change)
+    assert str(caught.value) == reason
+
+
+def test_the_new_weights_are_a_function_of_the_seed_alone():
+    torch.manual_seed(1)
+    one = make_branch().state_dict()
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    same, other = make_branch().state_dict(), make_branch(seed=1).state_dict()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, same[name]) for name, value in one.items())
+    name = "layers.0.temporal.attn.in_proj_weight"
+    assert not torch.equal(one[name], other[name])
+
+
+def test_checkpoints_change_neither_outputs_nor_gradients():
+    results = []
+    for uses in (False, True):
+        branch = make_branch(drop_path=0.5).train()
+        randomise(branch)
+        branch.uses_checkpoints = uses
+        branch.draw([0, 1])
+        output = branch(make_levels(2))[0]
+        output.square().sum().backward()
+        results.append([output.detach(), *(value.grad for value in branch.parameters())])
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
+# Residuals that training passes by.
+
+
+def scales_of(branch, num_clips):
+    return torch.stack(branch._scales(num_clips, torch.device("cpu")))
+
+
+def test_the_chance_to_pass_by_a_residual_rises_linearly_and_its_mean_stays():
+    branch = make_branch(num_layers=3, drop_path=0.4).train()
+    branch.draw([0])
+    scales = scales_of(branch, 20_000)
+    assert torch.unique(scales[0]).tolist() == [1.0]
+    for layer, rate in ((1, 0.2), (2, 0.4)):
+        torch.testing.assert_close(torch.unique(scales[layer]), torch.tensor([0.0, 1 / (1 - rate)]))
+        assert (scales[layer] == 0).double().mean().item() == pytest.approx(rate, abs=0.01)
+        assert scales[layer].mean().item() == pytest.approx(1, abs=0.02)
+
+
+def test_a_clip_passes_by_the_same_residuals_in_a_part_of_its_batch():
+    branch = make_branch(drop_path=0.5).train()
+    branch.draw([3, 1, 4])
+    whole = scales_of(branch, 8)
+    branch.draw([3, 1, 4], first_clip=5)
+    assert torch.equal(scales_of(branch, 3), whole[:, 5:])
+    branch.draw([3, 1, 5])
+    assert not torch.equal(scales_of(branch, 8), whole)
+
+
+@pytest.mark.parametrize("temporal", TEMPORAL)
+def test_a_clip_that_passes_by_a_layer_leaves_it_as_it_came(temporal):
+    layer = make_branch(temporal=temporal).layers[0]
+    randomise(layer)
+    tokens = make_levels(1)[0]
+    class_BW, patches_BFPW = tokens[:, 0, 0], tokens[:, :, 1:]
+    scales_B3 = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    found_class, found_patches = layer(class_BW, patches_BFPW, scales_B3)
+    torch.testing.assert_close(found_class[0], class_BW[0])
+    assert torch.equal(found_patches[0], patches_BFPW[0])
+    plain_class, plain_patches = layer(class_BW, patches_BFPW)
+    torch.testing.assert_close(found_class[1], plain_class[1])
+    torch.testing.assert_close(found_patches[1], plain_patches[1])
+    assert (plain_class[0] - class_BW[0]).abs().max() > 0.1
+
+
+def test_nothing_is_passed_by_in_eval_mode_or_without_a_draw():
+    branch = make_branch(drop_path=0.9).train()
+    assert branch._scales(2, torch.device("cpu")) == [None, None]
+    branch.draw([0])
+    assert None not in branch._scales(2, torch.device("cpu"))
+    assert branch.eval()._scales(2, torch.device("cpu")) == [None, None]
