@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := 1
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro retrieval full test lint bench lock
+.PHONY: help env repro retrieval moments full test lint bench lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,15 +39,24 @@ retrieval: env  ## run the retrieval matrix of CLIP and X-CLIP, as the experimen
 	  -S 'run.models=[small_clip,small_clip-half_patches,small_clip_xclip,small_clip_xclip-half_patches]'
 	dvc exp show --only-changed
 
+# What the whole of VClipper's study adds: the fine-tuned model, thresholds searched for the selected frames, and the
+# shots of PySceneDetect.
+MOMENTS := -S 'run.shot_detectors=[content_shots,adaptive_shots]' \
+  -S 'run.selections=[vc1_none,vc1_norm,vc1_adjust_norm,vc1_log_smooth_norm,vc2_none,vc2_norm,vc2_adjust_norm,vc2_log_smooth_norm,vc1_none_frames,vc1_norm_frames,vc1_adjust_norm_frames,vc1_log_smooth_norm_frames,vc2_none_frames,vc2_norm_frames,vc2_adjust_norm_frames,vc2_log_smooth_norm_frames]'
+
+moments: env  ## run every selection, reference and shot detector of moment retrieval, as the experiment "moments"
+	dvc exp run --temp --name moments $(MOMENTS) -S 'run.selected=[small_clip,small_clip-half_patches]'
+	dvc exp show --only-changed
+
 full: env  ## run every system on the built-in dataset, as the experiment "full" beside the default results
 	dvc exp run --temp --name full $(XCLIP) \
 	  -S 'run.recipes=[half_patches,all_patches,two_blocks_frozen]' \
 	  -S 'run.models=[small_clip,small_clip-half_patches,small_clip-all_patches,small_clip-two_blocks_frozen,small_clip_xclip,small_clip_xclip-half_patches,small_clip_xclip-all_patches,small_clip_xclip-two_blocks_frozen]' \
-	  -S 'run.selections=[vc1_none,vc1_norm,vc1_adjust_norm,vc1_log_smooth_norm,vc2_none,vc2_norm,vc2_adjust_norm,vc2_log_smooth_norm]'
+	  $(MOMENTS) -S 'run.selected=[small_clip,small_clip-half_patches,small_clip_xclip,small_clip_xclip-half_patches]'
 	dvc exp show --only-changed
 
-test: env  ## make the environment and run every test
-	python -m pytest
+test: env  ## make the environment and run every test, in two processes
+	python -m pytest -n 2 --dist loadgroup
 
 lint: env  ## ruff and mypy
 	ruff check src tests benchmarks

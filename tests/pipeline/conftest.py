@@ -24,13 +24,15 @@ import ruamel.yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 TINY: dict[str, Any] = {
-    # Every stage, and as few of each as have something to compare: 17 processes.
+    # Every stage, and as few of each as have something to compare: 19 processes.
     "run.backbones": ["small_clip"],
     "run.finetuned": ["small_clip"],
     "run.recipes": ["half_patches"],
     "run.models": ["small_clip-half_patches"],
     "run.aggregators": ["mean", "transformer_mean"],
+    "run.selected": ["small_clip-half_patches"],
     "run.selections": ["vc1_log_smooth_norm"],
+    "run.references": ["oracle"],
     "download.toy.num_train": 24,
     "download.toy.num_validation": 8,
     "download.toy.num_test": 12,
@@ -56,6 +58,7 @@ TINY: dict[str, Any] = {
     "train_aggregator.batch_size": 8,
     "train_aggregator.seeds": [0],
     "optimise_thresholds.trials": 10,
+    "optimise_thresholds.sensitivity_points": 3,
     "linear_probe.shots": [1, 2],
     "linear_probe.num_c": 3,
     "linear_probe.seeds": [0, 1],
@@ -70,6 +73,15 @@ TINY: dict[str, Any] = {
 
 RESULTS = ("dvc.lock", "metrics", "plots", "reports/results")
 """What `dvc repro` leaves in git: a clone for other params starts without."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One process of pytest-xdist runs all of these tests, before it takes others: the lab is built once."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("lab"))
+    items.sort(key=lambda item: here not in item.path.parents)
 
 
 @dataclass(frozen=True)
