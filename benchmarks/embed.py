@@ -31,7 +31,8 @@ from stillmotion.backbones.registry import load_backbone
 from stillmotion.backbones.xclip_backbone import XClipBackbone
 from stillmotion.io.arrays import save_array
 from stillmotion.io.tables import write_json
-from stillmotion.params import BuiltinBackboneParams, OpenClipBackboneParams, load_params
+from stillmotion.params.loading import load_params
+from stillmotion.params.models import BuiltinBackboneParams, OpenClipBackboneParams
 from stillmotion.records import Action, Caption, Moment, Video, save_records
 from stillmotion.video.packed import PackedVideo, frame_file, write_tables
 

@@ -24,7 +24,7 @@ from stillmotion.adaptation.resources import StepCost, measure_step
 from stillmotion.backbones.compute import prepare_torch
 from stillmotion.environment import read_environment
 from stillmotion.io.tables import write_json
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "xclip_memory.json"

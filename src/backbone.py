@@ -22,7 +22,8 @@ from stillmotion.backbones.pretrained import pretrained_model
 from stillmotion.backbones.xclip_checkpoint import pretrained_xclip
 from stillmotion.environment import read_environment
 from stillmotion.memo import Memo
-from stillmotion.params import BuiltinBackboneParams, XClipBackboneParams, load_params
+from stillmotion.params.loading import load_params
+from stillmotion.params.models import BuiltinBackboneParams, XClipBackboneParams
 from stillmotion.provenance import code_version
 from stillmotion.stage import run_stage
 

@@ -23,7 +23,7 @@ from stillmotion.datasets.source import Annotations, SourceVideo
 from stillmotion.environment import Environment, read_environment
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.memo import Memo
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 from stillmotion.records import MISSING, SPLITS, TABLES, Action, Caption, Moment, Video, save_records
 from stillmotion.stage import Progress, run_stage
 from stillmotion.video.probe import VideoError, probe_video

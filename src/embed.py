@@ -25,7 +25,7 @@ from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.embedding_writer import clip_frames_of, write_contexts, write_videos
 from stillmotion.io.tables import write_json
 from stillmotion.memo import Memo, folder_digest
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 from stillmotion.provenance import code_version
 from stillmotion.records import Action, Caption, Moment, load_records
 from stillmotion.stage import run_stage

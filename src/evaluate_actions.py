@@ -20,7 +20,7 @@ from stillmotion.io.arrays import load_array
 from stillmotion.io.embeddings import Embeddings
 from stillmotion.io.tables import read_rows, write_json
 from stillmotion.metrics.classification import TOP_K, top_k_accuracy
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 from stillmotion.records import Action, Video, load_records
 from stillmotion.stage import run_stage
 

@@ -26,7 +26,7 @@ from stillmotion.io.weights import load_tensors
 from stillmotion.metrics.negatives import hardest_negatives
 from stillmotion.metrics.retrieval import rank_both_directions
 from stillmotion.metrics.seeds import summarise_system
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 from stillmotion.records import Caption, Video, load_records
 from stillmotion.stage import run_stage
 from stillmotion.training.aggregation import rank_rows, retrieval_pairs, retrieval_protocol

@@ -5,13 +5,13 @@
         --predictions data/predictions/moments/small_clip-vc1_none
 
 Reads embeddings, thresholds and the moments of the test split. Writes the metrics and, in the predictions
-folder, submission.jsonl in the official format and queries.jsonl, a row for each query with its true windows
-and its scores. `pessimistic` is what the headline values would be if every query about a test video that could not be
-embedded were answered wrongly.
+folder, submission.jsonl in the official format, queries.jsonl, a row for each query with its windows and its
+scores, and examples.jsonl, queries from the best to the worst with their curves. `pessimistic` is what the headline
+values would be if every query about a test video that could not be embedded were answered wrongly; `boundaries`,
+of VC2, is whether its cuts fall where true moments begin and end.
 """
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,13 +21,15 @@ import typer
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.embeddings import Embeddings
 from stillmotion.io.tables import read_json, write_json, write_rows
-from stillmotion.metrics.frames import frame_metrics
-from stillmotion.metrics.moments import additions, moment_intervals, moment_values, official_metrics
+from stillmotion.moments.boundaries import boundary_metrics, cuts_of_videos
+from stillmotion.moments.evaluation import Evaluation, evaluate, metrics_file, protocol_of
+from stillmotion.moments.examples import example_rows
 from stillmotion.moments.postprocess import postprocess
 from stillmotion.moments.predictions import prediction_rows
-from stillmotion.moments.search import select
+from stillmotion.moments.selection import scene_starts, select
 from stillmotion.moments.split import split_moments
-from stillmotion.params import load_params
+from stillmotion.moments.truth import missing_of_split
+from stillmotion.params.loading import load_params
 from stillmotion.records import Moment, Video, load_records
 from stillmotion.stage import run_stage
 
@@ -43,71 +45,64 @@ def main(
 ) -> None:
     """Score moment retrieval on the test split."""
     params = load_params()
-    clip_length_s = params.sample_frames.clip_length_s
+    settings, clip_length_s = params.evaluate_moments, params.sample_frames.clip_length_s
     embedded = Embeddings(embeddings)
     moments = load_records(raw, Moment)
     found = read_json(thresholds / "thresholds.json")
     test = split_moments(embedded, moments, "test", clip_length_s)
-    of_test = {video.video_id for video in load_records(raw, Video) if video.split == "test"}
-    lost = of_test - {video.video_id for video in embedded.videos}
-    missing = sum(moment.vid in lost for moment in moments)
-    protocol: dict[str, Any] = {
-        "split": "test",
-        "num_queries": 0 if test is None else len(test.queries),
-        "num_videos": 0 if test is None else len({query.vid for query in test.queries}),
-        "missing_videos": len(lost),
-        "missing_queries": missing,
-        "clip_length_s": clip_length_s,
-        "selected_on": "train",
-        "thresholds": found,
-    }
+    missing = missing_of_split(load_records(raw, Video), moments, kept=embedded.row_of, split="test")
+    protocol = protocol_of(
+        "selection",
+        None if test is None else test.truth,
+        missing,
+        clip_length_s=clip_length_s,
+        selected_on="train",
+        thresholds=found,
+    )
     rows: list[dict[str, Any]] = []
-    result: dict[str, Any] = {}
-    per_query: list[dict[str, Any]] = []
+    examples: list[dict[str, Any]] = []
+    evaluation = Evaluation({}, [])
     if test is None or found is None:
         _log.warning("the dataset has no moments to search thresholds on or to test: an empty result")
     else:
-        parameters = found["parameters"]
+        curves, parameters = test.curves, found["parameters"]
         processed = postprocess(
-            test.curves.sc_QT,
-            test.curves.num_frames_Q,
+            curves.sc_QT,
+            curves.num_frames_Q,
             method=found["post_processing"],
             window=parameters.get("window"),
             frozen_range=found["frozen_range"],
             least_cosine=found["least_cosine"],
         )
-        selection = select(test.curves, processed.sc_QT, found["method"], parameters)
-        rows = prediction_rows(test.queries, test.curves, selection, processed.sc_QT)
-        truth = [asdict(query) for query in test.queries]
-        values = moment_values(rows, truth, clip_length_s=clip_length_s)
-        rng = np.random.default_rng(params.evaluate_moments.seed)
+        selection = select(curves, processed.sc_QT, found["method"], parameters)
+        rows = prediction_rows(test.queries, curves, selection, processed.sc_QT)
+        evaluation = evaluate(rows, test.truth, frames_QT=selection.frames_QT, missing=missing, params=settings)
         protocol |= {
             "num_fallback": int(selection.fallback_Q.sum()),
             "num_clipped_cosines": processed.num_clipped,
         }
-        intervals = moment_intervals(values, rng=rng, num_resamples=params.evaluate_moments.bootstrap_samples)
-        result = official_metrics(values) | {
-            "frames": frame_metrics(selection.frames_QT, test.true_QT, test.curves.valid_QT),
-            **additions(values),
-            "ci95": intervals,
-        }
-        share = len(test.queries) / (len(test.queries) + missing)
-        headline = result["brief"] | {"mIoU": result["mIoU"]}
-        result["pessimistic"] = {name: share * headline[name] for name in intervals}
-        per_query = [
-            {
-                "qid": query.qid,
-                "query": query.query,
-                "vid": query.vid,
-                "true_windows": query.relevant_windows,
-                "top1_iou": float(values.top1_iou_Q[index]),
-            }
-            for index, query in enumerate(test.queries)
-        ]
+        starts_QT = scene_starts(curves, change=parameters["change"]) if found["method"] == "vc2" else None
+        if starts_QT is not None:
+            evaluation.metrics["boundaries"] = boundary_metrics(
+                list(cuts_of_videos(test.truth, starts_QT).values()),
+                tolerance_s=clip_length_s,
+                rng=np.random.default_rng(settings.seed),
+                num_resamples=settings.bootstrap_samples,
+            )
+        examples = example_rows(
+            test,
+            evaluation.rows,
+            processed_QT=processed.sc_QT,
+            starts_QT=starts_QT,
+            threshold=parameters["threshold"],
+            stored_frames={video.video_id: video.clips for video in embedded.videos},
+            num_examples=settings.num_examples,
+        )
     with atomic_folder(predictions) as partial:
         write_rows(partial / "submission.jsonl", rows, digits=6)
-        write_rows(partial / "queries.jsonl", per_query, digits=6)
-    write_json(metrics, result | {"protocol": protocol}, digits=4)
+        write_rows(partial / "queries.jsonl", evaluation.rows, digits=6)
+        write_rows(partial / "examples.jsonl", examples, digits=6)
+    write_json(metrics, metrics_file(evaluation.metrics, protocol))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from stillmotion.io.weights import load_tensors
 from stillmotion.metrics.embedding_ranks import rank_embeddings
 from stillmotion.metrics.retrieval import QueryRanks
 from stillmotion.metrics.seeds import summarise_system
-from stillmotion.params import AggregatorParams, load_params
+from stillmotion.params.loading import load_params
+from stillmotion.params.training import AggregatorParams
 from stillmotion.records import Caption, Video, load_records
 from stillmotion.stage import run_stage
 from stillmotion.training.aggregation import (

@@ -22,7 +22,7 @@ from stillmotion.environment import read_environment
 from stillmotion.errors import InputError
 from stillmotion.io.tables import read_json, write_json
 from stillmotion.memo import Memo, folder_digest
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 from stillmotion.provenance import code_version
 from stillmotion.records import Caption, load_records
 from stillmotion.stage import run_stage

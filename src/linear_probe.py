@@ -18,7 +18,7 @@ from stillmotion.io.arrays import save_array
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.embeddings import Embeddings
 from stillmotion.io.tables import write_rows
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 from stillmotion.stage import Progress, run_stage
 from stillmotion.training.probing import Probe, fit_probe
 

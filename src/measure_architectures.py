@@ -15,7 +15,7 @@ import typer
 
 from stillmotion.adaptation.architectures import measure_architecture
 from stillmotion.io.tables import write_json
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 from stillmotion.stage import run_stage
 
 

@@ -22,7 +22,7 @@ from stillmotion.backbones.compute import prepare_torch
 from stillmotion.backbones.registry import load_backbone
 from stillmotion.environment import read_environment
 from stillmotion.io.tables import write_json
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 from stillmotion.stage import run_stage
 from stillmotion.training.contrastive import contrastive_loss
 

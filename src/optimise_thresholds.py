@@ -4,7 +4,8 @@
         --embeddings data/embeddings/toy-small_clip --output models/thresholds/small_clip-vc1_none
 
 Reads moments and embeddings of the train split only. Writes thresholds.json (the best values, null where the
-dataset has no moments to search on, and the importances of the parameters) and trials.jsonl (the study).
+dataset has no moments to search on, and the importances of the parameters), trials.jsonl (the study) and
+sensitivity.jsonl (the objective where one parameter leaves its best value and the others keep theirs).
 """
 
 import logging
@@ -16,9 +17,11 @@ import typer
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.embeddings import Embeddings
 from stillmotion.io.tables import write_json, write_rows
+from stillmotion.moments.objective import Objective
 from stillmotion.moments.search import search_thresholds
+from stillmotion.moments.sensitivity import sensitivity
 from stillmotion.moments.split import split_moments
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 from stillmotion.records import Moment, load_records
 from stillmotion.stage import run_stage
 
@@ -39,14 +42,17 @@ def main(
     settings = params.optimise_thresholds
     if train is None:
         _log.warning("the train split has no moments: no thresholds, an empty result")
-        summary, trials = None, []
+        summary, trials, rows = None, [], []
     else:
-        study = search_thresholds(train, chosen, settings)
-        _log.info("best %s on train: %.2f with %s", settings.objective, study.best_value, study.best)
-        summary, trials = study.summary(chosen, settings.objective), study.trials
+        objective = Objective(train, chosen)
+        study = search_thresholds(objective, settings)
+        _log.info("best %s on train: %.2f with %s", chosen.objective, study.best_value, study.best)
+        summary, trials = study.summary(chosen), study.trials
+        rows = sensitivity(objective, objective.ranges, study.best, num_points=settings.sensitivity_points)
     with atomic_folder(output) as partial:
         write_json(partial / "thresholds.json", summary)
         write_rows(partial / "trials.jsonl", trials)
+        write_rows(partial / "sensitivity.jsonl", rows)
 
 
 if __name__ == "__main__":

@@ -1,37 +1,41 @@
 """Stage report: the results page with its tables, figures and claims, and the page of published numbers.
 
     python src/report.py --raw data/raw/toy --frames data/frames/toy --metrics metrics --plots plots \
-        --predictions data/predictions --published data/published_results.csv --ablations reports/ablations \
-        --output reports/results
+        --predictions data/predictions --thresholds models/thresholds --published data/published_results.csv \
+        --ablations reports/ablations --output reports/results
 
-Reads the metrics, the training histories and the predictions of the systems named in params.run, the tables of
-the dataset, the published numbers, and what `stillmotion ablate` has collected. Writes results.md, published.md
-and figures/*.svg. Times and memory, which no two runs share, stay in metrics/resources.
+Reads the metrics, the training histories, the predictions and the searches of the systems named in params.run, the
+tables and some frames of the dataset, the published numbers, and what `stillmotion ablate` has collected. Writes
+results.md, published.md and figures/*.svg. Times and memory, which no two runs share, stay in metrics/resources.
 """
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from matplotlib.figure import Figure
 
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.tables import read_json, read_rows
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 from stillmotion.records import Caption, Moment, Video, load_records
-from stillmotion.report.claims import claims_table
-from stillmotion.report.differences import differences_table, moment_comparisons, retrieval_comparisons, top1_values
-from stillmotion.report.evidence import Evidence, finetuned_models, hits_by_num_clips, systems_of
-from stillmotion.report.figures import (
-    clips_curves,
-    moment_timelines,
-    recall_bars,
-    save_figure,
-    shots_curves,
-    training_curves,
+from stillmotion.report.evidence import (
+    Evidence,
+    Study,
+    finetuned_models,
+    hits_by_num_clips,
+    selected_systems,
+    systems_of,
 )
-from stillmotion.report.page import example_queries, results_page
+from stillmotion.report.example_figure import example_panels
+from stillmotion.report.figures import drawn_systems, save_figure
+from stillmotion.report.moment_figures import drawn_moments
+from stillmotion.report.moment_systems import shown_selection, spread_out
+from stillmotion.report.page import results_page
 from stillmotion.report.published import published_page, read_published
+from stillmotion.report.thumbnails import MOST, MOST_IN_A_FIGURE, thumbnail_strip
 from stillmotion.stage import run_stage
+from stillmotion.video.packed import PackedFrames
 
 
 def main(
@@ -40,6 +44,7 @@ def main(
     metrics: Annotated[Path, typer.Option(help="folder of the metrics")],
     plots: Annotated[Path, typer.Option(help="folder of the training histories")],
     predictions: Annotated[Path, typer.Option(help="folder of the predictions")],
+    thresholds: Annotated[Path, typer.Option(help="folder of the searched thresholds")],
     published: Annotated[Path, typer.Option(help="CSV file of published numbers")],
     ablations: Annotated[Path, typer.Option(help="folder of the ablations")],
     output: Annotated[Path, typer.Option(help="folder of the pages")],
@@ -48,71 +53,64 @@ def main(
     params = load_params()
     run, settings = params.run, params.report
     systems = systems_of(run)
-    found: dict[str, dict[str, Any]] = {
-        task: {name: read_json(metrics / folder_of(task) / f"{name}.json") for name in names}
-        for task, names in systems.items()
-    }
     collected = [read_json(path) for path in sorted(ablations.glob("*.json"))]
     evidence = Evidence(
         dataset=params.dataset,
         run=run,
-        metrics=found,
+        metrics={
+            task: {name: read_json(metrics / folder_of(task) / f"{name}.json") for name in names}
+            for task, names in systems.items()
+        },
         hits={
             name: hits_by_num_clips(read_rows(predictions / "retrieval" / name / "ranks.jsonl"))
             for name in systems["retrieval"]
         },
+        queries={name: read_rows(predictions / "moments" / name / "queries.jsonl") for name in systems["moments"]},
+        studies={name: read_study(thresholds / name) for name in selected_systems(run)},
         ablations={row["name"]: row for row in collected if row["dataset"] == params.dataset},
         seed=settings.seed,
         num_resamples=settings.bootstrap_samples,
     )
-    queries = {name: read_rows(predictions / "moments" / name / "queries.jsonl") for name in systems["moments"]}
-    moments = moment_comparisons(run, {name: top1_values(rows) for name, rows in queries.items()})
-    resampling = {"seed": settings.seed, "num_resamples": settings.bootstrap_samples}
-    differences = {
-        "retrieval": differences_table(retrieval_comparisons(evidence), "T2V R@1", **resampling),
-        "moments": differences_table(moments, "R1@0.5", **resampling),
-    }
-    # The selection with the most R1@0.5 is the one to look at.
-    scored = [name for name in systems["moments"] if "brief" in found["moments"][name]]
-    shown = max(scored, key=lambda name: found["moments"][name]["brief"]["MR-full-R1@0.5"], default="")
-    examples: list[dict[str, Any]] = []
-    if shown:
-        submission = read_rows(predictions / "moments" / shown / "submission.jsonl")
-        examples = example_queries(queries[shown], submission, settings.num_examples)
-    tuned = finetuned_models(run)
-    histories = {model.model: read_json(plots / "finetune" / f"{model.model}.json") for model in tuned}
-    with atomic_folder(output) as partial:
-        figures = partial / "figures"
-        if any(values["t2v"] for values in found["retrieval"].values()):
-            save_figure(recall_bars(found["retrieval"]), figures / "retrieval.svg")
-            groups = [evidence.base_models, [model.model for model in evidence.finetuned]]
-            save_figure(clips_curves(found["retrieval"], groups, run.aggregators), figures / "clips.svg")
-        if any(values["top1"] for values in found["actions"].values()):
-            save_figure(shots_curves(found["actions"]), figures / "actions.svg")
-        if histories:
-            save_figure(training_curves(histories), figures / "finetune.svg")
+    histories = {found.model: read_json(plots / "finetune" / f"{found.model}.json") for found in finetuned_models(run)}
+    numbers = read_published(published)
+    drawn = drawn_systems(evidence, histories) | drawn_moments(evidence)
+    shown = shown_selection(evidence)
+    kept = predictions / "moments" / shown / "examples.jsonl"
+    if shown and kept.is_file():
+        examples = spread_out(read_rows(kept), settings.num_examples)
+        searched = evidence.metrics["moments"][shown]["protocol"]["thresholds"]["parameters"]
         if examples:
-            clip_length_s = found["moments"][shown]["protocol"]["clip_length_s"]
-            save_figure(moment_timelines(examples, clip_length_s), figures / "moments.svg")
+            drawn["moments"] = example_figure(examples, PackedFrames(frames), searched.get("change"))
+    with atomic_folder(output) as partial:
+        for name, figure in drawn.items():
+            save_figure(figure, partial / "figures" / f"{name}.svg")
         page = results_page(
-            dataset=params.dataset,
-            found=found,
+            evidence,
+            numbers,
             videos=load_records(frames, Video),
             captions=load_records(raw, Caption),
             moments=load_records(raw, Moment),
-            figures=sorted(path.stem for path in figures.glob("*.svg")) if figures.is_dir() else [],
-            example_system=shown,
-            differences=differences,
-            claims=claims_table(evidence),
-            ablations={name: row["title"] for name, row in evidence.ablations.items()},
+            figures=list(drawn),
         )
         (partial / "results.md").write_text(page, encoding="utf-8")
-        (partial / "published.md").write_text(published_page(read_published(published), evidence), encoding="utf-8")
+        (partial / "published.md").write_text(published_page(numbers, evidence), encoding="utf-8")
 
 
 def folder_of(task: str) -> str:
     """The folder of a task's metrics: what full-size architectures cost lies with the other costs."""
     return "resources" if task == "architectures" else task
+
+
+def read_study(folder: Path) -> Study:
+    """What the search of a selection has left."""
+    return Study(read_rows(folder / "trials.jsonl"), read_rows(folder / "sensitivity.jsonl"))
+
+
+def example_figure(examples: list[dict[str, Any]], stored: PackedFrames, change: float | None) -> Figure:
+    """The examples with as many frames of their videos as a figure can hold."""
+    num = max(1, min(MOST, MOST_IN_A_FIGURE // len(examples)))
+    strips = [thumbnail_strip(stored.all(row["vid"]), row["stored_frames"], num) for row in examples]
+    return example_panels(examples, strips, change)
 
 
 if __name__ == "__main__":

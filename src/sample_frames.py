@@ -19,7 +19,7 @@ from stillmotion.environment import read_environment
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.memo import Memo, code_digest
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 from stillmotion.records import MISSING, SPLITS, Video, load_records
 from stillmotion.stage import Progress, run_stage
 from stillmotion.video import decode, packing, probe, sampling

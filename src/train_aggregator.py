@@ -22,7 +22,7 @@ from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.embeddings import Embeddings
 from stillmotion.io.tables import write_json
 from stillmotion.io.weights import save_tensors
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 from stillmotion.records import Caption, load_records
 from stillmotion.stage import run_stage
 from stillmotion.training.aggregation import fit_aggregator, retrieval_pairs

@@ -4,7 +4,8 @@ import pytest
 import ruamel.yaml
 
 from stillmotion.errors import InputError
-from stillmotion.params import BuiltinBackboneParams, OpenClipBackboneParams, XClipBackboneParams, load_params
+from stillmotion.params.loading import load_params
+from stillmotion.params.models import BuiltinBackboneParams, OpenClipBackboneParams, XClipBackboneParams
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TEXT = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
@@ -18,7 +19,11 @@ RUN = {
     "models": ["small_clip", "small_clip-half_patches"],
     "aggregators": ["mean", "transformer_mean", "class_token"],
     "conditional": [],
+    "selected": ["small_clip"],
     "selections": ["vc1_none", "vc1_log_smooth_norm"],
+    "shot_detectors": [],
+    "references": ["oracle"],
+    "submissions": [],
     "architectures": [],
 }
 """So that variants that are added to params.yaml change nothing here."""
@@ -91,6 +96,7 @@ def test_a_whole_number_stands_for_a_float(tmp_path):
         ("recipes.half_patches.learing_rate", "recipes.half_patches.learing_rate", "learning_rate"),
         ("backbones.small_clip.warmup_fracton", "backbones.small_clip.warmup_fracton", "warmup_fraction"),
         ("download.toy.num_trian", "download.toy.num_trian", "num_train"),
+        ("expansions.stan.num_layer", "expansions.stan.num_layer", "num_layers"),
         ("sample_frame", "sample_frame", "sample_frames"),
     ],
 )
@@ -131,6 +137,8 @@ def test_a_missing_param_is_named(tmp_path, name):
         ("linear_probe.shots", [1, 0], "0", "greater than or equal to 1"),
         ("sample_frames.geometry", "fit", "'fit'", "'crop' or 'squash'"),
         ("backbones.small_clip.heads", 0, "0", "greater than or equal to 1"),
+        ("selections.vc1_none.objective", "R1", "'R1'", "'R1@0.5' or 'frame_AP@0.5'"),
+        ("evaluate_references.num_windows", 11, "11", "less than or equal to 10"),
     ],
 )
 def test_a_value_of_the_wrong_type_or_range_is_named_and_shown(tmp_path, name, value, shown, mend):
@@ -143,7 +151,7 @@ def test_a_value_of_the_wrong_type_or_range_is_named_and_shown(tmp_path, name, v
 @pytest.mark.parametrize("family", ["clip", ...])
 def test_an_unknown_family_of_backbones_is_named(tmp_path, family):
     message = message_of(edited(tmp_path, ("backbones.small_clip.family", family)))
-    assert message == "param backbones.small_clip.family is wrong or missing; set builtin, open_clip or xclip"
+    assert message == "param backbones.small_clip.family is wrong or missing; set one of: builtin, open_clip, xclip"
 
 
 @pytest.mark.parametrize(
@@ -158,6 +166,13 @@ def test_an_unknown_family_of_backbones_is_named(tmp_path, family):
         ),
         (("run.aggregators", ["xyz"]), "run.aggregators: unknown 'xyz'; known: class_token, mean, transformer_mean"),
         (("run.selections", ["vc1_nome"]), "run.selections: unknown 'vc1_nome'; did you mean 'vc1_none'?"),
+        (("run.selected", ["small_cilp"]), "run.selected: unknown 'small_cilp'; did you mean 'small_clip'?"),
+        (("run.shot_detectors", ["xyz"]), "run.shot_detectors: unknown 'xyz'; known: adaptive_shots, content_shots"),
+        (("run.references", ["oracle", "oracle"]), "run.references: a name stands there twice; name each once"),
+        (
+            ("run.submissions", ["oracle"]),
+            "run: two systems of moment retrieval are called 'oracle'; rename one",
+        ),
         (("run.aggregators", ["mean", "mean"]), "run.aggregators: a name stands there twice; name each once"),
     ],
 )
@@ -190,6 +205,7 @@ def test_a_name_that_can_be_no_part_of_a_path_is_refused(tmp_path):
         ),
         ([("backbones.small_clip.heads", 3)], "backbones.small_clip: heads", "must divide width"),
         ([("backbones.small_clip.patch_size_px", 12)], "backbones.small_clip: patch_size_px", "must divide"),
+        ([("expansions.stan.context_frames", 65)], "expansions.stan: context_frames", "at most max_frames, 64"),
         ([("linear_probe.min_c", 2000.0)], "linear_probe: max_c", "swap them"),
     ],
 )

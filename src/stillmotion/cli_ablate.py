@@ -43,7 +43,7 @@ def ablate(
     from stillmotion.ablation import experiments as dvc_experiments
     from stillmotion.ablation.definition import chosen, find_ablation, load_ablations
     from stillmotion.ablation.plan import planned_experiments
-    from stillmotion.params import load_params
+    from stillmotion.params.loading import load_params
 
     ablations = load_ablations()
     if not name:

@@ -30,7 +30,7 @@ def search(
     model: Annotated[
         str,
         typer.Option(
-            help="Without it the one of run.models in params.yaml whose moments have the best R1@0.5.",
+            help="Without it the one of run.selected in params.yaml whose moments have the best R1@0.5.",
             show_default=False,
         ),
     ] = "",
@@ -58,7 +58,7 @@ def search(
     if text is not None and not text.strip():
         raise InputError("the text is empty; say what to look for")
 
-    from stillmotion.params import load_params
+    from stillmotion.params.loading import load_params
     from stillmotion.search.artefacts import choose_artefacts
     from stillmotion.search.frames import check_folder, write_frames
 
@@ -102,8 +102,6 @@ def _query(text: str | None, image: Path | None, chosen: "Artefacts", embedded: 
     from rich.console import Console
 
     with Console(stderr=True).status(f"loading {chosen.model}"):
-        import torch
-
         from stillmotion.backbones.compute import prepare_torch
         from stillmotion.backbones.registry import load_backbone
         from stillmotion.environment import read_environment
@@ -123,8 +121,6 @@ def _query(text: str | None, image: Path | None, chosen: "Artefacts", embedded: 
             if backbone.truncated([text])[0]:
                 typer.echo("the text is longer than the model reads; its end is left out", err=True)
             query_D = embed_text(backbone, text)
-        # VC1 looks for the next number below the best value; below 0 that is one which flushing makes 0 again.
-        torch.set_flush_denormal(False)
         return query_D
 
 

@@ -2,12 +2,12 @@
 
 | variable | meaning | default |
 |---|---|---|
-| STILLMOTION_WORKERS | decoding processes | the number of CPUs |
+| STILLMOTION_WORKERS | processes that decode videos or find their shots | the number of CPUs |
 | STILLMOTION_THREADS | threads of torch in a stage, which its processes share | the number of CPUs |
 | STILLMOTION_DEVICE | `auto`, `cpu`, `cuda`, `cuda:1`, … | auto: a GPU where there is one |
 | STILLMOTION_DEVICES | devices, or processes on the CPU, that share the batches of a fine-tuning | torchrun's, or 1 |
 | STILLMOTION_MEMO | folder of finished work (see memo.py), or `off` | the user's cache folder |
-| STILLMOTION_VIDEO_TIMEOUT | seconds that one video may take to decode | 600 |
+| STILLMOTION_VIDEO_TIMEOUT | seconds that one video may take to decode, or its shots to be found | 600 |
 | STILLMOTION_CHECKPOINT_SECONDS | seconds between the checkpoints of a training; 0: after each step | 30 |
 """
 

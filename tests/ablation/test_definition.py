@@ -6,7 +6,7 @@ import ruamel.yaml
 from stillmotion.ablation.definition import chosen, find_ablation, load_ablations
 from stillmotion.ablation.plan import planned_experiments
 from stillmotion.errors import InputError
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXPECTED_BY_THE_REPORT = {

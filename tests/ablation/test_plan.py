@@ -6,7 +6,7 @@ from dvc.utils.hydra import apply_overrides
 
 from stillmotion.ablation.plan import Experiment, planned_experiments
 from stillmotion.errors import InputError
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 
 PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
 RUN = {

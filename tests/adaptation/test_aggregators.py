@@ -6,7 +6,7 @@ import torch
 
 from stillmotion.adaptation.aggregators import build_aggregator
 from stillmotion.errors import InputError
-from stillmotion.params import AggregatorParams
+from stillmotion.params.training import AggregatorParams
 
 DIM, CLIPS, HEADS = 16, 4, 2
 TRAINED = ("transformer_mean", "class_token")

@@ -15,7 +15,8 @@ from stillmotion.adaptation.architectures import (
 from stillmotion.adaptation.counting import count_step
 from stillmotion.adaptation.freezing import freeze
 from stillmotion.errors import InputError
-from stillmotion.params import ArchitectureParams, MeasureArchitecturesParams
+from stillmotion.params.evaluation import MeasureArchitecturesParams
+from stillmotion.params.models import ArchitectureParams
 
 B, F, T = 2, 3, 5  # clips, frames, tokens
 VISION, VISION_MLP, TEXT, TEXT_MLP, DIM, DIM_MLP = 24, 40, 16, 28, 12, 20

@@ -9,7 +9,7 @@ from stillmotion.backbones.builtin import captioned_images, contrasting_subjects
 from stillmotion.backbones.open_clip_backbone import WEIGHTS, load_open_clip, save_backbone
 from stillmotion.datasets.toy_scene import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SIZES
 from stillmotion.memo import Memo
-from stillmotion.params import BuiltinBackboneParams
+from stillmotion.params.models import BuiltinBackboneParams
 
 CPU = torch.device("cpu")
 SENTENCE = re.compile(r"a (\w+) (\w+) (\w+) on a (\w+) background")

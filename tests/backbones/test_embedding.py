@@ -5,7 +5,7 @@ import torch
 from stillmotion.backbones.builtin import new_builtin
 from stillmotion.backbones.embedding import FRAMES_A_PASS, TEXTS_A_PASS, Embedder
 from stillmotion.memo import Memo
-from stillmotion.params import BuiltinBackboneParams
+from stillmotion.params.models import BuiltinBackboneParams
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from stillmotion.backbones.open_clip_backbone import (
 )
 from stillmotion.backbones.pretrained import open_clip_config
 from stillmotion.errors import InputError
-from stillmotion.params import OpenClipBackboneParams
+from stillmotion.params.models import OpenClipBackboneParams
 
 CPU = torch.device("cpu")
 TEXTS = ["a red ball", "a large red circle moves left on a gray background. " * 3, "x", "word " * 100]

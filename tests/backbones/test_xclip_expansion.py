@@ -14,7 +14,7 @@ from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.registry import load_backbone
 from stillmotion.backbones.xclip_expansion import clip_tokenizer, expand_clip
 from stillmotion.errors import InputError
-from stillmotion.params import XClipExpansionParams
+from stillmotion.params.models import XClipExpansionParams
 
 TEXTS = [
     "a red ball",

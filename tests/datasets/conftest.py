@@ -4,7 +4,7 @@ import pytest
 
 from stillmotion.datasets.source import Annotations, Source
 from stillmotion.memo import Memo
-from stillmotion.params import BenchmarksParams, ToyParams
+from stillmotion.params.data import BenchmarksParams, ToyParams
 from stillmotion.records import MISSING, Video
 
 SMALL = {

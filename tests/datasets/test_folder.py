@@ -10,7 +10,7 @@ from stillmotion.datasets.folder import FolderSource, read_folder, split_by_hash
 from stillmotion.datasets.source import Annotations
 from stillmotion.errors import InputError
 from stillmotion.memo import Memo
-from stillmotion.params import FolderParams
+from stillmotion.params.data import FolderParams
 from stillmotion.records import Action, Video
 
 PARAMS = FolderParams(validation_fraction=0.2, test_fraction=0.3)

@@ -12,7 +12,7 @@ from stillmotion.datasets.registry import BENCHMARKS, open_source
 from stillmotion.datasets.toy import ToySource
 from stillmotion.errors import InputError
 from stillmotion.memo import file_digest
-from stillmotion.params import DownloadParams, FolderParams
+from stillmotion.params.data import DownloadParams, FolderParams
 
 README = Path(__file__).resolve().parents[2] / "data" / "sources" / "README.md"
 

@@ -11,7 +11,7 @@ from stillmotion.datasets.toy_story import (
     tell_stories,
 )
 from stillmotion.errors import InputError
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 
 SENTENCE = re.compile(r"a (large|small) \w+ \w+ (moves \w+|\w+) on a \w+ background")
 RATES = ("distractor_rate", "return_rate", "mismatch_rate", "similarity_rate")

@@ -300,3 +300,60 @@ def test_intervals_hold_the_values():
     for name, (low, high) in intervals.items():
         assert low <= brief[name] + 0.01
         assert brief[name] - 0.01 <= high
+
+
+def test_a_query_without_any_saliency_value_is_worth_nothing():
+    result = evaluate_moments(
+        [prediction_row(1, pred_saliency_scores=[]), prediction_row(2)],
+        [truth_row(1), truth_row(2)],
+    )
+    assert result["HL-min-Fair"] == {"HL-mAP": 50, "HL-Hit1": 50}
+
+
+def test_predictions_without_saliency_have_no_highlight_keys():
+    bare = prediction_row()
+    del bare["pred_saliency_scores"]
+    result = evaluate_moments([bare], [truth_row()])
+    assert list(result) == ["brief", "full", "long", "middle", "short"]
+
+
+def test_a_window_of_no_length_matches_nothing():
+    values = moment_values([prediction_row(windows=[(5, 5, 1)])], [truth_row(windows=[(5, 5), (0, 10)])])
+    assert values.top1_iou_Q.tolist() == [0]
+    assert official_metrics(values)["brief"]["MR-full-mAP"] == 0
+
+
+def test_of_true_windows_with_equal_iou_the_later_is_matched():
+    # [0, 4] overlaps [0, 2] and [2, 4] by half each; were the earlier taken, [0, 2] would find nothing free
+    row = prediction_row(windows=[(0, 4, 0.9), (0, 2, 0.8)])
+    result = evaluate_moments([row], [truth_row(windows=[(0, 2), (2, 4)])])
+    assert result["full"]["MR-mAP"]["0.5"] == 100
+
+
+def test_the_top_clip_is_the_first_of_the_highest():
+    # clip 0 is Fair for all, clip 1 for the third annotator alone, clip 2 for none
+    for scores, hit in (([0.5, 0.9, 0.9], 100), ([0.5, 0.1, 0.9, 0.9], 0), ([0.9, 0.1, 0.9], 100)):
+        result = evaluate_moments([prediction_row(pred_saliency_scores=scores)], [truth_row()])
+        assert result["HL-min-Fair"]["HL-Hit1"] == hit
+
+
+def test_a_video_with_half_a_clip_at_its_end_counts_whole_clips():
+    # 5 s hold two clips of 2 s; the third counts where somebody rated it
+    scores = [0.1, 0.2, 0.9]
+    row = truth_row(duration=5, relevant_clip_ids=[0, 1], saliency_scores=[[4, 4, 4], [0, 0, 0]])
+    result = evaluate_moments([prediction_row(pred_saliency_scores=scores)], [row])
+    assert result["HL-min-Fair"] == {"HL-mAP": 50, "HL-Hit1": 0}
+    rated = truth_row(duration=5, relevant_clip_ids=[2], saliency_scores=[[4, 4, 4]])
+    result = evaluate_moments([prediction_row(pred_saliency_scores=scores)], [rated])
+    assert result["HL-min-Fair"] == {"HL-mAP": 100, "HL-Hit1": 100}
+
+
+def test_intervals_of_other_metrics_see_the_same_draws():
+    predictions = [prediction_row(qid, [(0, 4 + qid, 1)]) for qid in range(10)]
+    values = moment_values(predictions, [truth_row(qid) for qid in range(10)])
+    others = {"again": values.top1_iou_Q}
+    with_others = moment_intervals(values, rng=np.random.default_rng(0), others=others)
+    assert with_others["again"] == with_others["mIoU"]
+    assert {name: with_others[name] for name in with_others if name != "again"} == moment_intervals(
+        values, rng=np.random.default_rng(0)
+    )

@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from sklearn.metrics.pairwise import cosine_similarity
 
+from stillmotion.backbones.builtin import new_builtin
 from stillmotion.errors import InputError
 from stillmotion.moments.curves import (
     curves_from_embeddings,
@@ -9,6 +12,9 @@ from stillmotion.moments.curves import (
     query_similarity,
     stack_curves,
 )
+from stillmotion.moments.selection import select_vc1, select_vc2
+from stillmotion.params.models import BuiltinBackboneParams
+from stillmotion.search.query import embed_image
 
 
 def rng():
@@ -62,10 +68,60 @@ def test_embeddings_that_are_not_finite_are_an_error():
         frame_similarity(np.array([[1.0, np.nan]]))
 
 
-@pytest.mark.real
-def test_real_clip_features_give_curves_that_can_be_selected_from(real_material):
-    frames = np.load(real_material / "clip_features" / "vid.npz")["features"]
-    curve = frame_similarity(frames)
-    assert len(curve) == len(frames) - 1
-    assert (np.abs(curve) <= 1).all()
-    assert curve.mean() > 0.5  # frames of one shot are alike
+@pytest.mark.parametrize("clip_length_s", [2.0, 1.0, 0.5])
+@pytest.mark.parametrize("method", ["vc1", "vc2"])
+def test_a_moment_in_an_hour_long_video_is_found_at_its_seconds(method, clip_length_s):
+    num_frames, first, end = round(3600 / clip_length_s), 900, 930
+    scene, other = np.eye(2)
+    frames = np.array([scene if first <= frame < end else other for frame in range(num_frames)])
+    frames += 0.05 * rng().standard_normal(frames.shape)
+    durations = [num_frames * clip_length_s - 0.1]
+    curves = curves_from_embeddings(
+        [frames], scene[None], video_of_query=[0], durations=durations, clip_length_s=clip_length_s
+    )
+    assert curves.sc_QT.shape == (1, num_frames)
+    assert curves.cfsc_QU.shape == (1, num_frames - 1)
+    assert np.flatnonzero(curves.cfsc_QU[0] < 0.5).tolist() == [first - 1, end - 1]
+    if method == "vc1":
+        selection = select_vc1(curves, curves.sc_QT, threshold=0.5)
+    else:
+        selection = select_vc2(curves, curves.sc_QT, threshold=0.5, change=0.5, share=0.2)
+    assert selection.num_windows_Q.tolist() == [1]
+    assert selection.windows_QW2[0, 0].tolist() == [first * clip_length_s, end * clip_length_s]
+
+
+@pytest.mark.parametrize("clip_length_s", [2.0, 1.0, 0.5])
+def test_the_last_window_of_any_interval_ends_with_the_video(clip_length_s):
+    frames = np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+    duration = 2.25 * clip_length_s
+    curves = curves_from_embeddings(
+        [frames], np.array([[1.0, 0.0]]), video_of_query=[0], durations=[duration], clip_length_s=clip_length_s
+    )
+    selection = select_vc1(curves, curves.sc_QT, threshold=0.5)
+    assert selection.windows_QW2[0, 0].tolist() == [2 * clip_length_s, duration]
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """A CLIP with random weights."""
+    sizes = {"image_size_px": 32, "patch_size_px": 8, "width": 32, "layers": 2, "text_layers": 1, "heads": 2}
+    training = {"steps": 1, "batch_size": 2, "learning_rate": 1e-3, "weight_decay": 0.1, "warmup_fraction": 0.1}
+    return new_builtin(
+        BuiltinBackboneParams(family="builtin", embed_dim=16, max_sentences=1, seed=0, **sizes, **training)
+    ).eval()
+
+
+def test_a_frame_of_the_video_as_image_query_has_cosine_one_at_its_place(clip):
+    stored = rng().integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        frames, _ = clip.embed_video(stored, np.zeros((0, 1), dtype=np.int64), frames_a_pass=4)
+    queries = np.stack([embed_image(clip, Image.fromarray(image)) for image in stored])
+    sc = query_similarity(frames.numpy(), queries)
+    assert sc.diagonal() == pytest.approx(1, abs=1e-5)
+    assert sc.argmax(axis=1).tolist() == list(range(6))
+    off_diagonal = sc[~np.eye(6, dtype=bool)]
+    assert off_diagonal.max() < 1 - 1e-3
+    # image to image, a frame's curve is the similarity of frames: its neighbours' values are CFSc
+    assert sc.diagonal(1) == pytest.approx(frame_similarity(frames.numpy()), abs=1e-5)
+    both = np.concatenate([queries[3:4], np.ones((1, 16), np.float32)])  # with another query of the same video
+    assert query_similarity(frames.numpy(), both)[0] == pytest.approx(sc[3])

@@ -3,10 +3,12 @@ import pytest
 
 from stillmotion.metrics.submission import pad_windows
 from stillmotion.moments.curves import stack_curves
+from stillmotion.moments.objective import Objective
 from stillmotion.moments.postprocess import postprocess
-from stillmotion.moments.search import search_thresholds, select
+from stillmotion.moments.search import search_thresholds
+from stillmotion.moments.selection import select
 from stillmotion.moments.split import SplitMoments
-from stillmotion.params import OptimiseThresholdsParams, SelectionParams
+from stillmotion.params.evaluation import OptimiseThresholdsParams, SelectionParams
 from stillmotion.records import Moment
 
 POST_PROCESSINGS = ("none", "norm", "adjust_norm", "log_smooth_norm")
@@ -76,15 +78,16 @@ def noisy_split(seed=0, num_queries=6):
     return make_split(curves, changes, windows)
 
 
-def make_selection(method, post_processing, least_cosine=1e-6):
-    return SelectionParams(method=method, post_processing=post_processing, least_cosine=least_cosine)
+def make_selection(method, post_processing, objective="R1@0.5", least_cosine=1e-6):
+    return SelectionParams(
+        method=method, post_processing=post_processing, objective=objective, least_cosine=least_cosine
+    )
 
 
 def search(split, method="vc1", post_processing="none", objective="R1@0.5", trials=40, seed=0, least_cosine=1e-6):
     return search_thresholds(
-        split,
-        make_selection(method, post_processing, least_cosine),
-        OptimiseThresholdsParams(objective=objective, trials=trials, seed=seed),
+        Objective(split, make_selection(method, post_processing, objective, least_cosine)),
+        OptimiseThresholdsParams(trials=trials, sensitivity_points=3, seed=seed),
     )
 
 
@@ -130,7 +133,7 @@ def test_frames_can_be_the_objective():
 def test_selecting_with_what_was_found_reaches_the_value_that_was_found(method, post_processing, objective):
     split = noisy_split()
     study = search(split, method, post_processing, objective, trials=12, least_cosine=0.25)
-    summary = study.summary(make_selection(method, post_processing, 0.25), objective)
+    summary = study.summary(make_selection(method, post_processing, objective, 0.25))
     processed = postprocess(
         split.curves.sc_QT,
         split.curves.num_frames_Q,

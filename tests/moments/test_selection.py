@@ -81,6 +81,31 @@ def test_a_second_threshold_that_drops_every_run_falls_back_too():
     assert selection.fallback_Q.tolist() == [True]
 
 
+@pytest.fixture
+def flushed_denormals():
+    """The mode that models run in: numbers next to zero become zero."""
+    torch = pytest.importorskip("torch")
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor has no mode that flushes denormal numbers")
+    yield
+    torch.set_flush_denormal(False)
+
+
+def test_a_best_value_of_zero_is_selected_where_denormal_numbers_are_flushed(flushed_denormals):
+    assert np.float64(5e-324) * 1.0 == 0  # the mode is on
+    curves = make([0.0, 0.0, 0.0], [-0.5, 0.0, 0.0, -0.1, 0.0], [-0.3, -0.2])
+    selection = select_vc1(curves, curves.sc_QT, threshold=0.5)
+    assert [windows_of(selection, query) for query in range(3)] == [[(0, 6, 0)], [(2, 6, 0)], [(2, 4, -0.2)]]
+    assert selection.fallback_Q.all()
+
+
+def test_a_best_value_equal_to_the_threshold_is_a_fallback():
+    curves = make([0.1, 0.5, 0.5, 0.2], [0.1, 0.5, 0.6])
+    selection = select_vc1(curves, curves.sc_QT, threshold=0.5)
+    assert selection.fallback_Q.tolist() == [True, False]
+    assert [windows_of(selection, query) for query in range(2)] == [[(2, 6, 0.5)], [(4, 6, 0.6)]]
+
+
 def test_windows_of_equal_confidence_are_in_order_of_time_and_ten_at_most():
     curves = make([1, 0] * 12)
     selection = select_vc1(curves, curves.sc_QT, threshold=0.5)
@@ -166,6 +191,14 @@ def literal_vc2(sc, cfsc, threshold, change, share):
     return [(first, end, confidence(first, end)) for first, end in kept]
 
 
+def literal_fallback(sc):
+    """The run around the first of the highest frames."""
+    first = end = sc.tolist().index(max(sc))
+    while end < len(sc) and sc[end] == max(sc):
+        end += 1
+    return [(first, end, float(max(sc)))]
+
+
 def check_against_literal(selection, curves, expected):
     for query, runs in enumerate(expected):
         frames = np.zeros(curves.sc_QT.shape[1], dtype=bool)
@@ -183,6 +216,18 @@ def test_vc1_agrees_with_a_literal_loop(seed, threshold):
     curves = make(*sc)
     selection = select_vc1(curves, curves.sc_QT, threshold=threshold, allow_empty=True)
     check_against_literal(selection, curves, [literal_vc1(curve, threshold) for curve in sc])
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.3, 0.6, 0.8, 1.0, 1.1]))
+def test_vc1_with_its_fallback_agrees_with_a_literal_loop(seed, threshold):
+    sc, _ = random_batch(seed)
+    curves = make(*sc)
+    selection = select_vc1(curves, curves.sc_QT, threshold=threshold)
+    expected = [literal_vc1(curve, threshold) for curve in sc]
+    assert selection.fallback_Q.tolist() == [not runs for runs in expected]
+    check_against_literal(
+        selection, curves, [runs or literal_fallback(curve) for runs, curve in zip(expected, sc, strict=True)]
+    )
 
 
 @given(

@@ -102,8 +102,8 @@ STAGES = {
     "download": DOWNLOAD,
     "linear_probe": "linear_probe.py --embeddings data/embeddings/x --output models/probes/x",
     "report": "report.py --raw data/raw/x --frames data/frames/x --metrics metrics --plots plots "
-    "--predictions data/predictions --published data/published_results.csv --ablations reports/ablations "
-    "--output reports/results",
+    "--predictions data/predictions --thresholds models/thresholds --published data/published_results.csv "
+    "--ablations reports/ablations --output reports/results",
 }
 PARAMS_FAULTS: dict[str, tuple[Any, str]] = {
     "misspelt": (("num_train:", "num_tarin:"), "unknown param download.toy.num_tarin; did you mean 'num_train'?"),

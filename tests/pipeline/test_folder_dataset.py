@@ -158,7 +158,13 @@ def test_a_folder_without_times_and_actions_has_empty_results_for_them_and_a_rep
     for path in (clone.root / "metrics").rglob("*.json"):
         path.unlink()
     clone.set_params(
-        {"dataset": "plain", "run.finetuned": [], "run.models": ["small_clip"], "run.aggregators": ["mean"]}
+        {
+            "dataset": "plain",
+            "run.finetuned": [],
+            "run.models": ["small_clip"],
+            "run.selected": ["small_clip"],
+            "run.aggregators": ["mean"],
+        }
     )
     run = clone.dvc("repro")
 

@@ -1,7 +1,9 @@
 import numpy as np
 
-from stillmotion.report.claims import CLAIMS, RULES, Claim, claims_table
+from stillmotion.report.claims import MOMENT_CLAIMS, MOMENT_RULES, THESIS_CLAIMS, THESIS_RULES, Claim, claims_table
 from stillmotion.report.measurement import Measurement
+
+CLAIMS = THESIS_CLAIMS + MOMENT_CLAIMS
 
 
 def rows_of(table):
@@ -29,13 +31,14 @@ def test_a_claim_without_evidence_says_the_command_in_one_line(make_evidence):
 
 
 def test_without_any_evidence_every_claim_says_how_to_measure_it(make_run, make_evidence):
-    found = make_evidence(run=make_run(models=[]))
-    rows = rows_of(claims_table(found))[2:]
+    found = make_evidence(run=make_run(models=[], selected=[]))
+    rows = rows_of(claims_table(found, CLAIMS))[2:]
     assert [row[3] for row in rows] == ["not measured here"] * len(CLAIMS)
-    assert all(row[1].startswith(("`dvc exp run -S ", "`stillmotion ablate ")) for row in rows)
+    commands = ("`dvc exp run -S ", "`stillmotion ablate ", "`dvc repro`", "`make moments`")
+    assert all(row[1].startswith(commands) for row in rows)
 
 
-def test_every_conclusion_of_the_thesis_that_the_issue_names_is_a_claim():
+def test_the_main_conclusions_of_both_theses_are_claims():
     names = {claim.id for claim in CLAIMS}
     assert len(names) == len(CLAIMS)
     assert names >= {
@@ -47,17 +50,25 @@ def test_every_conclusion_of_the_thesis_that_the_issue_names_is_a_claim():
         "few_shots",
         "larger_batches",
         "larger_batches_aggregator",
+        "smoothing_vc1",
+        "smoothing_vc2",
+        "norm",
+        "adjust_norm",
+        "short_windows",
+        "cuts",
     }
 
 
 def test_the_rules_state_the_margins_that_are_applied():
-    assert "against −2 points" in RULES
-    assert "42 to 48 %" in RULES
+    assert "against −2 points" in THESIS_RULES
+    assert "42 to 48 %" in THESIS_RULES
+    assert "10 points in place of zero" in MOMENT_RULES
 
 
 def test_a_measured_claim_of_the_list_says_so(make_evidence):
     hits = {"clip-mean": {1: np.zeros(20), 4: np.full(20, 100.0)}}
-    rows = rows_of(claims_table(make_evidence(hits=hits, actions={"clip": {"top1": {}, "zero_shot": {}}})))
+    found = make_evidence(hits=hits, actions={"clip": {"top1": {}, "zero_shot": {}}})
+    rows = rows_of(claims_table(found, THESIS_CLAIMS))
     expected = [
         "More frames through aggregation help (4.3, 5.2)",
         "clip-mean: 4 clips − 1 clip",

@@ -1,18 +1,11 @@
 import numpy as np
-import pytest
 
 from stillmotion.report.differences import (
     Comparison,
     differences_table,
-    moment_comparisons,
     num_clips,
     retrieval_comparisons,
-    top1_values,
 )
-
-
-def test_a_moment_counts_from_an_iou_of_a_half():
-    assert top1_values([{"top1_iou": 0.5}, {"top1_iou": 0.4999}]).tolist() == [100.0, 0.0]
 
 
 def hits_of_all(run, counts=(1, 4)):
@@ -50,25 +43,10 @@ def test_a_base_that_is_not_evaluated_is_compared_with_nothing(make_run, make_ev
 def test_systems_without_queries_are_compared_with_nothing(make_run, make_evidence):
     run = make_run(aggregators=["mean", "class_token"])
     assert retrieval_comparisons(make_evidence(run=run, hits=hits_of_all(run, counts=()))) == []
-    values = {f"{model}-{name}": np.empty(0) for model in run.models for name in run.selections}
-    assert moment_comparisons(run, values) == []
 
 
-@pytest.mark.parametrize("absent", ["aggregators", "selections"])
-def test_a_run_without_aggregators_or_selections_has_nothing_to_compare(make_run, make_evidence, absent):
-    run = make_run(**{absent: []})
-    found = {"aggregators": lambda: retrieval_comparisons(make_evidence(run=run, hits={}))}
-    assert found.get(absent, lambda: moment_comparisons(run, {}))() == []
-
-
-def test_selections_are_compared_with_the_first(make_run):
-    run = make_run(models=["clip"], selections=["vc1_none", "vc1_norm", "vc2_none"])
-    values = {f"clip-{name}": np.array([float(place)]) for place, name in enumerate(run.selections)}
-    found = moment_comparisons(run, values)
-    assert [(pair.label, pair.first_Q[0], pair.second_Q[0]) for pair in found] == [
-        ("clip-vc1_norm − clip-vc1_none", 1.0, 0.0),
-        ("clip-vc2_none − clip-vc1_none", 2.0, 0.0),
-    ]
+def test_a_run_without_aggregators_has_nothing_to_compare(make_run, make_evidence):
+    assert retrieval_comparisons(make_evidence(run=make_run(aggregators=[]), hits={})) == []
 
 
 def test_the_difference_is_that_of_the_means_and_a_sure_one_has_a_narrow_interval():

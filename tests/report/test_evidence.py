@@ -1,4 +1,4 @@
-from stillmotion.report.evidence import FineTuned, finetuned_models, hits_by_num_clips, systems_of
+from stillmotion.report.evidence import FineTuned, finetuned_models, hits_by_num_clips, selected_systems, systems_of
 
 
 def test_the_value_of_a_caption_is_its_mean_over_the_seeds_by_number_of_clips():
@@ -22,6 +22,10 @@ def test_the_systems_of_a_run_are_every_model_with_every_head(make_run):
         models=["clip", "clip_xclip-half"],
         aggregators=["mean", "class_token"],
         conditional=["clip_xclip-half"],
+        selected=["clip_xclip-half"],
+        shot_detectors=["shots"],
+        references=["oracle"],
+        submissions=["other"],
         architectures=["b32"],
     )
     assert systems_of(run) == {
@@ -32,11 +36,19 @@ def test_the_systems_of_a_run_are_every_model_with_every_head(make_run):
             "clip_xclip-half-class_token",
             "clip_xclip-half-conditional",
         ],
-        "moments": ["clip-vc1_none", "clip-vc1_norm", "clip_xclip-half-vc1_none", "clip_xclip-half-vc1_norm"],
+        "moments": [
+            "clip_xclip-half-vc1_none",
+            "clip_xclip-half-vc1_norm",
+            "clip_xclip-half-shots",
+            "oracle",
+            "other",
+        ],
+        "assessment": ["clip", "clip_xclip-half"],
         "actions": ["clip", "clip_xclip-half"],
         "resources": ["clip", "clip_xclip", "clip_xclip-half", "clip_xclip-all"],
         "architectures": ["b32"],
     }
+    assert selected_systems(run) == ["clip_xclip-half-vc1_none", "clip_xclip-half-vc1_norm"]
     assert finetuned_models(run)[1] == FineTuned("clip_xclip-all", "clip_xclip", "all")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from stillmotion.report.figures import (
     clips_curves,
-    moment_timelines,
+    drawn_systems,
     recall_bars,
     save_figure,
     shots_curves,
@@ -18,8 +18,10 @@ from stillmotion.report.figures import (
 WRITE = """
 import sys
 from pathlib import Path
+import numpy as np
+from stillmotion.report.example_figure import example_panels
 from stillmotion.report.figures import (
-    clips_curves, moment_timelines, recall_bars, save_figure, shots_curves, training_curves
+    clips_curves, recall_bars, save_figure, shots_curves, training_curves
 )
 
 folder = Path(sys.argv[1])
@@ -34,8 +36,13 @@ actions = {"a": {"top1": top1, "zero_shot": {"top1": 20.0}, "protocol": {"chance
 save_figure(shots_curves(actions), folder / "actions.svg")
 history = [{"epoch": epoch, "loss": 2.0 - epoch, "score": 30.0 + epoch} for epoch in range(3)]
 save_figure(training_curves({"a": history}), folder / "finetune.svg")
-example = {"title": "t", "curve": [0.1, 0.5, 0.2], "true_windows": [[2, 4]], "predicted_windows": [[2, 4, 0.5]]}
-save_figure(moment_timelines([example, example], 2.0), folder / "moments.svg")
+example = {
+    "query": "q", "vid": "v", "duration": 6.0, "place": "best", "top1_iou": 0.5, "clip_length_s": 2.0,
+    "sc": [0.1, 0.5, 0.2], "processed": [0.0, 1.0, 0.25], "cfsc": [0.5, 0.6], "cuts": [1], "threshold": 0.5,
+    "true_windows": [[2, 4]], "predicted_windows": [[2, 4, 0.5]],
+}
+strip = np.arange(48, dtype=np.uint8).reshape(2, 8, 3)
+save_figure(example_panels([example, example], [strip, strip], 0.5), folder / "moments.svg")
 """
 NAMES = ("actions.svg", "clips.svg", "finetune.svg", "moments.svg", "retrieval.svg")
 
@@ -159,31 +166,18 @@ def test_every_system_is_drawn_however_many_there_are():
     assert len(shots_curves(actions(12)).axes[0].containers) == 12
 
 
-def example(title="t", **changes):
-    plain = {
-        "curve": [0.1, 0.5, 0.2],
-        "true_windows": [[2.0, 4.0]],
-        "predicted_windows": [[2.0, 5.0, 0.5], [0, 2, 0.1]],
-    }
-    return {"title": title, **plain, **changes}
-
-
-def test_a_timeline_shows_the_curve_at_the_middle_of_each_clip_and_both_kinds_of_windows():
-    axes = moment_timelines([example()], 2.0).axes[0]
-    curve, *chosen = axes.lines
-    assert curve.get_xdata() == pytest.approx([1, 3, 5])
-    assert curve.get_ydata() == pytest.approx([0.1, 0.5, 0.2])
-    assert [np.asarray(line.get_xdata()).tolist() for line in chosen] == [[2.0, 5.0], [0, 2]]
-    (true,) = axes.patches
-    assert (true.get_x(), true.get_x() + true.get_width()) == (2, 4)
-
-
-def test_a_query_about_money_is_no_formula(tmp_path):
-    save_figure(moment_timelines([example(r"“it costs $5 \or $6 {”")], 2.0), tmp_path / "x.svg")
-    assert (tmp_path / "x.svg").is_file()
-
-
 def test_saving_closes_the_figure(tmp_path):
-    save_figure(moment_timelines([example()], 2.0), tmp_path / "deep" / "x.svg")
+    save_figure(training_curves({}), tmp_path / "deep" / "x.svg")
     assert plt.get_fignums() == []
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["x.svg"]
+
+
+def test_figures_are_drawn_for_what_has_results(make_run, make_evidence):
+    run = make_run(models=["a"], embedded=["a"], backbones=["a"], finetuned=[], aggregators=["mean"])
+    empty = {"t2v": {}, "v2t": {}, "by_num_clips": {}}
+    found = make_evidence(run=run, retrieval={"a-mean": empty}, actions={"a": {"top1": {}, "zero_shot": {}}})
+    assert drawn_systems(found, {}) == {}
+    metrics = {"a-mean": by_clips(8, **{"1": 30.0}) | retrieval(x=(30.0, 25.0, 36.0))["x"]}
+    found = make_evidence(run=run, retrieval=metrics, actions=actions())
+    history = [{"epoch": 0, "loss": 2.0}]
+    assert set(drawn_systems(found, {"b": history})) == {"retrieval", "clips", "actions", "finetune"}

@@ -7,9 +7,9 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 
 from stillmotion.errors import InputError
-from stillmotion.params import load_params
+from stillmotion.params.loading import load_params
 from stillmotion.report import commands
-from stillmotion.report.claims import CLAIMS
+from stillmotion.report.claims import MOMENT_CLAIMS, THESIS_CLAIMS
 from stillmotion.report.commands import exp_run
 from stillmotion.report.counterparts import AGGREGATORS, FRAME_METRICS, WINDOW_METRICS, XCLIP
 from stillmotion.report.evidence import systems_of
@@ -142,19 +142,21 @@ def vclipper(section, system="VC1 post=log_smooth_norm", **values):
 def test_moments_are_compared_with_thresholds_for_the_same_thing(make_evidence):
     windows = vclipper("sec 4.2.2", **{"R1@0.5": "57.38", "mIoU": "51.38"})
     frames = vclipper("Fig 18 sec 4.2.1", frame_accuracy="0.798", frame_AP05="0.538", frame_AP07="0.292")
-    system = "vit_b_32-vc1_log_smooth_norm"
-    found = {
-        objective: published_page(
-            windows + frames, make_evidence(dataset="qvhighlights", moments={system: selection(objective)})
-        )
-        for objective in ("R1@0.5", "frame_AP@0.5")
-    }
-    of_windows, of_frames = rows_of(found["R1@0.5"]), rows_of(found["frame_AP@0.5"])
-    assert [f"↳ {system}", "57.40", "51.40", ""] in of_windows
+    systems = {"R1@0.5": "vit_b_32-vc1_log_smooth_norm", "frame_AP@0.5": "vit_b_32-vc1_log_smooth_norm_frames"}
+
+    def rows(**objectives):
+        moments = {systems[objective]: selection(searched) for objective, searched in objectives.items()}
+        return rows_of(published_page(windows + frames, make_evidence(dataset="qvhighlights", moments=moments)))
+
+    of_windows, of_frames = (rows(**{objective: objective}) for objective in systems)
+    assert [f"↳ {systems['R1@0.5']}", "57.40", "51.40", ""] in of_windows
     assert of_windows[-1][-1] == "not run here: B"
     assert of_frames[2][-1] == "not run here: A"
     # what ours does not have stays open
-    assert of_frames[-1] == [f"↳ {system}", "0.7981", "0.5380", "–", ""]
+    assert of_frames[-1] == [f"↳ {systems['frame_AP@0.5']}", "0.7981", "0.5380", "–", ""]
+    # a selection whose objective was changed under its name is not the same thing
+    swapped = rows(**{"R1@0.5": "frame_AP@0.5", "frame_AP@0.5": "R1@0.5"})
+    assert [row[-1] for row in swapped if row[0].startswith("VC1")] == ["not run here: A", "not run here: B"]
 
 
 def test_the_abstract_of_vclipper_is_held_against_its_best_method(make_evidence):
@@ -300,8 +302,8 @@ def applied(command, path):
 
 def experiments():
     texts = [command.text for section in SECTIONS for command in section.commands]
-    texts += [claim.command for claim in CLAIMS]
-    return sorted({text for text in texts if text.startswith("dvc")})
+    texts += [claim.command for claim in THESIS_CLAIMS + MOMENT_CLAIMS]
+    return sorted({text for text in texts if text.startswith("dvc exp run")})
 
 
 @pytest.mark.parametrize("command", experiments())
@@ -316,21 +318,28 @@ def measured_by(params):
     by_clips = {
         str(count): {"t2v": direction(1.0, 1.0), "v2t": direction(1.0, 1.0)} for count in params.embed.clip_counts
     }
-    moments = selection(params.optimise_thresholds.objective, size)
-    moments["brief"] = {path.split(" ")[1]: 1.0 for path in WINDOW_METRICS.values()}
-    moments["frames"] = {path.split(" ")[1]: 1.0 for path in FRAME_METRICS.values()}
+    numbers = {
+        "brief": {path.split(" ")[1]: 1.0 for path in WINDOW_METRICS.values()},
+        "frames": {path.split(" ")[1]: 1.0 for path in FRAME_METRICS.values()},
+    }
+    moments = {
+        f"{model}-{name}": selection(params.selections[name].objective, size) | numbers
+        for model in params.run.selected
+        for name in params.run.selections
+    }
     steps = [
         {"keep_rate": rate, "frozen_blocks": 0, "forward_flops": 12, "peak_memory_mib": 1.0}
         for rate in params.measure_architectures.keep_rates
     ]
     measured = {
         "retrieval": retrieval(by_clips, queries=size),
-        "moments": moments,
+        "assessment": {},
         "actions": {"top1": {"1": {"mean": 1.0}}, "zero_shot": {"top1": 0.0}},
         "resources": {},
         "architectures": {"parameters": 1, "batch_size": 6, "steps": steps},
     }
-    return {task: dict.fromkeys(names, measured[task]) for task, names in systems_of(params.run).items()}
+    systems = systems_of(params.run)
+    return {task: dict.fromkeys(systems[task], values) for task, values in measured.items()} | {"moments": moments}
 
 
 def test_the_command_of_a_published_system_runs_its_counterpart(published, make_evidence, tmp_path):

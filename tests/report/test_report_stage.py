@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ruamel.yaml
 
+from stillmotion.io.arrays import save_array
 from stillmotion.records import Caption, Moment, Video, save_records
+from stillmotion.video.packed import frame_file
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = (
@@ -16,6 +19,7 @@ PUBLISHED = (
     "X-CLIP Base/32 (all params),-,-,params_M,196.59,Embeddings thesis (Lindgren 2023) Table 3.1\n"
 )
 QUERIES = 20
+SELECTED = "small_clip-vc1_none"
 
 
 class Workplace:
@@ -28,7 +32,9 @@ class Workplace:
         models = ["small_clip", "small_clip-half_patches"]
         params["run"] |= {"backbones": ["small_clip"], "embedded": ["small_clip"], "finetuned": ["small_clip"]}
         params["run"] |= {"expanded": [], "expansions": [], "recipes": ["half_patches"], "models": models}
-        params["run"] |= {"aggregators": ["mean"], "conditional": [], "selections": ["vc1_none"], "architectures": []}
+        params["run"] |= {"aggregators": ["mean"], "conditional": [], "architectures": []}
+        params["run"] |= {"selected": models[:1], "selections": ["vc1_none"], "references": ["oracle"]}
+        params["run"] |= {"shot_detectors": [], "submissions": []}
         with (root / "params.yaml").open("w", encoding="utf-8") as out:
             yaml.dump(params, out)
         save_records(root / "raw", Caption, [])
@@ -41,13 +47,17 @@ class Workplace:
             flops = 67 if "-" in model else 100
             cost = {"parameters": 5, "trainable_parameters": 5, "forward_flops": flops, "backward_flops": 2 * flops}
             self.write(f"metrics/resources/{model}.json", cost)
-            self.write(f"metrics/moments/{model}-vc1_none.json", {"protocol": {"thresholds": None}})
-            for name in ("queries", "submission"):
-                self.write(f"predictions/moments/{model}-vc1_none/{name}.jsonl", "")
+            nothing = {"IoU": {}, "mean_IoU": None, "ci95": {}, "protocol": {}}
+            self.write(f"metrics/assessment/{model}.json", nothing)
             protocol = {"num_queries": 0, "missing_queries": 0, "missing_videos": 0, "clip_frames": 8}
             empty = {"t2v": {}, "v2t": {}, "by_num_clips": {}, "protocol": protocol}
             self.write(f"metrics/retrieval/{model}-mean.json", empty)
             self.write(f"predictions/retrieval/{model}-mean/ranks.jsonl", "")
+        for system in (SELECTED, "oracle"):
+            self.write(f"metrics/moments/{system}.json", {"protocol": {"thresholds": None}})
+            self.write(f"predictions/moments/{system}/queries.jsonl", "")
+        for name in ("trials", "sensitivity"):
+            self.write(f"thresholds/{SELECTED}/{name}.jsonl", "")
         self.write("plots/finetune/small_clip-half_patches.json", [{"epoch": 0, "loss": 1.0, "score": 30.0}])
         (root / "ablations").mkdir()
 
@@ -70,8 +80,30 @@ class Workplace:
         found = by_num_clips["2"] | {"by_num_clips": by_num_clips, "protocol": protocol}
         self.write(f"metrics/retrieval/{system}.json", found)
 
+    def write_rows(self, name, rows):
+        self.write(name, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def add_moments(self, metrics, queries, examples=None):
+        """A selection and a reference that answered alike, and the frames of the videos."""
+        self.write(f"metrics/moments/{SELECTED}.json", metrics("selection"))
+        self.write("metrics/moments/oracle.json", metrics("reference"))
+        for system in (SELECTED, "oracle"):
+            self.write_rows(f"predictions/moments/{system}/queries.jsonl", queries)
+        self.write_rows(f"thresholds/{SELECTED}/trials.jsonl", [{"number": 0, "value": 55.27, "threshold": 0.6}])
+        points = [{"parameter": "threshold", "at": at, "value": 50.0} for at in (0.0, 1.0)]
+        self.write_rows(f"thresholds/{SELECTED}/sensitivity.jsonl", points)
+        if examples is not None:
+            self.write_rows(f"predictions/moments/{SELECTED}/examples.jsonl", examples)
+        rows = []
+        for video in range(QUERIES):
+            video_id = f"v{video}"
+            save_array(self.root / "frames" / frame_file(video_id), np.full((2, 8, 8, 3), 10 * video, dtype=np.uint8))
+            row = {"video_id": video_id, "file": frame_file(video_id), "timestamps": [1.0, 3.0]}
+            rows.append(row | {"uniform": [0], "clips": [0, 1]})
+        self.write_rows("frames/frames.jsonl", rows)
+
     def run(self, output="out"):
-        options = ("raw", "frames", "metrics", "plots", "predictions", "ablations")
+        options = ("raw", "frames", "metrics", "plots", "predictions", "thresholds", "ablations")
         words = [word for name in options for word in (f"--{name}", name)]
         words += ["--published", "published.csv", "--output", output]
         command = [sys.executable, str(ROOT / "src" / "report.py"), *words]
@@ -121,6 +153,58 @@ def test_results_and_ablations_become_figures_and_claims_with_the_same_bytes_eac
     assert "- [Batches](../ablations/batch_size.md)" in page
     # of another dataset
     assert "patch_keep_rate.md" not in page
+
+
+def example(qid, place):
+    return {
+        "qid": qid,
+        "query": f"q{qid}",
+        "vid": f"v{qid}",
+        "duration": 4.0,
+        "place": place,
+        "top1_iou": 0.5,
+        "clip_length_s": 2.0,
+        "sc": [0.1, 0.2],
+        "processed": [0.1, 0.2],
+        "cfsc": [0.9],
+        "cuts": [],
+        "threshold": 0.15,
+        "true_windows": [[2.0, 4.0]],
+        "predicted_windows": [[2.0, 4.0, 0.2]],
+        "stored_frames": [0, 1],
+    }
+
+
+MOMENT_FIGURES = {"iou_distribution", "moment_lengths", "optimisation", "sensitivity"}
+
+
+def test_moments_become_tables_figures_and_examples_with_the_same_bytes_each_time(workplace, make_moments, make_query):
+    queries = [make_query(qid, qid / QUERIES) for qid in range(QUERIES)]
+    examples = [example(9, "best"), example(5, "6 of 20"), example(4, "median"), example(3, "9 of 20")]
+    workplace.add_moments(make_moments, queries, [*examples, example(1, "worst")])
+    for output in ("out", "again"):
+        done = workplace.run(output)
+        assert done.returncode == 0, done.stderr
+    files = workplace.files()
+    assert files == workplace.files("again")
+    figures = {f"figures/{name}.svg" for name in (*MOMENT_FIGURES, "moments", "finetune")}
+    assert set(files) == {"results.md", "published.md", *figures}
+    # of five examples the three that report.num_examples asks for, a picture each
+    assert files["figures/moments.svg"].count(b"data:image/png;base64,") == 3
+    page = files["results.md"].decode()
+    assert f"| {SELECTED} | 53.9 (50.0 to 58.0) |" in page
+    assert "| oracle | 53.9 (50.0 to 58.0) |" in page
+    assert f"Queries from the best to the worst of {SELECTED}:" in page
+    assert "### Assessment of models" not in page
+
+
+def test_without_examples_nothing_is_drawn_of_them(workplace, make_moments, make_query):
+    workplace.add_moments(make_moments, [make_query(qid, 0.5) for qid in range(QUERIES)])
+    done = workplace.run()
+    assert done.returncode == 0, done.stderr
+    assert {Path(name).stem for name in workplace.files()} >= MOMENT_FIGURES
+    assert "figures/moments.svg" not in workplace.files()
+    assert "### Examples" not in workplace.files()["results.md"].decode()
 
 
 def test_what_is_missing_is_one_line_and_leaves_no_page(workplace):

@@ -1,13 +1,16 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from stillmotion.records import Caption, Moment, Video
-from stillmotion.report.page import example_queries, results_page
+from stillmotion.report.moment_tables import effects_table, moments_table, thresholds_table
+from stillmotion.report.page import results_page
 from stillmotion.report.tables import (
     actions_table,
     architectures_table,
     clips_table,
     markdown_table,
-    moments_table,
     number,
     resources_table,
     retrieval_table,
@@ -24,22 +27,13 @@ def direction(r1, **more):
 def system(*r1, v2t, **more):
     """A system of retrieval with text-to-video R@1 for 1, 2, … clips."""
     by_num_clips = {str(clips): {"t2v": direction(value, **more)} for clips, value in enumerate(r1, start=1)}
-    return {"t2v": direction(r1[-1], **more), "v2t": direction(v2t), "by_num_clips": by_num_clips}
+    values = {"t2v": direction(r1[-1], **more), "v2t": direction(v2t), "by_num_clips": by_num_clips}
+    return values | {"protocol": {"clip_frames": 8}}
 
 
 RETRIEVAL = {
     "clip-mean": system(50.0, 63.14, v2t=61.0),
     "clip-class_token": system(60.0, 70.0, 80.0, v2t=79.0, std={"R@1": 1.26}),
-}
-MOMENTS = {
-    "clip-vc1": {
-        "brief": {"MR-full-R1@0.5": 53.94, "MR-full-R1@0.7": 34.84, "MR-full-mAP": 32.2},
-        "full": {},
-        "mIoU": 48.57,
-        "frames": {"IoU": 41.06},
-        "ci95": {"MR-full-R1@0.5": [50.0, 58.0], "MR-full-mAP": [30.0, 34.0], "mIoU": [45.0, 51.0]},
-        "protocol": {"thresholds": {"parameters": {"threshold": 0.61234567, "window": 7}, "best_value": 55.27}},
-    }
 }
 ACTIONS = {
     "clip": {
@@ -154,15 +148,6 @@ def test_architectures_show_what_patch_dropout_and_freezing_leave():
     assert b16 == ["b16", "194,929,426", "–", "–", "–", "–", "–", "–"]
 
 
-def test_moments_show_the_official_numbers_as_given():
-    header, _, row = rows_of(moments_table(MOMENTS))
-    assert header[1:4] == ["R1@0.5", "R1@0.7", "mAP"]
-    expected = ["53.9 (50.0 to 58.0)", "34.8", "32.2 (30.0 to 34.0)", "48.6 (45.0 to 51.0)", "41.1", "–"]
-    assert row == ["clip-vc1", *expected]
-    rated = {"clip-vc1": MOMENTS["clip-vc1"] | {"brief": MOMENTS["clip-vc1"]["brief"] | {"HL-min-VeryGood-Hit1": 60.0}}}
-    assert rows_of(moments_table(rated))[2][-1] == "60.0"
-
-
 def test_actions_show_zero_shot_and_every_number_of_shots():
     header, _, row = rows_of(actions_table(ACTIONS))
     assert header == ["model", "zero-shot", "1 shots", "16 shots"]
@@ -181,7 +166,6 @@ def test_resources_show_parameters_in_full_and_flops_in_billions():
 def test_empty_metrics_say_what_the_dataset_lacks():
     empty = {"x": EMPTY}
     assert retrieval_table(empty) == "The dataset has no captions of whole videos in its test split."
-    assert moments_table({"x": {"protocol": {}}}) == "The dataset has no moments in its train or test split."
     assert actions_table({"x": {"zero_shot": None, "top1": {}}}) == "The dataset has no actions in its test split."
 
 
@@ -203,96 +187,101 @@ def test_videos_captions_and_queries_are_counted_by_split():
     assert rows == [["train", "2", "1", "1", "0"], ["validation", "0", "0", "0", "0"], ["test", "1", "0", "2", "1"]]
 
 
-def page(**changes):
-    found = {
-        "retrieval": RETRIEVAL,
-        "moments": MOMENTS,
-        "actions": ACTIONS,
-        "resources": RESOURCES,
-        "architectures": ARCHITECTURES,
-    }
-    plain = {
-        "dataset": "toy",
-        "found": found,
-        "videos": VIDEOS,
-        "captions": CAPTIONS,
-        "moments": QUERIES,
-        "figures": ["actions", "clips", "finetune", "moments", "retrieval"],
-        "example_system": "clip-vc1",
-        "differences": {"retrieval": "| paired retrieval |", "moments": ""},
-        "claims": "| the claims |",
-        "ablations": {"batch_size": "Batches of fine-tuning"},
-    }
-    return results_page(**{**plain, **changes})
+def full(make_selected):
+    """Evidence of a run in which everything has a result but the assessment."""
+    evidence = make_selected(vc1_none=[0.0] * 9, vc1_norm=[1.0] * 9)
+    metrics = {"retrieval": RETRIEVAL, "actions": ACTIONS, "resources": RESOURCES, "architectures": ARCHITECTURES}
+    hits = {system: {1: np.zeros(9)} for system in ("clip-transformer_mean", "clip-half_patches-transformer_mean")}
+    hits |= {"clip-mean": {1: np.zeros(9)}, "clip-half_patches-mean": {1: np.full(9, 100.0)}}
+    hits |= {"clip-class_token": {}, "clip-half_patches-class_token": {}}
+    ablations = {"batch_size": {"title": "Batches of fine-tuning", "points": []}}
+    return replace(evidence, metrics={**evidence.metrics, **metrics}, hits=hits, ablations=ablations)
 
 
-def test_the_page_holds_every_table_figure_and_threshold_and_the_videos_left_out():
-    text = page()
+@pytest.fixture
+def page(make_selected):
+    """The page of a run with everything, or with changes to its evidence and to the arguments."""
+
+    def make(evidence=None, **changes):
+        evidence = replace(full(make_selected), **(evidence or {}))
+        plain = {"videos": VIDEOS, "captions": CAPTIONS, "moments": QUERIES, "figures": FIGURES}
+        return results_page(evidence, [], **{**plain, **changes})
+
+    return make
+
+
+HITS = [
+    f"{model}-{head}" for model in ("clip", "clip-half_patches") for head in ("mean", "transformer_mean", "class_token")
+]
+FIGURES = [
+    "actions",
+    "assessment",
+    "clips",
+    "finetune",
+    "iou_distribution",
+    "moment_lengths",
+    "moments",
+    "optimisation",
+    "retrieval",
+    "sensitivity",
+]
+
+
+def test_the_page_holds_every_table_and_figure_and_the_videos_left_out(page, make_selected):
+    evidence = full(make_selected)
+    assessed = {"clip": {"IoU": {"0.5": 41.0}, "mean_IoU": 41.0, "ci95": {"mean_IoU": [38.0, 43.0]}}}
+    text = page({"metrics": {**evidence.metrics, "assessment": assessed}})
     assert text.startswith("# Results on toy\n\n")
     for table in (
         retrieval_table(RETRIEVAL),
-        moments_table(MOMENTS),
+        moments_table(evidence.metrics["moments"]),
+        effects_table(evidence, []),
+        thresholds_table(evidence),
         clips_table(RETRIEVAL),
         actions_table(ACTIONS),
         resources_table(RESOURCES),
         architectures_table(ARCHITECTURES),
     ):
+        assert table
         assert table in text
-    for name in ("actions", "clips", "finetune", "moments", "retrieval"):
+    for name in FIGURES:
         assert text.count(f"![{name}](figures/{name}.svg)") == 1
-    assert "| clip-vc1 | threshold 0.6123, window 7 | 55.3 |" in text
-    assert text.count("| paired retrieval |") == 1
-    assert text.endswith("| the claims |\n")
+    assert "| clip-vc1_none | 0.6123 | R1@0.5 | 55.3 |" in text
+    assert "| clip-half_patches-mean − clip-mean | +100.0 (+100.0 to +100.0) |" in text
+    assert "| clip-vc1_norm − clip-vc1_none, R1@0.5 | +100.0 points (+100.0 to +100.0) | holds |" in text
+    assert "| clip | 41.0 | 41.0 (38.0 to 43.0) |" in text
+    assert "Queries from the best to the worst of clip-vc1_none:" in text
     assert "- [Batches of fine-tuning](../ablations/batch_size.md)" in text
     assert "[published.md](published.md)" in text
     assert "1 videos are left out:" in text
     assert "| b | train | truncated \\| at 3 s |" in text
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert len(set(headings)) == len(headings) == 8
 
 
-def test_a_page_of_a_dataset_with_nothing_to_score_still_stands():
-    found = {
+def test_a_page_of_a_dataset_with_nothing_to_score_still_stands(page):
+    metrics = {
         "retrieval": {"x": EMPTY},
-        "moments": {"x": {"protocol": {"thresholds": None}}},
-        "actions": {"x": {"top1": {}, "zero_shot": None}},
+        "moments": {"clip-vc1_none": {"protocol": {"kind": "selection", "thresholds": None}}},
+        "assessment": {"clip": {"IoU": {}, "mean_IoU": None, "ci95": {}, "protocol": {}}},
+        "actions": {"clip": {"top1": {}, "zero_shot": None}, "clip-half_patches": {"top1": {}, "zero_shot": None}},
         "resources": RESOURCES,
         "architectures": {},
     }
-    text = page(found=found, captions=[], moments=[], figures=[], videos=[video("a", "train")], ablations={})
+    nothing = {"metrics": metrics, "hits": dict.fromkeys(HITS, {}), "queries": {}, "studies": {}, "ablations": {}}
+    text = page(nothing, captions=[], moments=[], figures=[], videos=[video("a", "train")])
     assert "![" not in text
     assert "left out:" not in text
-    assert "Thresholds" not in text
+    for absent in ("### Thresholds", "### Assessment", "### Examples", "### Post-processing", "By the length"):
+        assert absent not in text
     assert "by number of clips" not in text
     assert "## Ablations" not in text
     assert "Full-size architectures" not in text
     assert text.count("The dataset has no ") == 3
 
 
-def test_of_many_videos_left_out_the_first_fifty_are_listed_and_the_rest_counted():
+def test_of_many_videos_left_out_the_first_fifty_are_listed_and_the_rest_counted(page):
     text = page(videos=[video(f"v{row:03}", "test", "corrupt") for row in range(60)])
     assert "60 videos are left out:" in text
     assert text.count("| test | corrupt |") == 50
     assert "… and 10 more" in text
-
-
-def test_examples_run_from_the_best_to_the_worst_top_window():
-    queries = [
-        {"qid": qid, "query": f"q{qid}", "vid": "v", "top1_iou": iou, "true_windows": [[0.0, float(qid)]]}
-        for qid, iou in [(1, 0.2), (2, 0.9), (3, 0.5), (4, 0.0), (5, 0.9)]
-    ]
-    rows = [
-        {"pred_saliency_scores": [query["qid"]], "pred_relevant_windows": [[0.0, 2.0, query["qid"]]]}
-        for query in queries
-    ]
-    examples = example_queries(queries, rows, 3)
-    # by IoU, then number: 2, 5, 3, 1, 4
-    assert [example["title"] for example in examples] == [
-        "“q2” in v: IoU 0.90",
-        "“q3” in v: IoU 0.50",
-        "“q4” in v: IoU 0.00",
-    ]
-    assert [example["curve"] for example in examples] == [[2], [3], [4]]
-    assert [example["true_windows"] for example in examples] == [[[0.0, 2.0]], [[0.0, 3.0]], [[0.0, 4.0]]]
-    assert [example["predicted_windows"][0][2] for example in examples] == [2, 3, 4]
-    assert len(example_queries(queries, rows, 9)) == 5
-    assert len(example_queries(queries, rows, 1)) == 1
-    assert example_queries([], [], 3) == []

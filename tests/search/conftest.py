@@ -28,12 +28,6 @@ def make_clip() -> OpenClipBackbone:
     return OpenClipBackbone(model, open_clip.SimpleTokenizer(context_length=16), config).eval()
 
 
-@pytest.fixture(autouse=True)
-def _denormal_numbers() -> None:
-    """Other tests run stages in this process, whose torch flushes them; the fallback of VC1 needs them."""
-    torch.set_flush_denormal(False)
-
-
 @pytest.fixture(scope="session")
 def clip() -> OpenClipBackbone:
     return make_clip()

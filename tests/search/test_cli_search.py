@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import ruamel.yaml
 import torch
 from PIL import Image
 
@@ -61,7 +62,12 @@ def write_embeddings(folder, unit_D, digest, curves=COSINES):
 def built(tmp_path_factory, clip):
     """A project in which all that a search reads is built."""
     root = tmp_path_factory.mktemp("project")
-    shutil.copyfile(PARAMS, root / "params.yaml")
+    yaml = ruamel.yaml.YAML(typ="safe", pure=True)
+    params = yaml.load(PARAMS.read_text(encoding="utf-8"))
+    params["run"]["selected"] = ["small_clip", "small_clip-half_patches"]
+    params["run"]["selections"] = ["vc1_none", "vc1_log_smooth_norm"]
+    with (root / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(params, file)
     model = root / "models" / "backbones" / "small_clip"
     clip.save(model, {})
     with torch.no_grad():
@@ -255,7 +261,7 @@ def test_a_text_longer_than_the_context_is_noted(built, search):
         ),
         (
             [TEXT, "--selection", "vc2_none"],
-            "small_clip-vc2_none/thresholds.json: not built; add it to run.models or run.selections in params.yaml, "
+            "small_clip-vc2_none/thresholds.json: not built; add it to run.selected or run.selections in params.yaml, "
             "then build it with `dvc repro`, or fetch what a colleague built with `dvc pull`",
         ),
     ],

@@ -5,7 +5,7 @@ from PIL import Image
 
 from stillmotion.backbones.xclip_expansion import expand_clip
 from stillmotion.errors import InputError
-from stillmotion.params import XClipExpansionParams
+from stillmotion.params.models import XClipExpansionParams
 from stillmotion.search.query import embed_image, embed_text, read_image
 
 

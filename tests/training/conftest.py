@@ -12,7 +12,8 @@ from stillmotion.backbones.backbone import Backbone
 from stillmotion.backbones.builtin import new_builtin
 from stillmotion.backbones.xclip_expansion import expand_clip
 from stillmotion.io.arrays import save_array
-from stillmotion.params import BuiltinBackboneParams, RecipeParams, XClipExpansionParams
+from stillmotion.params.models import BuiltinBackboneParams, XClipExpansionParams
+from stillmotion.params.training import RecipeParams
 from stillmotion.records import Caption, Video, save_records
 from stillmotion.training.pairs import Pair
 from stillmotion.video.packed import PackedFrames, PackedVideo, frame_file, write_tables

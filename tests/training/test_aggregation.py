@@ -9,7 +9,7 @@ from stillmotion.io.arrays import save_array
 from stillmotion.io.embeddings import EmbeddedVideo, Embeddings
 from stillmotion.io.tables import write_json, write_rows
 from stillmotion.metrics.retrieval import QueryRanks
-from stillmotion.params import AggregatorParams, TrainAggregatorParams
+from stillmotion.params.training import AggregatorParams, TrainAggregatorParams
 from stillmotion.records import Caption
 from stillmotion.training.aggregation import (
     RetrievalPairs,

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from stillmotion.params import LinearProbeParams
+from stillmotion.params.training import LinearProbeParams
 from stillmotion.training.probing import c_grid, few_shot_rows, fit_probe
 
 

@@ -8,7 +8,7 @@ import ruamel.yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from stillmotion.errors import InputError
-from stillmotion.params import Count, Name, Section, Seed
+from stillmotion.params.section import Count, Name, Section, Seed
 
 Value = bool | int | float | Name
 """What a param is set to, or the name of one of `others`."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from stillmotion.ablation.definition import Ablation, Setting, Settings, Value
 from stillmotion.errors import InputError
-from stillmotion.params import Params, load_params
+from stillmotion.params.loading import Params, load_params
 
 _WORD = re.compile(r"[A-Za-z_][\w.-]*")
 _NO_WORDS = ("true", "false", "null", "nan", "inf")

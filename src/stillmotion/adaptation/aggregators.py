@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from stillmotion.errors import InputError
-from stillmotion.params import AggregatorParams
+from stillmotion.params.training import AggregatorParams
 
 
 class Mean(nn.Module):

@@ -24,7 +24,8 @@ from stillmotion.adaptation.resources import count_parameters
 from stillmotion.backbones.xclip_backbone import PROCESSOR, XClipBackbone
 from stillmotion.backbones.xclip_processor import read_preprocessing
 from stillmotion.errors import InputError
-from stillmotion.params import ArchitectureParams, MeasureArchitecturesParams
+from stillmotion.params.evaluation import MeasureArchitecturesParams
+from stillmotion.params.models import ArchitectureParams
 from stillmotion.training.contrastive import contrastive_loss
 
 META = torch.device("meta")

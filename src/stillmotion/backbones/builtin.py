@@ -26,7 +26,7 @@ from stillmotion.datasets.toy_scene import (
     sentence,
 )
 from stillmotion.memo import Memo
-from stillmotion.params import BuiltinBackboneParams
+from stillmotion.params.models import BuiltinBackboneParams
 from stillmotion.training.contrastive import contrastive_loss
 from stillmotion.training.loop import FitSettings, fit
 

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 
 from stillmotion.errors import InputError
 from stillmotion.memo import file_digest
-from stillmotion.params import OpenClipBackboneParams
+from stillmotion.params.models import OpenClipBackboneParams
 
 LOCAL_SUFFIXES = (".safetensors", ".pt", ".bin", ".pth")
 _HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")

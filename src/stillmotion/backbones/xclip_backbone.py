@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
-from torchvision.transforms.v2.functional import resize  # type: ignore[import-untyped]
+from torchvision.transforms.v2.functional import resize
 from transformers import CLIPTokenizer, XCLIPModel
 
 from stillmotion.backbones.backbone import Backbone, Layers

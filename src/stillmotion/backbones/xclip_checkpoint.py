@@ -10,7 +10,7 @@ from stillmotion.backbones.xclip_backbone import CONFIG, PROCESSOR, WEIGHTS, XCl
 from stillmotion.backbones.xclip_folder import OLD_WEIGHTS, TOKENIZER_FILES, read_xclip, weights_file
 from stillmotion.errors import InputError
 from stillmotion.memo import file_digest
-from stillmotion.params import XClipBackboneParams
+from stillmotion.params.models import XClipBackboneParams
 
 
 def _from_hub(params: XClipBackboneParams) -> Path:

@@ -25,7 +25,7 @@ from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.xclip_backbone import PROCESSOR, XClipBackbone
 from stillmotion.backbones.xclip_processor import Preprocessing, read_preprocessing
 from stillmotion.errors import InputError
-from stillmotion.params import XClipExpansionParams
+from stillmotion.params.models import XClipExpansionParams
 
 _HEAD_WIDTH = 64
 _RESAMPLE = {"bilinear": 2, "bicubic": 3}

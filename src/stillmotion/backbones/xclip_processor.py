@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torchvision import transforms  # type: ignore[import-untyped]
+from torchvision import transforms
 
 from stillmotion.errors import InputError
 

@@ -22,7 +22,7 @@ from stillmotion.datasets.benchmark import VIDEOS, AnnotationFiles, CaptionedBen
 from stillmotion.datasets.video_files import find_videos
 from stillmotion.errors import InputError
 from stillmotion.io.tables import read_json
-from stillmotion.params import BenchmarksParams
+from stillmotion.params.data import BenchmarksParams
 
 PREFIX = "v_"
 TRAIN, TESTS = "train.json", ("val_1.json", "val_2.json")

@@ -17,7 +17,7 @@ from stillmotion.datasets.source import Annotations, SourceVideo
 from stillmotion.datasets.video_files import FoundVideos
 from stillmotion.errors import InputError
 from stillmotion.memo import Memo
-from stillmotion.params import BenchmarksParams, FolderParams
+from stillmotion.params.data import BenchmarksParams, FolderParams
 from stillmotion.records import Action, Caption, Moment, Split, Video
 
 VIDEOS = "videos"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stillmotion.datasets.benchmark import AnnotationFiles
 from stillmotion.datasets.qvhighlights import QueriedBenchmark, read_queries
-from stillmotion.params import BenchmarksParams
+from stillmotion.params.data import BenchmarksParams
 
 TRAIN, TEST = "charades_train_release.jsonl", "charades_test_release.jsonl"
 FILES = AnnotationFiles("Charades-STA", dict.fromkeys((TRAIN, TEST), "github.com/line/lighthouse, data/charades"))

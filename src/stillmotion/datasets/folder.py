@@ -23,7 +23,7 @@ from stillmotion.datasets.source import Annotations, SourceVideo
 from stillmotion.datasets.video_files import is_video, list_files
 from stillmotion.errors import InputError
 from stillmotion.memo import Memo
-from stillmotion.params import FolderParams
+from stillmotion.params.data import FolderParams
 from stillmotion.records import SPLITS, Action, Caption, Moment, Split, Video
 
 END_TOLERANCE_S = 1.0

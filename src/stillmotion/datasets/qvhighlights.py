@@ -23,7 +23,7 @@ from stillmotion.datasets.video_files import FoundVideos, find_videos
 from stillmotion.errors import InputError
 from stillmotion.io.tables import read_rows
 from stillmotion.memo import Memo
-from stillmotion.params import BenchmarksParams
+from stillmotion.params.data import BenchmarksParams
 from stillmotion.records import Moment, Split, Video
 
 TRAIN, VALIDATION, TEST = (

@@ -14,7 +14,7 @@ from stillmotion.datasets.folder import read_folder
 from stillmotion.datasets.source import Source
 from stillmotion.datasets.toy import ToySource
 from stillmotion.errors import InputError
-from stillmotion.params import BenchmarksParams, DownloadParams
+from stillmotion.params.data import BenchmarksParams, DownloadParams
 
 BUILT_IN = ("toy",)
 BENCHMARKS: tuple[tuple[tuple[AnnotationFiles, ...], Callable[[Path, BenchmarksParams], Source]], ...] = (

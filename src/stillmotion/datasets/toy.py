@@ -14,7 +14,7 @@ from stillmotion.datasets.toy_story import (
 )
 from stillmotion.datasets.toy_video import write_videos
 from stillmotion.memo import Memo
-from stillmotion.params import ToyParams
+from stillmotion.params.data import ToyParams
 from stillmotion.records import SPLITS, Video
 
 

@@ -23,7 +23,7 @@ from stillmotion.datasets.toy_scene import (
     random_subject,
     sentence,
 )
-from stillmotion.params import ToyParams
+from stillmotion.params.data import ToyParams
 from stillmotion.records import SPLITS, Action, Caption, Moment, Split
 
 _CHOICES: dict[str, tuple[str, ...]] = {

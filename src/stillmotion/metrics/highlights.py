@@ -40,14 +40,15 @@ def highlight_values(saliency: Saliency) -> dict[str, dict[str, Floats]]:
     """`HL-mAP` and `HL-Hit1` of each rated query (0 to 1), for each rating level.
 
     Hit1 is 1 if any annotator gave the top-scored clip the level; the first of equal scores is the top, and a
-    top clip beyond the end of the video is no hit.
+    top clip beyond the end of the video is no hit. A query for which nothing is predicted has 0 in both.
     """
+    predicted_Q1 = saliency.top_clip_Q[:, None] >= 0
     valid_QT = np.arange(saliency.scores_QT.shape[1]) < saliency.num_clips_Q[:, None]
     inside_Q = (saliency.top_clip_Q >= 0) & (saliency.top_clip_Q < saliency.num_clips_Q)
     top_rating_QA = saliency.ratings_QTA[np.arange(len(inside_Q)), np.where(inside_Q, saliency.top_clip_Q, 0)]
     values = {}
     for name, level in RATING_LEVELS.items():
-        precision_QA = average_precision(saliency.scores_QT, saliency.ratings_QTA >= level, valid_QT)
+        precision_QA = average_precision(saliency.scores_QT, saliency.ratings_QTA >= level, valid_QT) * predicted_Q1
         hit_Q = inside_Q & (top_rating_QA >= level).any(axis=1)
         values[name] = {"HL-mAP": precision_QA.mean(axis=1), "HL-Hit1": hit_Q.astype(np.float64)}
     return values

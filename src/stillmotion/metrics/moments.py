@@ -12,12 +12,13 @@ to the last digit. Where the official program crashes or is silent:
 - A range (`short`, `middle`, `long`) that no query is in has null values. A window longer than 150 s is in
   `full`.
 - Fewer saliency values than clips are filled with zeros, more are cut, for mAP; the top clip of Hit1 is
-  sought before the cut. Queries that nobody rated are left out of HL-*; without any rating HL-* is omitted.
+  sought before the cut. Without any value both are 0. Queries that nobody rated are left out of HL-*; without
+  any rating, or without any row that has `pred_saliency_scores`, HL-* is omitted.
 """
 
 # Q queries, P predicted windows, G true windows, H IoU thresholds.
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -233,14 +234,26 @@ def additions(values: MomentValues) -> dict[str, float | int]:
 
 
 def moment_intervals(
-    values: MomentValues, *, rng: np.random.Generator, num_resamples: int = NUM_RESAMPLES
+    values: MomentValues,
+    *,
+    rng: np.random.Generator,
+    num_resamples: int = NUM_RESAMPLES,
+    others: Mapping[str, Floats] | None = None,
 ) -> dict[str, list[float]]:
-    """95 % bootstrap intervals [low, high] over queries, in percent, of the headline metrics and mIoU."""
+    """95 % bootstrap intervals [low, high] over queries, in percent, of the headline metrics and mIoU.
+
+    Args:
+        values: of each query.
+        rng: draws the resamples.
+        num_resamples: how many.
+        others: values (Q,) from 0 to 1 of further metrics, which see the same draws.
+    """
     rows = {
         "MR-full-R1@0.5": values.top1_iou_Q >= 0.5,
         "MR-full-R1@0.7": values.top1_iou_Q >= 0.7,
         "MR-full-mAP": values.average_precisions["full"].mean(axis=1),
         "mIoU": values.top1_iou_Q,
+        **(others or {}),
     }
     values_MQ = 100.0 * np.stack([np.asarray(row, dtype=np.float64) for row in rows.values()])
     intervals_M2 = bootstrap_intervals(values_MQ, ["mean"] * len(rows), rng=rng, num_resamples=num_resamples)

@@ -164,6 +164,30 @@ def _ratings(row: Row, *, clip_length_s: float, where: str) -> Floats:
     return ratings_TA
 
 
+def saliency_scores(predictions: Sequence[Row], *, name: str = "predictions") -> list[Floats] | None:
+    """The predicted score of each clip, a row each; None where no row has `pred_saliency_scores`.
+
+    Raises:
+        InputError: only some rows have them, or a value is not a finite number; names the row.
+    """
+    has_scores = ["pred_saliency_scores" in row for row in predictions]
+    if not any(has_scores):
+        return None
+    if not all(has_scores):
+        raise InputError(
+            f"{name} row {has_scores.index(False) + 1}: pred_saliency_scores is missing; give it to every row or "
+            "to none"
+        )
+    scores: list[Floats] = []
+    for number, row in enumerate(predictions, start=1):
+        values = row["pred_saliency_scores"]
+        array = _numbers(list(values)) if isinstance(values, list | tuple) else None
+        if array is None:
+            raise InputError(f"{name} row {number}: pred_saliency_scores is no list of finite numbers; mend it")
+        scores.append(array)
+    return scores
+
+
 def saliency(
     predictions: Sequence[Row],
     truth: Sequence[Row],
@@ -192,23 +216,9 @@ def saliency(
             the ratings do not fit the clips; names the row.
     """
     rated = [number for number, row in enumerate(truth) if row.get("saliency_scores")]
-    has_scores = ["pred_saliency_scores" in row for row in predictions]
-    if not rated or not any(has_scores):
+    scores = saliency_scores(predictions, name=predictions_name) if rated else None
+    if scores is None:
         return None
-    if not all(has_scores):
-        raise InputError(
-            f"{predictions_name} row {has_scores.index(False) + 1}: pred_saliency_scores is missing; give "
-            "it to every row or to none"
-        )
-    scores: list[Floats] = []
-    for number, row in enumerate(predictions, start=1):
-        values = row["pred_saliency_scores"]
-        array = _numbers(list(values)) if isinstance(values, list | tuple) else None
-        if array is None:
-            raise InputError(
-                f"{predictions_name} row {number}: pred_saliency_scores is no list of finite numbers; mend it"
-            )
-        scores.append(array)
     ratings = [
         _ratings(truth[number], clip_length_s=clip_length_s, where=f"{truth_name} row {number + 1}") for number in rated
     ]

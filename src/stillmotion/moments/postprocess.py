@@ -4,9 +4,10 @@ VClipper (Caravaca 2024), section 3; METHODS.md section 2. Every step works on e
 element, so that neither the padding nor the other queries of the batch change a bit of the result.
 """
 
-# Q queries, T frames (padded), M taps of the smoothing window.
+# Q queries, T frames (padded), M taps of the smoothing window, H taps of half of it.
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -78,6 +79,13 @@ def _fitted_ends(curves_QT: Floats, coefficients_HM: Floats) -> Floats:
     return ends_HQ.T
 
 
+@cache
+def _coefficients(window: int) -> tuple[Floats, Floats]:
+    """Savitzky-Golay taps of the middle (M,), and of each of the first places (H, M); not to be written to."""
+    ends = [savgol_coeffs(window, POLYNOMIAL_ORDER, pos=pos, use="dot") for pos in range(window // 2)]
+    return savgol_coeffs(window, POLYNOMIAL_ORDER, use="dot"), np.array(ends)
+
+
 def _smooth_equal_lengths(curves_QT: Floats, window: int) -> Floats:
     """Savitzky-Golay of unpadded curves, the ends from the polynomial of the first and last window.
 
@@ -85,8 +93,7 @@ def _smooth_equal_lengths(curves_QT: Floats, window: int) -> Floats:
     the other queries of the batch change the last bits, and takes most of the time.
     """
     half = window // 2
-    middle_M = savgol_coeffs(window, POLYNOMIAL_ORDER, use="dot")
-    ends_HM = np.array([savgol_coeffs(window, POLYNOMIAL_ORDER, pos=pos, use="dot") for pos in range(half)])
+    middle_M, ends_HM = _coefficients(window)
     smooth_QT = correlate1d(curves_QT, middle_M, axis=1, mode="constant")
     smooth_QT[:, :half] = _fitted_ends(curves_QT, ends_HM)
     smooth_QT[:, -half:] = _fitted_ends(curves_QT[:, ::-1], ends_HM)[:, ::-1]

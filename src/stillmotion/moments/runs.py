@@ -39,14 +39,22 @@ class Runs:
         return np.cumsum(edges[:, :-1], axis=1, dtype=np.int8) > 0
 
 
+def flat_nonzero(mask_QT: Mask) -> tuple[Ints, Ints]:
+    """Rows and columns of the True elements, as `np.nonzero` gives them, several times faster."""
+    num_columns = mask_QT.shape[1]
+    places = np.flatnonzero(mask_QT)
+    rows = places // num_columns
+    return rows, places - rows * num_columns
+
+
 def runs_between(starts_QT: Mask, selected_QT: Mask) -> Runs:
     """Maximal stretches of selected frames, which also break before every frame where `starts_QT` is True."""
     first_QT = selected_QT.copy()
     first_QT[:, 1:] &= ~selected_QT[:, :-1] | starts_QT[:, 1:]
     last_QT = selected_QT.copy()
     last_QT[:, :-1] &= ~selected_QT[:, 1:] | starts_QT[:, 1:]
-    query_R, first_R = np.nonzero(first_QT)
-    return Runs(query_R, first_R, np.nonzero(last_QT)[1] + 1)
+    query_R, first_R = flat_nonzero(first_QT)
+    return Runs(query_R, first_R, flat_nonzero(last_QT)[1] + 1)
 
 
 def mean_scores(runs: Runs, sc_QT: Floats) -> Floats:

@@ -5,20 +5,20 @@ selection, `vc1_runs` and `vc2_runs` what a search needs to find the top window 
 (`runs.top_windows`).
 
 Where the source is silent: a query whose selection is empty gets the run around its best frame (the first of
-the highest): under VC1 the run of frames above min(λ, just below the best value), under VC2 the scene that
-holds it.
+the highest): under VC1 the run of frames that reach its value, under VC2 the scene that holds it.
 """
 
-# Q queries, T frames (padded), R runs or scenes of all queries, N frames of all runs.
+# Q queries, T frames (padded), F queries that fall back, R runs or scenes of all queries, N frames of all runs.
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stillmotion.errors import InputError
 from stillmotion.moments.curves import Curves, Floats, Mask, valid_frames
-from stillmotion.moments.runs import Runs, Selection, mean_scores, rank_windows, runs_between
+from stillmotion.moments.runs import Runs, Selection, flat_nonzero, mean_scores, rank_windows, runs_between
 
 Scored = tuple[Runs, Floats, Mask]
 """Runs, their confidences, and the queries (Q,) that fell back to the run around the best frame."""
@@ -54,25 +54,25 @@ def vc1_runs(
         allow_empty: leave a query without a run rather than fall back to the best frame.
     """
     valid_QT = curves.valid_QT
-    threshold_Q = np.full(len(sc_QT), threshold)
+    selected_QT = valid_QT & (sc_QT > threshold)
+    fallback_Q = np.zeros(len(sc_QT), dtype=bool)
     if not allow_empty:
-        best_Q = np.where(valid_QT, sc_QT, -np.inf).max(axis=1)
-        threshold_Q = np.minimum(threshold_Q, np.nextafter(best_Q, -np.inf))
-    selected_QT = valid_QT & (sc_QT > threshold_Q[:, None])
+        np.logical_not(selected_QT.any(axis=1), out=fallback_Q)
+        # by >=, for a threshold just below a best value of 0 is a denormal number, which some modes flush to 0
+        tried_FT = np.where(valid_QT[fallback_Q], sc_QT[fallback_Q], -np.inf)
+        selected_QT[fallback_Q] = tried_FT >= tried_FT.max(axis=1, keepdims=True)
     runs = runs_between(np.zeros_like(selected_QT), selected_QT)
     confidence_R = mean_scores(runs, sc_QT)
-    lowered_Q = threshold_Q < threshold
     kept_R = np.ones(len(confidence_R), dtype=bool)
-    if lowered_Q.any():
-        kept_R = ~lowered_Q[runs.query_R] | _holding(runs, _best_frame(sc_QT, valid_QT))
-    fallback_Q = lowered_Q
+    if fallback_Q.any():
+        kept_R = ~fallback_Q[runs.query_R] | _holding(runs, _best_frame(sc_QT, valid_QT))
     if least_confidence is not None:
         above_R = confidence_R > least_confidence
         if not allow_empty:
             has_kept_Q = np.zeros(len(sc_QT), dtype=bool)
             has_kept_Q[runs.query_R[above_R]] = True
             above_R |= ~has_kept_Q[runs.query_R] & _holding(runs, _best_frame(sc_QT, valid_QT))
-            fallback_Q = lowered_Q | ~has_kept_Q
+            fallback_Q |= ~has_kept_Q
         kept_R &= above_R
     return runs.keep(kept_R), confidence_R[kept_R], fallback_Q
 
@@ -101,11 +101,31 @@ def scene_starts(curves: Curves, *, change: float) -> Mask:
     return starts_QT
 
 
+def _scenes(curves: Curves, *, change: float) -> Runs:
+    """The scenes of all queries: together they hold every frame."""
+    query_R, first_R = flat_nonzero(scene_starts(curves, change=change))
+    end_R = curves.num_frames_Q[query_R]
+    followed = np.flatnonzero(query_R[1:] == query_R[:-1])
+    end_R[followed] = first_R[followed + 1]
+    return Runs(query_R, first_R, end_R)
+
+
+def _merge_adjacent(scenes: Runs, kept_R: Mask) -> Runs:
+    """Kept scenes, those that follow each other as one."""
+    joined_R = kept_R.copy()
+    joined_R[:1] = False
+    joined_R[1:] &= kept_R[:-1] & (scenes.query_R[1:] == scenes.query_R[:-1])  # with the scene before
+    is_first_R = kept_R & ~joined_R
+    is_last_R = kept_R.copy()
+    is_last_R[:-1] &= ~joined_R[1:]
+    return Runs(scenes.query_R[is_first_R], scenes.first_R[is_first_R], scenes.end_R[is_last_R])
+
+
 @dataclass(frozen=True, slots=True)
 class FrameRanks:
     """Each query's frames by falling similarity; does not depend on λ, α or p."""
 
-    rank_QT: NDArray[np.int64]
+    rank_QT: NDArray[np.int32]
     """Place of each frame, from 0; of equals the earlier first."""
     falling_QT: Floats
     """The similarity at each place."""
@@ -113,10 +133,12 @@ class FrameRanks:
 
 def rank_frames(sc_QT: Floats) -> FrameRanks:
     """Rank the frames of post-processed curves for `vc2_runs`."""
-    order_QT = np.argsort(-sc_QT, axis=1, kind="stable")
-    rank_QT = np.empty_like(order_QT)
-    np.put_along_axis(rank_QT, order_QT, np.arange(sc_QT.shape[1])[None], axis=1)
-    return FrameRanks(rank_QT, np.take_along_axis(sc_QT, order_QT, axis=1))
+    num_queries, num_columns = sc_QT.shape
+    place_QT = np.argsort(-sc_QT, axis=1, kind="stable")
+    place_QT += np.arange(num_queries)[:, None] * num_columns  # in the flat array
+    rank_QT = np.empty(sc_QT.shape, dtype=np.int32)
+    rank_QT.ravel()[place_QT] = np.arange(num_columns, dtype=np.int32)
+    return FrameRanks(rank_QT, sc_QT.ravel()[place_QT])
 
 
 def top_share_means(runs: Runs, ranks: FrameRanks, *, share: float) -> Floats:
@@ -134,15 +156,17 @@ def top_share_means(runs: Runs, ranks: FrameRanks, *, share: float) -> Floats:
     num_columns = ranks.rank_QT.shape[1]
     length_R = runs.end_R - runs.first_R
     offset_R = np.cumsum(length_R) - length_R
-    query_N = np.repeat(runs.query_R, length_R)
-    place_N = np.arange(len(query_N)) - np.repeat(offset_R, length_R)
-    frame_N = np.repeat(runs.first_R, length_R) + place_N
-    # one sort of whole numbers orders the frames of every run by falling similarity
-    run_key_N = np.repeat(np.arange(len(length_R)), length_R) * num_columns
-    rank_N = np.sort(run_key_N + ranks.rank_QT[query_N, frame_N]) - run_key_N
     num_top_R = np.maximum(np.ceil(share * length_R - 1e-9), 1.0)
-    is_top_N = place_N < np.repeat(num_top_R, length_R)
-    return np.add.reduceat(np.where(is_top_N, ranks.falling_QT[query_N, rank_N], 0.0), offset_R) / num_top_R
+    run_N = np.repeat(np.arange(len(length_R)), length_R)
+    place_N = np.arange(len(run_N))
+    row_R = runs.query_R * num_columns
+    # one sort of whole numbers orders the frames of every run by falling similarity
+    key_N = run_N * num_columns
+    key_N += ranks.rank_QT.ravel()[(row_R + runs.first_R - offset_R)[run_N] + place_N]
+    key_N.sort()
+    key_N += (row_R - np.arange(len(row_R)) * num_columns)[run_N]
+    is_top_N = place_N < (offset_R + num_top_R)[run_N]
+    return np.add.reduceat(np.where(is_top_N, ranks.falling_QT.ravel()[key_N], 0.0), offset_R) / num_top_R
 
 
 def vc2_runs(
@@ -173,7 +197,7 @@ def vc2_runs(
         raise InputError(f"share p is {share}; give a number above 0 and at most 1")
     ranks = rank_frames(sc_QT) if ranks is None else ranks
     valid_QT = curves.valid_QT
-    scenes = runs_between(scene_starts(curves, change=change), valid_QT)
+    scenes = _scenes(curves, change=change)
     kept_R = top_share_means(scenes, ranks, share=share) > threshold
     has_kept_Q = np.zeros(len(sc_QT), dtype=bool)
     has_kept_Q[scenes.query_R[kept_R]] = True
@@ -181,8 +205,7 @@ def vc2_runs(
     if not allow_empty:
         fallback_Q = ~has_kept_Q
         kept_R |= fallback_Q[scenes.query_R] & _holding(scenes, _best_frame(sc_QT, valid_QT))
-    frames_QT = scenes.keep(kept_R).frames(sc_QT.shape)
-    merged = runs_between(np.zeros_like(frames_QT), frames_QT)
+    merged = _merge_adjacent(scenes, kept_R)
     return merged, top_share_means(merged, ranks, share=share), fallback_Q
 
 
@@ -215,3 +238,17 @@ def select_vc2(
         curves, sc_QT, threshold=threshold, change=change, share=share, allow_empty=allow_empty
     )
     return rank_windows(runs, confidence_R, curves, fallback_Q)
+
+
+def select(curves: Curves, sc_QT: Floats, method: str, parameters: dict[str, Any]) -> Selection:
+    """The whole selection of VC1 or VC2 with found parameters."""
+    if method == "vc1":
+        return select_vc1(
+            curves,
+            sc_QT,
+            threshold=parameters["threshold"],
+            least_confidence=parameters.get("least_confidence"),
+        )
+    return select_vc2(
+        curves, sc_QT, threshold=parameters["threshold"], change=parameters["change"], share=parameters["share"]
+    )

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from stillmotion.io.embeddings import Embeddings
-from stillmotion.metrics.submission import Windows, pad_windows
+from stillmotion.metrics.submission import Windows
 from stillmotion.moments.curves import Curves, Mask, curves_from_embeddings
+from stillmotion.moments.truth import SplitTruth, split_truth
 from stillmotion.records import Moment
 
 
@@ -23,6 +24,14 @@ class SplitMoments:
     """The true windows."""
     true_QT: Mask
     """The frames of the true windows."""
+
+    @property
+    def truth(self) -> SplitTruth:
+        """The same without the curves."""
+        curves = self.curves
+        return SplitTruth(
+            self.queries, self.windows, self.true_QT, curves.num_frames_Q, curves.durations_Q, curves.clip_length_s
+        )
 
 
 def split_moments(
@@ -50,10 +59,10 @@ def split_moments(
         durations=[videos[video_id].duration for video_id in asked],
         clip_length_s=clip_length_s,
     )
-    true_QT = np.zeros(curves.sc_QT.shape, dtype=bool)
-    for index, query in enumerate(queries):
-        true_QT[index, [clip for clip in query.relevant_clip_ids if clip < curves.num_frames_Q[index]]] = True
-    windows = pad_windows(
-        [query.relevant_windows for query in queries], columns=2, name="moments.jsonl", key="relevant_windows"
+    truth = split_truth(
+        queries,
+        num_frames={video_id: len(videos[video_id].clips) for video_id in asked},
+        durations={video_id: videos[video_id].duration for video_id in asked},
+        clip_length_s=clip_length_s,
     )
-    return SplitMoments(queries, curves, windows, true_QT)
+    return SplitMoments(queries, curves, truth.windows, truth.true_QT)

@@ -1,6 +1,6 @@
 """The commands that the report prints for what has not run here."""
 
-from stillmotion.report.counterparts import CLIP, VCLIPPER, XCLIP
+from stillmotion.report.counterparts import CLIP, SUFFIXES, VCLIPPER, XCLIP
 
 LINE = 110
 """Characters after which a command goes on in a new line."""
@@ -20,7 +20,7 @@ def exp_run(*settings: str) -> str:
     return " \\\n".join(lines)
 
 
-def _models(*backbones: str, finetuned: bool) -> tuple[str, ...]:
+def _models(*backbones: str, finetuned: bool, selected: str = "") -> tuple[str, ...]:
     names = ",".join(backbones)
     tuned = [f"{name}-half_patches" for name in backbones] if finetuned else []
     return (
@@ -32,6 +32,7 @@ def _models(*backbones: str, finetuned: bool) -> tuple[str, ...]:
         *(["run.recipes=[half_patches]"] if finetuned else []),
         f"run.models=[{','.join([*backbones, *tuned])}]",
         "run.conditional=[]",
+        f"run.selected=[{selected}]",
     )
 
 
@@ -67,13 +68,12 @@ def _thesis(*backbones: str, frames: int, clip_counts: str, more: tuple[str, ...
 
 def _vclipper(objective: str) -> str:
     posts = ("none", "norm", "adjust_norm", "log_smooth_norm")
-    selections = [f"{method}_{post}" for method in ("vc1", "vc2") for post in posts]
+    selections = [f"{method}_{post}{SUFFIXES[objective]}" for method in ("vc1", "vc2") for post in posts]
     return exp_run(
         "dataset=qvhighlights",
-        *_models(VCLIPPER, finetuned=False),
+        *_models(VCLIPPER, finetuned=False, selected=VCLIPPER),
         "run.aggregators=[mean]",
         f"run.selections=[{','.join(selections)}]",
-        f"optimise_thresholds.objective={objective}",
     )
 
 
@@ -126,4 +126,6 @@ BUILT_IN_XCLIP = exp_run(
     "run.aggregators=[mean,transformer_mean]",
     "run.models=[small_clip,small_clip_xclip,small_clip-half_patches,small_clip_xclip-half_patches]",
 )
+DEFAULT = "dvc repro"
+MOMENTS = "make moments"
 SHOTS = exp_run("linear_probe.shots=[1,2,4,8,16]")

@@ -61,6 +61,8 @@ XCLIP = {
 AGGREGATORS = {"": "mean", "mean": "mean", "transformer-mean": "transformer_mean", "class-token": "class_token"}
 CLIP = {"B/32": "clip_vit_b_32", "B/16": "clip_vit_b_16", "L/14": "clip_vit_l_14"}
 VCLIPPER = "vit_b_32"
+SUFFIXES = {"R1@0.5": "", "frame_AP@0.5": "_frames"}
+"""What the names of selections in params.yaml end with, by the objective of their thresholds."""
 
 VAL_1, MSRVTT_1K, QVHIGHLIGHTS_VAL = 4917, 1000, 1550
 """Queries of the published test splits: ours, the missing ones included, must be as many to be the same data."""
@@ -150,12 +152,12 @@ def zero_shot_clip(groups: Mapping[str, str], evidence: Evidence) -> Ours | None
 
 def _moments(groups: Mapping[str, str], evidence: Evidence, objective: str) -> tuple[str, Mapping[str, Any]] | None:
     method, post = groups["method"] or "VC1", groups.get("post", "log_smooth_norm")
-    system = f"{VCLIPPER}-{method.lower()}_{post}"
+    system = f"{VCLIPPER}-{method.lower()}_{post}{SUFFIXES[objective]}"
     measured = evidence.metrics["moments"].get(system)
     if not measured or "brief" not in measured or not _is_size(measured["protocol"], QVHIGHLIGHTS_VAL):
         return None
     if measured["protocol"]["thresholds"]["objective"] != objective:
-        return None
+        return None  # the params of a selection can be changed under its name
     return f"{system}{_lost(measured['protocol'])}", measured
 
 

@@ -1,13 +1,11 @@
 """Paired differences between systems that answered the same queries."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from stillmotion.metrics.bootstrap import PairedDifference, paired_bootstrap
-from stillmotion.params import RunParams
 from stillmotion.report.evidence import Evidence
 from stillmotion.report.tables import markdown_table
 
@@ -19,11 +17,6 @@ class Comparison:
     label: str
     first_Q: np.ndarray
     second_Q: np.ndarray
-
-
-def top1_values(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """R1@0.5 of each moment query in percent, from the rows of queries.jsonl."""
-    return np.array([100.0 * (row["top1_iou"] >= 0.5) for row in rows])
 
 
 def retrieval_comparisons(evidence: Evidence) -> list[Comparison]:
@@ -50,17 +43,6 @@ def retrieval_comparisons(evidence: Evidence) -> list[Comparison]:
             label = f"{better} − {reference}" + ("" if clips == most else f" ({num_clips(clips)})")
             comparisons.append(Comparison(label, hits[better][clips], hits[reference][clips]))
     return comparisons
-
-
-def moment_comparisons(run: RunParams, values: Mapping[str, np.ndarray]) -> list[Comparison]:
-    """Each selection with the first of the list, by model; `values` has one for each query, by system."""
-    pairs = [
-        (f"{model}-{other}", f"{model}-{first}")
-        for model in run.models
-        for first in run.selections[:1]
-        for other in run.selections[1:]
-    ]
-    return [Comparison(f"{a} − {b}", values[a], values[b]) for a, b in pairs if len(values[a])]
 
 
 def differences_table(comparisons: Sequence[Comparison], metric: str, *, seed: int, num_resamples: int) -> str:

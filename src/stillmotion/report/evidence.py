@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from stillmotion.params import RunParams
+from stillmotion.params.run import RunParams
 
 Hits = Mapping[int, np.ndarray]
 """R@1 of each test query in percent, the mean over the seeds, by number of clips."""
+Rows = Sequence[Mapping[str, Any]]
+"""Content of a JSON Lines file."""
 
 
 @dataclass(frozen=True)
@@ -22,16 +24,30 @@ class FineTuned:
 
 
 @dataclass(frozen=True)
+class Study:
+    """What the search of a selection's thresholds left beside them."""
+
+    trials: Rows
+    """number, value and parameters of each."""
+    sensitivity: Rows
+    """`value` of the objective with `parameter` at `at`, the others at their best."""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """The metrics, per-query results and ablations that there are."""
 
     dataset: str
     run: RunParams
     metrics: Mapping[str, Mapping[str, Any]]
-    """Content of the metrics files by task (`retrieval`, `moments`, `actions`, `resources`, `architectures`) and
-    system."""
+    """Content of the metrics files by task (`retrieval`, `moments`, `assessment`, `actions`, `resources`,
+    `architectures`) and system."""
     hits: Mapping[str, Hits]
     """By system of retrieval; empty where the dataset has nothing to rank."""
+    queries: Mapping[str, Rows]
+    """Rows of queries.jsonl by system of moment retrieval; empty where the dataset has no moments."""
+    studies: Mapping[str, Study]
+    """By selection, as `<model>-<selection>`."""
     ablations: Mapping[str, Mapping[str, Any]]
     """Content of reports/ablations/<name>.json by name, of the active dataset alone."""
     seed: int
@@ -61,11 +77,22 @@ def systems_of(run: RunParams) -> dict[str, list[str]]:
     return {
         "retrieval": [f"{model}-{aggregator}" for model in run.models for aggregator in run.aggregators]
         + [f"{model}-conditional" for model in run.conditional],
-        "moments": [f"{model}-{selection}" for model in run.models for selection in run.selections],
+        "moments": [
+            *selected_systems(run),
+            *(f"{model}-{detector}" for model in run.selected for detector in run.shot_detectors),
+            *run.references,
+            *run.submissions,
+        ],
+        "assessment": list(run.models),
         "actions": list(run.models),
         "resources": [*run.embedded, *(found.model for found in finetuned_models(run))],
         "architectures": list(run.architectures),
     }
+
+
+def selected_systems(run: RunParams) -> list[str]:
+    """The systems of moment retrieval that search their thresholds."""
+    return [f"{model}-{selection}" for model in run.selected for selection in run.selections]
 
 
 def finetuned_models(run: RunParams) -> list[FineTuned]:

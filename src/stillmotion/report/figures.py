@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from stillmotion.io.atomic import atomic_file
+from stillmotion.report.evidence import Evidence
 
 plt.rcParams.update(
     {
@@ -32,6 +33,26 @@ def save_figure(figure: Figure, path: Path) -> None:
     with atomic_file(path) as partial:
         figure.savefig(partial, format="svg", metadata={"Date": None}, bbox_inches="tight")
     plt.close(figure)
+
+
+def drawn_systems(evidence: Evidence, histories: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Figure]:
+    """The figures of retrieval, actions and fine-tuning by name, for which there are results.
+
+    Args:
+        evidence: what has been measured.
+        histories: epochs of each fine-tuned model.
+    """
+    figures = {}
+    retrieval, actions = evidence.metrics["retrieval"], evidence.metrics["actions"]
+    if any(values["t2v"] for values in retrieval.values()):
+        figures["retrieval"] = recall_bars(retrieval)
+        groups = [evidence.base_models, [model.model for model in evidence.finetuned]]
+        figures["clips"] = clips_curves(retrieval, groups, evidence.run.aggregators)
+    if any(values["top1"] for values in actions.values()):
+        figures["actions"] = shots_curves(actions)
+    if histories:
+        figures["finetune"] = training_curves(histories)
+    return figures
 
 
 def recall_bars(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
@@ -74,7 +95,7 @@ def clips_curves(
         for column, aggregator in enumerate(aggregators):
             axes: Any = panels[row, column]
             ticks: set[int] = set()
-            for place, (color, model) in enumerate(zip(_colors(), group, strict=False)):
+            for place, (color, model) in enumerate(zip(line_colors(), group, strict=False)):
                 values = metrics[f"{model}-{aggregator}"]
                 clip_frames = values["protocol"]["clip_frames"]
                 counts = sorted(map(int, values["by_num_clips"]))
@@ -92,7 +113,7 @@ def clips_curves(
             if row == len(shown) - 1:
                 axes.set_xlabel("frames")
         panels[row, 0].set_ylabel("T2V R@1 in %")
-        _legend_on_the_right(panels[row, -1])
+        legend_on_the_right(panels[row, -1])
     return figure
 
 
@@ -101,7 +122,7 @@ def shots_curves(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
     figure, axes = plt.subplots(figsize=(5.5, 3.2))
     chance = None
     drawn = {system: values for system, values in metrics.items() if values["top1"]}
-    for place, (color, (system, values)) in enumerate(zip(_colors(), drawn.items(), strict=False)):
+    for place, (color, (system, values)) in enumerate(zip(line_colors(), drawn.items(), strict=False)):
         shots = sorted(map(int, values["top1"]))
         means = [values["top1"][str(shot)]["mean"] for shot in shots]
         spread = [values["top1"][str(shot)]["std"] for shot in shots]
@@ -115,14 +136,14 @@ def shots_curves(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
         axes.axhline(chance, color="#888888", linestyle=":", linewidth=1, label="chance")
     axes.set_xlabel("samples a class (dashed: zero-shot)")
     axes.set_ylabel("top-1 accuracy in %")
-    _legend_on_the_right(axes)
+    legend_on_the_right(axes)
     return figure
 
 
 def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Loss, and validation R@1 where it was scored, by epoch."""
     figure, (loss_axes, score_axes) = plt.subplots(1, 2, figsize=(9, 2.8))
-    for color, (name, history) in zip(_colors(), histories.items(), strict=False):
+    for color, (name, history) in zip(line_colors(), histories.items(), strict=False):
         epochs = [row["epoch"] + 1 for row in history]
         loss_axes.plot(epochs, [row["loss"] for row in history], marker="o", markersize=3, color=color, label=name)
         scored = [row for row in history if "score" in row]
@@ -137,31 +158,7 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> F
     score_axes.set_ylabel("validation R@1 in %")
     for axes in (loss_axes, score_axes):
         axes.set_xlabel("epoch")
-    _legend_on_the_right(score_axes, *loss_axes.get_legend_handles_labels())
-    figure.tight_layout()
-    return figure
-
-
-def moment_timelines(examples: Sequence[Mapping[str, Any]], clip_length_s: float) -> Figure:
-    """Similarity over time with the true and the chosen windows, one row a query.
-
-    Args:
-        examples: title, curve, true_windows and predicted_windows ([start, end, confidence]) of each.
-        clip_length_s: seconds between the points of a curve.
-    """
-    figure, rows = plt.subplots(len(examples), 1, figsize=(7, 1.7 * len(examples)), squeeze=False)
-    for axes, example in zip(rows[:, 0], examples, strict=True):
-        times = [clip_length_s * (index + 0.5) for index in range(len(example["curve"]))]
-        axes.plot(times, example["curve"], color="#222222", linewidth=1)
-        for start, end in example["true_windows"]:
-            axes.axvspan(start, end, ymin=0.0, ymax=1.0, color="#7fb77e", alpha=0.45, linewidth=0)
-        for rank, (start, end, _) in enumerate(example["predicted_windows"]):
-            height = 1.06 + 0.05 * rank
-            transform = axes.get_xaxis_transform()
-            axes.plot([start, end], [height] * 2, color="#c44e52", linewidth=3, transform=transform, clip_on=False)
-        axes.set_title(example["title"], loc="left", fontsize=8, pad=18, parse_math=False)
-        axes.set_ylabel("similarity")
-    rows[-1, 0].set_xlabel("seconds (green: true windows, red: chosen windows, the best lowest)")
+    legend_on_the_right(score_axes, *loss_axes.get_legend_handles_labels())
     figure.tight_layout()
     return figure
 
@@ -171,9 +168,11 @@ def _beside(place: int, number: int) -> float:
     return place - (number - 1) / 2
 
 
-def _legend_on_the_right(axes: Any, *entries: Any) -> None:
+def legend_on_the_right(axes: Any, *entries: Any) -> None:
+    """Names beside the axes rather than over the curves."""
     axes.legend(*entries, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def _colors() -> Iterator[str]:
+def line_colors() -> Iterator[str]:
+    """As many colours as are asked for, of ten."""
     return cycle(f"C{index}" for index in range(10))

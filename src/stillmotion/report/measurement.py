@@ -26,7 +26,8 @@ class Measurement:
 def judge(low: float, high: float, margin: float = 0.0) -> Verdict:
     """The verdict on an effect that is claimed to be above minus `margin`, by its interval.
 
-    An interval from 0.5 to 3 holds; from -3 to -0.5 it does not, but with a margin of 2 it is undecided.
+    An interval from 0.5 to 3 holds; from -3 to -0.5 it does not, but with a margin of 2 it is undecided. A margin
+    below zero asks for more than any gain: of -10, for more than 10 points.
     """
     if low > -margin:
         return "holds"
@@ -36,7 +37,7 @@ def judge(low: float, high: float, margin: float = 0.0) -> Verdict:
 def compared(
     evidence: Evidence, what: str, first_Q: np.ndarray, second_Q: np.ndarray, margin: float = 0.0
 ) -> Measurement:
-    """How much more the first has of R@1 than the second, in points, paired over the queries."""
+    """How many points more the first has than the second, paired over the queries; values are in percent."""
     found = paired_bootstrap(
         first_Q, second_Q, rng=np.random.default_rng(evidence.seed), num_resamples=evidence.num_resamples
     )

@@ -18,6 +18,11 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
 
 
+def figure_link(name: str, figures: Sequence[str]) -> list[str]:
+    """The paragraph that shows a figure, where there is one of that name."""
+    return [f"![{name}](figures/{name}.svg)"] if name in figures else []
+
+
 def number(value: Any, digits: int = 1) -> str:
     """A number, or a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}f}"
@@ -55,28 +60,6 @@ def clips_table(metrics: Metrics) -> str:
         rows.append([system, *(with_interval(values["t2v"], "R@1") if values else "–" for values in measured)])
     header = ["T2V R@1", *("1 clip" if count == 1 else f"{count} clips" for count in counts)]
     return markdown_table(header, rows) if rows else ""
-
-
-def moments_table(metrics: Metrics) -> str:
-    """Moment retrieval by system."""
-    rows = []
-    for system, values in metrics.items():
-        if "full" not in values:
-            continue
-        brief = {**values["brief"], "mIoU": values["mIoU"], "ci95": values["ci95"]}
-        rows.append(
-            [
-                system,
-                with_interval(brief, "MR-full-R1@0.5"),
-                number(brief["MR-full-R1@0.7"]),
-                with_interval(brief, "MR-full-mAP"),
-                with_interval(brief, "mIoU"),
-                number(values["frames"]["IoU"]),
-                number(brief.get("HL-min-VeryGood-Hit1")),
-            ]
-        )
-    header = ["system", "R1@0.5", "R1@0.7", "mAP", "mIoU", "frame IoU", "HL Hit1"]
-    return markdown_table(header, rows) if rows else "The dataset has no moments in its train or test split."
 
 
 def actions_table(metrics: Metrics) -> str:

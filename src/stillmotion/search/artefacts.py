@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stillmotion.errors import InputError
 from stillmotion.io.tables import read_json
-from stillmotion.params import Params
+from stillmotion.params.loading import Params
 from stillmotion.search.ranking import UNTUNED, SelectionRule
 
 METRIC = "MR-full-R1@0.5"
@@ -85,7 +85,7 @@ def choose_artefacts(root: Path, params: Params, dataset: str, model: str, selec
         root: of the project.
         params: of the project.
         dataset: "" for the active one.
-        model: "" for the one of `run.models` whose moments have the best R1@0.5 in metrics/moments, the first where
+        model: "" for the one of `run.selected` whose moments have the best R1@0.5 in metrics/moments, the first where
             none is measured.
         selection: "" for the one of `run.selections` by the same rule.
 
@@ -101,7 +101,7 @@ def choose_artefacts(root: Path, params: Params, dataset: str, model: str, selec
     embedded = _embedded_models(root, dataset)
     if not embedded:
         raise InputError(f"{root / 'data' / 'embeddings'}: {dataset} is not built; {build}")
-    listed = f"add it to run.models in params.yaml, then {build}"
+    listed = f"add it to run.models and run.selected in params.yaml, then {build}"
     if model:
         _check_known("--model", model, embedded | set(params.run.models), listed)
     if selection:
@@ -109,12 +109,12 @@ def choose_artefacts(root: Path, params: Params, dataset: str, model: str, selec
         _check_known("--selection", selection, known, "selections are a section of params.yaml")
     pairs = [
         (one_model, one_selection)
-        for one_model in ([model] if model else params.run.models)
+        for one_model in ([model] if model else params.run.selected)
         for one_selection in ([selection] if selection else params.run.selections)
     ]
     if not pairs:
         raise InputError(
-            "params.yaml: run.models or run.selections is empty; name one, or give --model and --selection"
+            "params.yaml: run.selected or run.selections is empty; name one, or give --model and --selection"
         )
     ready = [
         pair for pair in pairs if pair[0] in embedded and _thresholds(root, *pair).is_file()
@@ -122,8 +122,8 @@ def choose_artefacts(root: Path, params: Params, dataset: str, model: str, selec
     chosen = Artefacts(root, dataset, *max(ready or pairs[:1], key=lambda pair: _recall(root, *pair)), build)
     if not ready:
         missing = chosen.thresholds if chosen.model in embedded else chosen.embeddings
-        listed_too = chosen.model in params.run.models and chosen.selection in params.run.selections
-        add = "" if listed_too else "add it to run.models or run.selections in params.yaml, then "
+        listed_too = chosen.model in params.run.selected and chosen.selection in params.run.selections
+        add = "" if listed_too else "add it to run.selected or run.selections in params.yaml, then "
         raise InputError(f"{missing}: not built; {add}{build}")
     return chosen
 

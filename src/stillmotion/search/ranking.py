@@ -22,7 +22,7 @@ from stillmotion.io.embeddings import EmbeddedVideo
 from stillmotion.moments.curves import curves_from_embeddings
 from stillmotion.moments.postprocess import LEAST_COSINE, PostProcessing, postprocess
 from stillmotion.moments.runs import mean_scores, runs_between, spans
-from stillmotion.moments.search import select
+from stillmotion.moments.selection import select
 
 FIRST_VIDEOS = 64
 """How many videos are looked at first; then twice as many, and so on."""

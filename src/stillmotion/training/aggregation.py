@@ -15,7 +15,7 @@ import torch
 from stillmotion.io.embeddings import Embeddings
 from stillmotion.memo import Memo
 from stillmotion.metrics.retrieval import QueryRanks, rank_queries
-from stillmotion.params import TrainAggregatorParams
+from stillmotion.params.training import TrainAggregatorParams
 from stillmotion.records import Caption
 from stillmotion.training.contrastive import contrastive_loss, shuffled_batches
 from stillmotion.training.loop import FitSettings, Fitted, fit

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from stillmotion.params import LinearProbeParams
+from stillmotion.params.training import LinearProbeParams
 
 MAX_ITERATIONS = 1000
 

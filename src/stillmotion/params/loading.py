@@ -1,0 +1,210 @@
+"""params.yaml as frozen, typed models: every value is named here, and none has a default.
+
+A stage script calls `load_params()` once and reads attributes of the result (`params.embed.clip_frames`);
+a test holds these reads to the `params:` that dvc.yaml declares for the stage. The comments in params.yaml
+say what to expect of a value, the docstrings here what it means.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import ruamel.yaml
+from pydantic import BaseModel, ValidationError, ValidationInfo, field_validator, model_validator
+
+from stillmotion.errors import InputError
+from stillmotion.params.data import DownloadParams, SampleFramesParams
+from stillmotion.params.evaluation import (
+    AssessBackboneParams,
+    EvaluateActionsParams,
+    EvaluateConditionalParams,
+    EvaluateMomentsParams,
+    EvaluateReferencesParams,
+    EvaluateRetrievalParams,
+    MeasureArchitecturesParams,
+    MeasureResourcesParams,
+    OptimiseThresholdsParams,
+    ReportParams,
+    SelectionParams,
+    ShotDetectorParams,
+)
+from stillmotion.params.models import (
+    ArchitectureParams,
+    BackboneParams,
+    BuiltinBackboneParams,
+    EmbedParams,
+    ExpansionParams,
+    OpenClipBackboneParams,
+    StanExpansionParams,
+    XClipBackboneParams,
+    XClipExpansionParams,
+)
+from stillmotion.params.run import Reference, RunParams
+from stillmotion.params.section import Name, Section
+from stillmotion.params.training import AggregatorParams, LinearProbeParams, RecipeParams, TrainAggregatorParams
+
+FAMILIES: dict[str, dict[str, type[Section]]] = {
+    "backbones": {
+        "builtin": BuiltinBackboneParams,
+        "open_clip": OpenClipBackboneParams,
+        "xclip": XClipBackboneParams,
+    },
+    "expansions": {"xclip": XClipExpansionParams, "stan": StanExpansionParams},
+}
+"""Of the sections whose blocks are of several kinds."""
+
+
+class Variants(dict[str, Any]):
+    """The blocks of a section such as `backbones`, by name; a name that is not there is the user's mistake."""
+
+    def __init__(self, section: str, blocks: dict[str, Any]):
+        super().__init__(blocks)
+        self.section = section
+
+    def __missing__(self, name: str) -> Any:
+        raise InputError(f"params.yaml: {self.section} has no {name!r}; {_suggestion(name, list(self))}")
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    dataset: str
+    run: RunParams
+    download: DownloadParams
+    sample_frames: SampleFramesParams
+    backbones: dict[Name, BackboneParams]
+    expansions: dict[Name, ExpansionParams]
+    embed: EmbedParams
+    recipes: dict[Name, RecipeParams]
+    aggregators: dict[Name, AggregatorParams]
+    train_aggregator: TrainAggregatorParams
+    selections: dict[Name, SelectionParams]
+    shot_detectors: dict[Name, ShotDetectorParams]
+    optimise_thresholds: OptimiseThresholdsParams
+    linear_probe: LinearProbeParams
+    evaluate_retrieval: EvaluateRetrievalParams
+    evaluate_conditional: EvaluateConditionalParams
+    evaluate_moments: EvaluateMomentsParams
+    evaluate_references: EvaluateReferencesParams
+    assess_backbone: AssessBackboneParams
+    evaluate_actions: EvaluateActionsParams
+    measure_resources: MeasureResourcesParams
+    architectures: dict[Name, ArchitectureParams]
+    measure_architectures: MeasureArchitecturesParams
+    report: ReportParams
+
+    @field_validator(
+        "backbones",
+        "expansions",
+        "recipes",
+        "aggregators",
+        "selections",
+        "shot_detectors",
+        "architectures",
+        mode="after",
+    )
+    @classmethod
+    def _unknown_names_are_told(cls, blocks: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return Variants(str(info.field_name), blocks)
+
+    @model_validator(mode="after")
+    def _run_names_what_exists(self) -> "Params":
+        finetuned = [f"{backbone}-{recipe}" for backbone in self.run.finetuned for recipe in self.run.recipes]
+        expanded = [f"{backbone}_{expansion}" for backbone in self.run.expanded for expansion in self.run.expansions]
+        _check_names("run.backbones", self.run.backbones, list(self.backbones))
+        _check_names("run.expanded", self.run.expanded, self.run.backbones)
+        _check_names("run.expansions", self.run.expansions, list(self.expansions))
+        _check_names("run.embedded", self.run.embedded, self.run.backbones + expanded)
+        _check_names("run.finetuned", self.run.finetuned, self.run.embedded)
+        _check_names("run.recipes", self.run.recipes, list(self.recipes))
+        _check_names("run.models", self.run.models, self.run.embedded + finetuned)
+        _check_names("run.conditional", self.run.conditional, self.run.models)
+        _check_names("run.aggregators", self.run.aggregators, list(self.aggregators))
+        _check_names("run.selected", self.run.selected, self.run.embedded + finetuned)
+        _check_names("run.selections", self.run.selections, list(self.selections))
+        _check_names("run.shot_detectors", self.run.shot_detectors, list(self.shot_detectors))
+        _check_names("run.references", list(self.run.references), list(get_args(Reference)))
+        kinds = self.run.selections + self.run.shot_detectors
+        selected = [f"{model}-{kind}" for model in self.run.selected for kind in kinds]
+        systems = [*selected, *self.run.references, *self.run.submissions]
+        for name in systems:
+            if systems.count(name) > 1:
+                raise ValueError(f"run: two systems of moment retrieval are called {name!r}; rename one")
+        _check_names("run.architectures", self.run.architectures, list(self.architectures))
+        most = self.embed.clip_counts[-1] * self.embed.clip_frames
+        if most > self.sample_frames.num_uniform:
+            raise ValueError(
+                f"embed.clip_counts × embed.clip_frames is {most} frames; sample_frames.num_uniform must be that many"
+            )
+        return self
+
+
+def _check_names(param: str, names: list[str], known: list[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{param}: unknown {name!r}; {_suggestion(name, known)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{param}: a name stands there twice; name each once")
+
+
+def _suggestion(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known)) or 'none'}"
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    """Keys that the model at `location` has, found by walking the annotations along the path."""
+    model: Any = Params
+    for part in location:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            field = model.model_fields.get(str(part))
+            model = None if field is None else field.annotation
+        elif get_origin(model) is dict:
+            model = get_args(model)[1]
+        else:
+            model = FAMILIES.get(str(location[0]), {}).get(str(part))
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _first_line(path: Path, error: ValidationError) -> str:
+    # A misspelt param is both unknown and missing: the unknown one says more.
+    first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+    where = [str(part) for part in first["loc"]]
+    kind = first["type"]
+    if kind.startswith("union_tag"):
+        families = ", ".join(FAMILIES[where[0]])
+        return f"{path}: param {'.'.join(where)}.family is wrong or missing; set one of: {families}"
+    if where[:1] and where[0] in FAMILIES:
+        del where[2:3]  # pydantic puts the family there
+    name = ".".join(where) or "at the top level"
+    if kind == "extra_forbidden":
+        return f"{path}: unknown param {name}; {_suggestion(where[-1], _known_keys(first['loc'][:-1]))}"
+    if kind == "missing":
+        return f"{path}: param {name} is missing; add it"
+    if kind == "value_error":
+        inner = str(first["ctx"]["error"])
+        return f"{path}: {name + ': ' if where else ''}{inner}"
+    return f"{path}: param {name} is {first['input']!r}: {first['msg']}"
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check the whole of params.yaml.
+
+    Raises:
+        InputError: the file is missing or not YAML, or a param is unknown, missing or out of range; one line
+            that names the param and the mend.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run this from the root of the repository") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    try:
+        data = ruamel.yaml.YAML(typ="safe", pure=True).load(text)
+    except ruamel.yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}); mend that line") from None
+    try:
+        return Params.model_validate(data)
+    except ValidationError as error:
+        raise InputError(_first_line(path, error)) from None

@@ -1,0 +1,42 @@
+"""`run` of params.yaml: which of the named variants the DAG runs."""
+
+from typing import Literal
+
+from stillmotion.params.section import Name, Section
+
+Reference = Literal["whole_video", "random_windows", "uniform_windows", "oracle"]
+
+
+class RunParams(Section):
+    """Which of the named variants the DAG runs: the lists that dvc.yaml's matrices go over."""
+
+    backbones: list[Name]
+    """Keys of `backbones`: fetched or trained."""
+    expanded: list[Name]
+    """Backbones to which each of `expansions` gives what makes them video models."""
+    expansions: list[Name]
+    """Keys of `expansions`; the model is called `<backbone>_<expansion>`."""
+    embedded: list[Name]
+    """What is embedded as it is: backbones, and expanded ones."""
+    finetuned: list[Name]
+    """Of these, the ones that each recipe fine-tunes."""
+    recipes: list[Name]
+    """Keys of `recipes`."""
+    models: list[str]
+    """What is evaluated: one of `embedded`, or `<one of finetuned>-<recipe>`."""
+    aggregators: list[Name]
+    """Keys of `aggregators`."""
+    conditional: list[str]
+    """Of `models`, the X-CLIPs that are also scored with texts that depend on the video."""
+    selected: list[str]
+    """What each selection and each shot detector finds moments with: named as in `models`."""
+    selections: list[Name]
+    """Keys of `selections`."""
+    shot_detectors: list[Name]
+    """Keys of `shot_detectors`; the system is called `<model>-<detector>`."""
+    references: list[Reference]
+    """Systems of moment retrieval that look at no frame."""
+    submissions: list[Name]
+    """Submissions of other systems: the files data/submissions/<dataset>/<name>.jsonl."""
+    architectures: list[Name]
+    """Keys of `architectures`, whose cost is measured at full size."""

@@ -1,0 +1,79 @@
+"""Params of what is trained: fine-tuning, aggregators, probes."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from stillmotion.params.section import Count, Fraction, NotNegative, Positive, Section, Seed
+
+
+class RecipeParams(Section):
+    """Contrastive fine-tuning."""
+
+    captions: Literal["paragraph", "dense", "both"]
+    """Pairs to train on: whole videos, captioned spans, or both."""
+    num_frames: Count
+    """Frames a video or span, one from each of as many equal segments."""
+    epochs: Count
+    batch_size: Count
+    """Pairs that one step contrasts."""
+    micro_batch_size: Count
+    """Pairs embedded at once: less needs less memory, and gives the same gradients but for rounding."""
+    precision: Literal["fp32", "bf16"]
+    optimizer: Literal["adamw", "sgd"]
+    """SGD has a momentum of 0.9."""
+    learning_rate: Positive
+    weight_decay: NotNegative
+    warmup_fraction: Fraction
+    gradient_clip: Positive
+    freeze_embeddings: bool
+    """Patch, class, position and token embeddings stay as they are."""
+    frozen_blocks: Annotated[int, Field(ge=0)]
+    """The first blocks of both towers stay as they are; more than 0 implies frozen embeddings."""
+    patch_keep_rate: Annotated[float, Field(gt=0, le=1)]
+    patch_sampling: Literal["tubelet", "per_frame"]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _frozen_blocks_rest_on_frozen_embeddings(self) -> "RecipeParams":
+        if self.frozen_blocks and not self.freeze_embeddings:
+            raise ValueError("frozen_blocks above 0 needs freeze_embeddings: true")
+        return self
+
+
+class AggregatorParams(Section):
+    """How clip embeddings become one video embedding."""
+
+    kind: Literal["mean", "transformer_mean", "class_token"]
+    heads: Count
+    mlp_ratio: Positive
+
+
+class TrainAggregatorParams(Section):
+    """Training of the aggregators over frozen embeddings."""
+
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: NotNegative
+    warmup_fraction: Fraction
+    gradient_clip: Positive
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+
+
+class LinearProbeParams(Section):
+    """Few-shot logistic regression."""
+
+    shots: Annotated[list[Count], Field(min_length=1)]
+    num_c: Count
+    """Values of C between min_c and max_c."""
+    min_c: Positive
+    max_c: Positive
+    spacing: Literal["log", "linear"]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _c_range_is_a_range(self) -> "LinearProbeParams":
+        if self.max_c < self.min_c:
+            raise ValueError("max_c is below min_c; swap them")
+        return self

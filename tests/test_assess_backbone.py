@@ -1,0 +1,92 @@
+"""The stage as a command, in a folder of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ruamel.yaml
+
+from stillmotion.io.arrays import save_array
+from stillmotion.io.embeddings import EmbeddedVideo
+from stillmotion.io.tables import write_json, write_rows
+from stillmotion.records import Moment, save_records
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def at_cosine(value: float) -> list[float]:
+    return [value, float(np.sqrt(1 - value**2))]
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    """Two train videos; by `norm` the curves are [0, 0.5, 1] and [1, 0, 0.6], the true frames 1 and 2, and 0."""
+    yaml = ruamel.yaml.YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["sample_frames"].update(clip_length_s=2.0)
+    params["assess_backbone"].update(split="train", thresholds=[0.45, 0.55, 0.65])
+    yaml.dump(params, tmp_path / "params.yaml")
+    videos = [
+        EmbeddedVideo("a", "train", 6.0, 0, 3, [0], [0, 1, 2]),
+        EmbeddedVideo("b", "train", 6.0, 3, 3, [0], [0, 1, 2]),
+    ]
+    write_rows(tmp_path / "embeddings" / "index.jsonl", [video.row() for video in videos])
+    write_json(tmp_path / "embeddings" / "model.json", {"dim": 2})
+    frames = [at_cosine(value) for value in (0.2, 0.3, 0.4, 0.6, 0.1, 0.4)]
+    save_array(tmp_path / "embeddings" / "frames.npy", np.array(frames, np.float32))
+    save_array(tmp_path / "embeddings" / "queries.npy", np.array([[1, 0], [1, 0]], np.float32))
+    moments = [Moment(1, "q", "a", 6.0, [[2.0, 6.0]], [1, 2], []), Moment(2, "q", "b", 6.0, [[0.0, 2.0]], [0], [])]
+    save_records(tmp_path / "raw", Moment, moments)
+    return tmp_path
+
+
+def run(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "src" / "assess_backbone.py", "--raw", "raw", "--embeddings", "embeddings"]
+    command += ["--metrics", "metrics/assessment/model.json"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def result_of(folder: Path) -> dict:
+    return json.loads((folder / "metrics" / "assessment" / "model.json").read_text(encoding="utf-8"))
+
+
+def test_the_mean_frame_iou_at_each_threshold_is_worked_by_hand(workplace):
+    done = run(workplace)
+    assert done.returncode == 0, done.stderr
+    result = result_of(workplace)
+    # at 0.45 IoU 1 and 1/2, at 0.55 1/2 and 1/2, at 0.65 1/2 and 1
+    assert result["IoU"] == {"0.45": 75, "0.55": 50, "0.65": 75}
+    assert result["mean_IoU"] == pytest.approx(200 / 3, abs=1e-4)
+    low, high = result["ci95"]["mean_IoU"]
+    assert low <= result["mean_IoU"] <= high
+    assert result["protocol"] == {
+        "split": "train",
+        "num_queries": 2,
+        "num_videos": 2,
+        "method": "vc1",
+        "post_processing": "norm",
+        "clip_length_s": 2.0,
+    }
+
+
+def test_without_moments_the_result_is_empty(workplace):
+    save_records(workplace / "raw", Moment, [])
+    done = run(workplace)
+    assert done.returncode == 0, done.stderr
+    assert "no moments" in done.stderr
+    result = result_of(workplace)
+    assert (result["IoU"], result["mean_IoU"], result["ci95"]) == ({}, None, {})
+    assert result["protocol"]["num_queries"] == 0
+
+
+def test_embeddings_that_are_not_there_are_one_line(workplace):
+    (workplace / "embeddings" / "model.json").unlink()
+    done = run(workplace)
+    assert done.returncode == 2
+    assert "no embeddings there" in done.stderr
+    assert done.stderr.count("\n") == 1

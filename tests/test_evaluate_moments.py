@@ -1,0 +1,254 @@
+"""The stages that score moments, on one dataset by hand: two test videos, one that is lost, one of train."""
+
+import json
+import runpy
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stillmotion.errors import InputError
+from stillmotion.io.arrays import save_array
+from stillmotion.io.embeddings import EmbeddedVideo
+from stillmotion.io.tables import read_json, read_rows, write_json, write_rows
+from stillmotion.records import Moment, Video, save_records
+from stillmotion.video.packed import PackedVideo, write_tables
+
+ROOT = Path(__file__).resolve().parents[1]
+# the stored frames that stand for the clips, the clips' cosines with every query, seconds, split
+VIDEOS = {
+    "a": ([0, 2, 3, 4, 5, 6], [0.1, 0.1, 0.9, 0.8, 0.2, 0.2], 12.0, "test"),
+    "b": ([0, 1, 2, 3], [0.7, 0.1, 0.3, 0.95], 7.0, "test"),
+    "t": ([0, 1], [0.5, 0.6], 4.0, "train"),
+}
+MOMENTS = [
+    Moment(1, "q1", "a", 12.0, [[4.0, 8.0]], [2, 3], [[4, 4, 4], [2, 2, 2]]),
+    Moment(2, "q2", "b", 7.0, [[0.0, 2.0], [4.0, 7.0]], [0, 2, 3], [[4, 4, 4], [1, 1, 1], [3, 3, 3]]),
+    Moment(3, "q3", "lost", 4.0, [[0.0, 2.0]], [0], [[4, 4, 4]]),
+    Moment(4, "q4", "t", 4.0, [[2.0, 4.0]], [1], [[4, 4, 4]]),
+]
+FOUND = {
+    "method": "vc1",
+    "post_processing": "none",
+    "least_cosine": 1e-6,
+    "parameters": {"threshold": 0.5},
+    "frozen_range": None,
+}
+
+
+def video(video_id, split, duration=None):
+    return Video(video_id, f"{video_id}.mp4", split, duration, 10.0, 20, 64, 64, "h264", "ok")
+
+
+def save_dataset(root: Path, moments: list[Moment]) -> None:
+    """Raw tables, the frames store without its pixels, and embeddings of two dimensions."""
+    videos = [video(name, split) for name, (*_, split) in VIDEOS.items()] + [video("lost", "test")]
+    save_records(root / "raw", Video, videos)
+    save_records(root / "raw", Moment, moments)
+    packed, index, frames = {}, [], []
+    for name, (clips, cosines, duration, split) in VIDEOS.items():
+        count = clips[-1] + 1
+        packed[name] = PackedVideo(
+            {"duration": duration}, np.arange(count) * 1.0, np.array([0]), np.array(clips), False
+        )
+        index.append(EmbeddedVideo(name, split, duration, len(frames), count, [0], clips).row())
+        cosine_of = dict(zip(clips, cosines, strict=True))
+        stored = np.array([cosine_of.get(frame, 1.0) for frame in range(count)])
+        frames += np.stack([stored, np.sqrt(1 - stored**2)], axis=1).tolist()
+    (root / "frames").mkdir()
+    write_tables(root / "frames", videos, packed, {"lost": "corrupt"})
+    write_rows(root / "embeddings" / "index.jsonl", index)
+    write_json(root / "embeddings" / "model.json", {"dim": 2})
+    save_array(root / "embeddings" / "frames.npy", np.array(frames, np.float32))
+    save_array(root / "embeddings" / "queries.npy", np.array([[1, 0]] * len(moments), np.float32).reshape(-1, 2))
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    save_dataset(tmp_path, MOMENTS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def empty_workplace(tmp_path, monkeypatch):
+    """The same without moments."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    save_dataset(tmp_path, [])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def evaluate(script: str, **options):
+    """Metrics, rows of the submission and rows of the queries of a stage."""
+    main = runpy.run_path(str(ROOT / "src" / f"{script}.py"))["main"]
+    main(raw=Path("raw"), metrics=Path("metrics.json"), predictions=Path("predictions"), **options)
+    folder = Path("predictions")
+    return read_json("metrics.json"), read_rows(folder / "submission.jsonl"), read_rows(folder / "queries.jsonl")
+
+
+def evaluate_selection(found):
+    write_json("thresholds/thresholds.json", found)
+    return evaluate("evaluate_moments", thresholds=Path("thresholds"), embeddings=Path("embeddings"))
+
+
+def counts(metrics):
+    protocol = metrics["protocol"]
+    return [protocol[name] for name in ("num_queries", "num_videos", "missing_videos", "missing_queries")]
+
+
+def test_a_selection_is_scored_with_its_frames(workplace):
+    metrics, submission, queries = evaluate_selection(FOUND)
+    assert submission[0]["pred_relevant_windows"] == [[4.0, 8.0, 0.85]]
+    assert submission[1]["pred_relevant_windows"] == [[6.0, 7.0, 0.95], [0.0, 2.0, 0.7]]
+    assert submission[1]["pred_saliency_scores"] == [0.7, 0.1, 0.3, 0.95]
+    assert metrics["mIoU"] == pytest.approx(66.6667)
+    assert metrics["frames"]["IoU"] == pytest.approx(83.3333)  # 2 of 2 and 2 of 3 frames
+    assert metrics["coverage"] == pytest.approx(80)
+    assert metrics["pessimistic"]["MR-full-R1@0.5"] == pytest.approx(33.3333)
+    assert metrics["HL-min-VeryGood"]["HL-Hit1"] == 50
+    assert "boundaries" not in metrics
+    assert [row["top1_iou"] for row in queries] == [1.0, 0.333333]
+    assert counts(metrics) == [2, 2, 1, 1]
+    protocol = metrics["protocol"]
+    assert (protocol["kind"], protocol["frames_from"], protocol["selected_on"]) == ("selection", "selection", "train")
+    assert protocol["thresholds"] == FOUND
+    assert (protocol["num_fallback"], protocol["num_clipped_cosines"]) == (0, 0)
+
+
+def test_examples_go_from_the_best_to_the_worst(workplace):
+    evaluate_selection(FOUND)
+    best, worst = read_rows("predictions/examples.jsonl")
+    assert (best["place"], best["qid"], worst["place"], worst["qid"]) == ("best", 1, "worst", 2)
+    assert best["stored_frames"] == [0, 2, 3, 4, 5, 6]
+    assert best["sc"] == best["processed"] == pytest.approx([0.1, 0.1, 0.9, 0.8, 0.2, 0.2])
+    assert len(best["cfsc"]) == 5
+    assert (best["cuts"], best["threshold"], best["clip_length_s"]) == ([], 0.5, 2.0)
+
+
+def test_vc2_tells_whether_its_cuts_are_boundaries(workplace):
+    parameters = {"threshold": 0.5, "change": 0.8, "share": 1.0}
+    metrics, *_ = evaluate_selection(FOUND | {"method": "vc2", "parameters": parameters})
+    # CFSc of `a` falls below 0.8 at frames 1 and 3, of `b` at 0 and 2: cuts at 4 and 8 s, at 2 and 6 s. True
+    # boundaries inside the videos: 4 and 8 s of `a`, 4 s of `b`. By chance, of 5 places with 3 near: 9 of 10 pairs
+    found = metrics["boundaries"]
+    assert (found["recall"], found["precision"], found["tolerance_s"]) == (100, 100, 2.0)
+    assert found["chance_recall"] == pytest.approx(100 * (0.9 + 0.9 + 1) / 3, abs=1e-3)
+    assert found["above_chance"] == pytest.approx(100 * 0.2 / 3, abs=1e-3)
+    assert found["ci95"] == [0, 10]
+    assert (found["num_boundaries"], found["num_cuts"], found["num_videos"]) == (3, 4, 2)
+    assert [row["cuts"] for row in sorted(read_rows("predictions/examples.jsonl"), key=lambda row: row["qid"])] == [
+        [2, 4],
+        [1, 3],
+    ]
+
+
+def test_shots_are_scored_by_their_similarity(workplace):
+    shots = {"a": [[0.0, 4.0], [4.0, 8.0], [8.0, 12.0]], "b": [[0.0, 7.0]]}
+    rows = [{"video_id": name, "shots": found, "reason": None} for name, found in shots.items()]
+    write_rows("shots/shots.jsonl", rows[:1] + [rows[1] | {"reason": "unreadable"}])
+    write_json("shots/detector.json", {"detector": "content"})
+    metrics, submission, queries = evaluate("evaluate_shots", shots=Path("shots"), embeddings=Path("embeddings"))
+    assert submission[0]["pred_relevant_windows"] == [[4.0, 8.0, 0.85], [8.0, 12.0, 0.2], [0.0, 4.0, 0.1]]
+    assert submission[0]["pred_saliency_scores"] == [0.1, 0.1, 0.9, 0.8, 0.2, 0.2]
+    assert submission[1]["pred_relevant_windows"] == [[0.0, 7.0, 0.5125]]
+    assert [row["frame_iou"] for row in queries] == [1.0, 0.75]
+    assert metrics["selected_share"] == 100
+    protocol = metrics["protocol"]
+    assert (protocol["kind"], protocol["frames_from"], protocol["thresholds"]) == ("shots", "top window", None)
+    assert (protocol["detector"], protocol["num_unread_videos"]) == ({"detector": "content"}, 1)
+    assert counts(metrics) == [2, 2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("reference", "windows"),
+    [
+        ("whole_video", [[0.0, 7.0, 1.0]]),
+        ("uniform_windows", [[round(0.7 * n, 6), round(0.7 * (n + 1), 6), 1.0] for n in range(10)]),
+        ("oracle", [[0.0, 2.0, 1.0], [4.0, 7.0, 1.0]]),
+    ],
+)
+def test_references_are_scored_on_the_same_queries(workplace, reference, windows):
+    metrics, submission, queries = evaluate("evaluate_references", reference=reference, frames=Path("frames"))
+    assert [row["qid"] for row in submission] == [row["qid"] for row in queries] == [1, 2]
+    assert submission[1]["pred_relevant_windows"] == windows
+    assert "pred_saliency_scores" not in submission[1]
+    assert not any(key.startswith("HL") for key in metrics["brief"])
+    assert counts(metrics) == [2, 2, 1, 1]
+    protocol = metrics["protocol"]
+    assert (protocol["kind"], protocol["frames_from"], protocol["selected_on"]) == ("reference", "top window", None)
+    if reference == "oracle":
+        assert metrics["brief"]["MR-full-mAP"] == metrics["mIoU"] == metrics["coverage"] == 100
+        assert metrics["selected_share"] == pytest.approx(100 * (4 / 12 + 5 / 7) / 2, abs=1e-4)
+
+
+def test_random_windows_repeat_to_the_byte(workplace):
+    evaluate("evaluate_references", reference="random_windows", frames=Path("frames"))
+    first = [Path(name).read_bytes() for name in ("metrics.json", "predictions/submission.jsonl")]
+    evaluate("evaluate_references", reference="random_windows", frames=Path("frames"))
+    assert [Path(name).read_bytes() for name in ("metrics.json", "predictions/submission.jsonl")] == first
+
+
+def submit(*rows):
+    write_rows("other.jsonl", rows)
+    return evaluate("evaluate_submission", submission=Path("other.jsonl"), frames=Path("frames"))
+
+
+def test_a_submission_scores_as_the_selection_that_wrote_it(workplace):
+    ours, submission, queries = evaluate_selection(FOUND)
+    theirs, _, rows = submit(*submission, {"qid": 3, "pred_relevant_windows": [], "pred_saliency_scores": []})
+    same = ("brief", "HL-min-Fair", "full", "short", "mIoU", "coverage", "selected_share", "num_empty")
+    assert [theirs[name] for name in same] == [ours[name] for name in same]
+    assert theirs["frames"]["IoU"] < ours["frames"]["IoU"]  # those of the top window alone
+    assert [row["predicted_windows"] for row in rows] == [row["predicted_windows"] for row in queries]
+    protocol = theirs["protocol"]
+    assert (protocol["kind"], protocol["missing_rows"], protocol["num_ignored_rows"]) == ("submission", [], 1)
+
+
+def test_a_query_without_a_row_counts_as_an_empty_list(workplace):
+    metrics, submission, _ = submit({"qid": 2, "vid": "b", "pred_relevant_windows": [[4, 7, 1]]})
+    assert metrics["protocol"]["missing_rows"] == [1]
+    assert metrics["num_empty"] == 1
+    assert metrics["brief"]["MR-full-R1@0.7"] == 50
+    assert [row["qid"] for row in submission] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"qid": 4, "pred_relevant_windows": []}, "other.jsonl row 1: qid 4 is a query of the train split"),
+        ({"qid": 8, "pred_relevant_windows": []}, "other.jsonl row 1: qid 8 is no query"),
+        ({"qid": 1, "pred_relevant_windows": [[3, 1, 0]]}, "other.jsonl row 1: .*ends before"),
+    ],
+)
+def test_a_row_that_fits_no_test_query_is_named(workplace, row, message):
+    with pytest.raises(InputError, match=message):
+        submit(row)
+    assert not Path("metrics.json").exists()
+
+
+def test_a_missing_submission_names_the_file_to_put_there(workplace):
+    with pytest.raises(InputError, match=r"data/submissions/toy/other.jsonl: no such file; put the submission there"):
+        evaluate("evaluate_submission", submission=Path("data/submissions/toy/other.jsonl"), frames=Path("frames"))
+
+
+def test_a_dataset_without_moments_gives_empty_results(empty_workplace):
+    metrics, submission, queries = evaluate_selection(None)
+    assert list(metrics) == ["protocol"]
+    assert counts(metrics) == [0, 0, 1, 0]
+    assert submission == queries == read_rows("predictions/examples.jsonl") == []
+    write_rows("shots/shots.jsonl", [])
+    write_json("shots/detector.json", {})
+    write_rows("other.jsonl", [])
+    stages = [
+        ("evaluate_shots", {"shots": Path("shots"), "embeddings": Path("embeddings")}),
+        ("evaluate_references", {"reference": "oracle", "frames": Path("frames")}),
+        ("evaluate_submission", {"submission": Path("other.jsonl"), "frames": Path("frames")}),
+    ]
+    for script, options in stages:
+        metrics, submission, queries = evaluate(script, **options)
+        assert list(metrics) == ["protocol"], script
+        assert submission == queries == []
+        assert json.dumps(metrics)
