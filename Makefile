@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := 1
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro retrieval moments full test lint bench lock
+.PHONY: help env repro retrieval moments alignment full test lint bench lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,15 @@ MOMENTS := -S 'run.shot_detectors=[content_shots,adaptive_shots]' \
 
 moments: env  ## run every selection, reference and shot detector of moment retrieval, as the experiment "moments"
 	dvc exp run --temp --name moments $(MOMENTS) -S 'run.selected=[small_clip,small_clip-half_patches]'
+	dvc exp show --only-changed
+
+alignment: env  ## run STAN and Mug beside CLIP fine-tuned the same way, as the experiment "alignment"
+	dvc exp run --temp --name alignment -S 'run.expanded=[small_clip]' -S 'run.expansions=[stan]' \
+	  -S 'run.embedded=[small_clip,small_clip_stan]' -S 'run.finetuned=[small_clip,small_clip_stan]' \
+	  -S 'run.recipes=[half_patches,half_patches_mug]' -S embed.tokens=true -S 'run.aggregators=[mean]' \
+	  -S 'run.models=[small_clip,small_clip-half_patches,small_clip-half_patches_mug,small_clip_stan-half_patches,small_clip_stan-half_patches_mug]' \
+	  -S 'run.aligned=[small_clip-half_patches,small_clip-half_patches_mug,small_clip_stan-half_patches,small_clip_stan-half_patches_mug]' \
+	  -S 'run.alignments=[cosine,mug,cosine_dual_softmax,mug_dual_softmax]'
 	dvc exp show --only-changed
 
 full: env  ## run every system on the built-in dataset, as the experiment "full" beside the default results

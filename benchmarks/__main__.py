@@ -1,8 +1,8 @@
 """Run every benchmark: `make bench`, half an hour or more on two cores; each also runs alone."""
 
-from benchmarks import embed, moments, mug, repro, retrieval_metrics, sample_frames, search, xclip_memory
+from benchmarks import aggregators, embed, moments, mug, repro, retrieval_metrics, sample_frames, search, xclip_memory
 
-for module in (retrieval_metrics, moments, mug, sample_frames, embed, search, xclip_memory, repro):
+for module in (retrieval_metrics, moments, mug, sample_frames, embed, search, xclip_memory, aggregators, repro):
     print(f"== {module.__name__}", flush=True)
     for name, value in module.main().items():
         print(f"{name}: {value}", flush=True)

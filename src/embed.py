@@ -22,7 +22,13 @@ from stillmotion.environment import read_environment
 from stillmotion.errors import InputError
 from stillmotion.io.arrays import save_array
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.embedding_writer import clip_frames_of, write_contexts, write_videos
+from stillmotion.io.embedding_writer import (
+    clip_frames_of,
+    write_caption_tokens,
+    write_clip_frames,
+    write_contexts,
+    write_videos,
+)
 from stillmotion.io.tables import write_json
 from stillmotion.memo import Memo, folder_digest
 from stillmotion.params.loading import load_params
@@ -57,6 +63,8 @@ def main(
         "precision": precision,
     }
     embedder = Embedder(backbone, Memo(environment.memo), key, precision)
+    if params.embed.tokens:
+        embedder.require_tokens()
     clip_counts = params.embed.clip_counts
     num_uniform = len(packed.uniform_indices(packed.videos[0].video_id))
     clip_frames = clip_frames_of(embedder, params.embed.clip_frames, clip_counts, num_uniform)
@@ -71,6 +79,9 @@ def main(
         }
         for name, lines in texts.items():
             save_array(partial / f"{name}.npy", embedder.texts(lines, name))
+        if params.embed.tokens:
+            write_clip_frames(partial, embedder, packed, clip_frames=clip_frames)
+            write_caption_tokens(partial, embedder, texts["captions"])
         if params.embed.contexts and isinstance(backbone, XClipBackbone):
             write_contexts(partial, embedder, backbone, packed, texts["captions"])
         truncated = {name: int(backbone.truncated(lines).sum()) for name, lines in texts.items() if lines}

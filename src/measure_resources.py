@@ -15,8 +15,7 @@ from typing import Annotated
 import torch
 import typer
 
-from stillmotion.adaptation.freezing import freeze
-from stillmotion.adaptation.patch_dropout import PatchDropout
+from stillmotion.adaptation.recipe import apply_recipe
 from stillmotion.adaptation.resources import count_parameters, measure_step
 from stillmotion.backbones.compute import prepare_torch
 from stillmotion.backbones.registry import load_backbone
@@ -24,7 +23,7 @@ from stillmotion.environment import read_environment
 from stillmotion.io.tables import write_json
 from stillmotion.params.loading import load_params
 from stillmotion.stage import run_stage
-from stillmotion.training.contrastive import contrastive_loss
+from stillmotion.training.similarity import Cosine, similarity_of
 
 
 def main(
@@ -38,12 +37,9 @@ def main(
     environment = read_environment()
     device = prepare_torch(environment)
     model = load_backbone(backbone, device).train()
-    dropout = None
-    if recipe:
-        chosen = params.recipes[recipe]
-        freeze(model, embeddings=chosen.freeze_embeddings, blocks=chosen.frozen_blocks)
-        dropout = PatchDropout(chosen.patch_keep_rate, chosen.patch_sampling)
-        model.set_patch_dropout(dropout)
+    chosen = params.recipes[recipe] if recipe else None
+    dropout = apply_recipe(model, chosen) if chosen else None
+    similarity = similarity_of(chosen) if chosen else Cosine()
     size = model.image_size_px
     num_frames = model.clip_frames or setting.num_frames
     pixels = torch.zeros(setting.batch_size, num_frames, 3, size, size, device=device)
@@ -53,7 +49,8 @@ def main(
     def loss_of() -> torch.Tensor:
         if dropout is not None:
             dropout.draw([0], num_frames)
-        return contrastive_loss(model.embed_clips(pixels), model.embed_texts(tokens), model.logit_scale)
+        model.draw_paths([0], first_clip=0)
+        return similarity.loss(*similarity.embed(model, pixels, tokens), model.logit_scale)
 
     cost = measure_step(loss_of, model, device, repeats=setting.repeats)
     machine = {"device": device.type, "threads": environment.threads, "processor": platform.machine()}

@@ -2,11 +2,12 @@
 
     python src/report.py --raw data/raw/toy --frames data/frames/toy --metrics metrics --plots plots \
         --predictions data/predictions --thresholds models/thresholds --published data/published_results.csv \
-        --ablations reports/ablations --output reports/results
+        --embeddings data/embeddings/toy-small_clip --ablations reports/ablations --output reports/results
 
 Reads the metrics, the training histories, the predictions and the searches of the systems named in params.run, the
-tables and some frames of the dataset, the published numbers, and what `stillmotion ablate` has collected. Writes
-results.md, published.md and figures/*.svg. Times and memory, which no two runs share, stay in metrics/resources.
+tables and some frames of the dataset, one model's embeddings to tell how captions and videos fit, the published
+numbers, and what `stillmotion ablate` has collected. Writes results.md, published.md and figures/*.svg. Times and
+memory, which no two runs share, stay in metrics/resources.
 """
 
 from pathlib import Path
@@ -16,6 +17,7 @@ import typer
 from matplotlib.figure import Figure
 
 from stillmotion.io.atomic import atomic_folder
+from stillmotion.io.embeddings import Embeddings
 from stillmotion.io.tables import read_json, read_rows
 from stillmotion.params.loading import load_params
 from stillmotion.records import Caption, Moment, Video, load_records
@@ -24,11 +26,13 @@ from stillmotion.report.evidence import (
     Study,
     finetuned_models,
     hits_by_num_clips,
+    metrics_folder,
     selected_systems,
     systems_of,
 )
 from stillmotion.report.example_figure import example_panels
 from stillmotion.report.figures import drawn_systems, save_figure
+from stillmotion.report.misalignment import query_levels
 from stillmotion.report.moment_figures import drawn_moments
 from stillmotion.report.moment_systems import shown_selection, spread_out
 from stillmotion.report.page import results_page
@@ -45,6 +49,7 @@ def main(
     plots: Annotated[Path, typer.Option(help="folder of the training histories")],
     predictions: Annotated[Path, typer.Option(help="folder of the predictions")],
     thresholds: Annotated[Path, typer.Option(help="folder of the searched thresholds")],
+    embeddings: Annotated[Path, typer.Option(help="embeddings by the model that captions and videos are held to")],
     published: Annotated[Path, typer.Option(help="CSV file of published numbers")],
     ablations: Annotated[Path, typer.Option(help="folder of the ablations")],
     output: Annotated[Path, typer.Option(help="folder of the pages")],
@@ -52,19 +57,20 @@ def main(
     """Write the results page and the page of published numbers."""
     params = load_params()
     run, settings = params.run, params.report
-    systems = systems_of(run)
+    systems, captions = systems_of(run), load_records(raw, Caption)
+    ranks = {name: read_rows(predictions / "retrieval" / name / "ranks.jsonl") for name in systems["retrieval"]}
+    videos, embedded = load_records(frames, Video), Embeddings(embeddings)
+    embedded.require_dataset({video.video_id for video in videos}, len(captions), raw)
     collected = [read_json(path) for path in sorted(ablations.glob("*.json"))]
     evidence = Evidence(
         dataset=params.dataset,
         run=run,
         metrics={
-            task: {name: read_json(metrics / folder_of(task) / f"{name}.json") for name in names}
+            task: {name: read_json(metrics / metrics_folder(task) / f"{name}.json") for name in names}
             for task, names in systems.items()
         },
-        hits={
-            name: hits_by_num_clips(read_rows(predictions / "retrieval" / name / "ranks.jsonl"))
-            for name in systems["retrieval"]
-        },
+        hits={name: hits_by_num_clips(rows) for name, rows in ranks.items()},
+        levels=query_levels(embedded, captions, ranks, embeddings.name.removeprefix(f"{params.dataset}-")),
         queries={name: read_rows(predictions / "moments" / name / "queries.jsonl") for name in systems["moments"]},
         studies={name: read_study(thresholds / name) for name in selected_systems(run)},
         ablations={row["name"]: row for row in collected if row["dataset"] == params.dataset},
@@ -87,18 +93,13 @@ def main(
         page = results_page(
             evidence,
             numbers,
-            videos=load_records(frames, Video),
-            captions=load_records(raw, Caption),
+            videos=videos,
+            captions=captions,
             moments=load_records(raw, Moment),
             figures=list(drawn),
         )
         (partial / "results.md").write_text(page, encoding="utf-8")
         (partial / "published.md").write_text(published_page(numbers, evidence), encoding="utf-8")
-
-
-def folder_of(task: str) -> str:
-    """The folder of a task's metrics: what full-size architectures cost lies with the other costs."""
-    return "resources" if task == "architectures" else task
 
 
 def read_study(folder: Path) -> Study:

@@ -35,8 +35,8 @@ STAGES: dict[str, dict[str, Any]] = read_yaml("dvc.yaml")["stages"]
 
 def param_value(dotted: str) -> Any:
     value = PARAMS
-    for part in dotted.split("."):
-        value = value[part]
+    for part in re.findall(r"[^.\[\]]+", dotted):
+        value = value[int(part)] if isinstance(value, list) else value[part]
     return value
 
 

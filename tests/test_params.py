@@ -19,6 +19,8 @@ RUN = {
     "models": ["small_clip", "small_clip-half_patches"],
     "aggregators": ["mean", "transformer_mean", "class_token"],
     "conditional": [],
+    "aligned": [],
+    "alignments": [],
     "selected": ["small_clip"],
     "selections": ["vc1_none", "vc1_log_smooth_norm"],
     "shot_detectors": [],
@@ -205,6 +207,17 @@ def test_a_name_that_can_be_no_part_of_a_path_is_refused(tmp_path):
         ),
         ([("backbones.small_clip.heads", 3)], "backbones.small_clip: heads", "must divide width"),
         ([("backbones.small_clip.patch_size_px", 12)], "backbones.small_clip: patch_size_px", "must divide"),
+        (
+            [("run.aligned", ["small_clip"]), ("run.alignments", ["mug"])],
+            "run.alignments",
+            "needs embed.tokens: true",
+        ),
+        (
+            [("alignments.mean", {"interaction": "mutual", "tau": 1.0, "top_k": 1, "dual_softmax": False})]
+            + [("run.alignments", ["mean"])],
+            "run.alignments: 'mean'",
+            "is an aggregator of this run too; rename one",
+        ),
         ([("expansions.stan.context_frames", 65)], "expansions.stan: context_frames", "at most max_frames, 64"),
         ([("linear_probe.min_c", 2000.0)], "linear_probe: max_c", "swap them"),
     ],

@@ -123,6 +123,36 @@ def test_frozen_parameters_get_no_gradient_and_the_others_do(kind):
     assert f"{text_prefix(kind)}transformer.resblocks.1.mlp.c_fc.weight" in with_gradient
 
 
+def texts_of(kind, model):
+    """Names of all that a text passes: in a CLIP all but the vision tower and the scale."""
+    if kind == "CLIP":
+        return {name for name, _ in model.named_parameters() if not name.startswith(("visual.", "logit_scale"))}
+    return {f"text.{name}" for name, _ in model.text.named_parameters()}
+
+
+@kinds
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_the_whole_text_tower_is_frozen_beside_what_else_is_asked_for(kind, blocks):
+    model = build(kind)
+    texts = texts_of(kind, model)
+    prefix = text_prefix(kind)
+    ends = {"positional_embedding", "token_embedding.weight", "ln_final.weight", "ln_final.bias", "text_projection"}
+    assert {f"{prefix}{name}" for name in ends} <= texts
+    expected = texts | (embeddings_of(kind) | blocks_of(kind, blocks) if blocks else set())
+    assert set(freeze(model, embeddings=bool(blocks), blocks=blocks, texts=True)) == expected
+    assert {name for name, value in model.named_parameters() if not value.requires_grad} == expected
+    assert not model.encode_text(torch.full((1, 7 if kind == "CoCa" else 8), 99)).requires_grad
+    loss_of(model).backward()
+    assert {name for name, value in model.named_parameters() if value.grad is not None}.isdisjoint(expected)
+
+
+def test_a_text_projection_that_is_a_linear_is_frozen_too():
+    model = open_clip.CLIP(embed_dim=DIM, vision_cfg=dict(VISION), text_cfg=TEXT | {"proj_bias": True})
+    frozen = set(freeze(model, embeddings=False, blocks=0, texts=True))
+    assert {"text_projection.weight", "text_projection.bias"} <= frozen
+    assert frozen == texts_of("CLIP", model)
+
+
 def test_frozen_parameters_are_not_given_to_the_optimizer():
     model = build("CLIP")
     frozen = set(freeze(model, embeddings=True, blocks=1))

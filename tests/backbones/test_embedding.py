@@ -4,6 +4,7 @@ import torch
 
 from stillmotion.backbones.builtin import new_builtin
 from stillmotion.backbones.embedding import FRAMES_A_PASS, TEXTS_A_PASS, Embedder
+from stillmotion.errors import InputError
 from stillmotion.memo import Memo
 from stillmotion.params.models import BuiltinBackboneParams
 
@@ -140,3 +141,8 @@ def test_a_clip_is_the_mean_of_its_frames_unit_vectors_as_a_unit_vector(backbone
 
 def test_no_clips_are_no_rows_of_the_right_width(backbone):
     assert embedder(backbone).video(make_frames(2), "digest", NO_CLIPS)[1].shape == (0, 16)
+
+
+def test_an_x_clip_has_no_embeddings_of_single_tokens(xclip):
+    with pytest.raises(InputError, match=r"^params\.yaml: embed\.tokens is true, and this model \(XClipBackbone\) "):
+        embedder(xclip).require_tokens()

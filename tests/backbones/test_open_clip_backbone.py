@@ -101,6 +101,48 @@ def test_a_clip_is_the_unit_mean_of_its_frames_unit_vectors(backbone):
     np.testing.assert_allclose(clips, mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-6)
 
 
+def test_a_frame_of_a_clip_is_embedded_by_itself(backbone):
+    pixels = backbone.pixels(make_frames(6))
+    with torch.no_grad():
+        expected = backbone.model.encode_image(pixels, normalize=True).unflatten(0, (2, 3))
+        found = backbone.frame_embeddings(pixels.unflatten(0, (2, 3)))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+def full_context_states(model, tokens):
+    """What open_clip's text tower makes of every place of the context, as its own pooling gets it."""
+    text = getattr(model, "text", model)
+    x = text.token_embedding(tokens) + text.positional_embedding
+    x = text.ln_final(text.transformer(x, attn_mask=text.attn_mask))
+    projection = text.text_projection
+    return projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection
+
+
+@pytest.mark.parametrize("kind", [open_clip.CLIP, open_clip.CustomTextCLIP])
+@torch.no_grad()
+def test_tokens_are_embedded_as_on_the_full_context_and_the_last_is_the_text_s_own(kind):
+    backbone = make(kind)
+    tokens = backbone.tokens([*TEXTS[:3], ""])
+    vectors_NLD, mask_NL = backbone.token_embeddings(tokens)
+    lengths = [5, 2 + 3 * 11, 3, 2]
+    assert vectors_NLD.shape == (4, 35, 16)
+    assert mask_NL.tolist() == [[place < length for place in range(35)] for length in lengths]
+    expected = torch.nn.functional.normalize(full_context_states(backbone.model, tokens), dim=-1)
+    torch.testing.assert_close(vectors_NLD, expected[:, :35], atol=1e-6, rtol=1e-5)
+    ends_ND = vectors_NLD[torch.arange(4), torch.tensor(lengths) - 1]
+    torch.testing.assert_close(ends_ND, backbone.embed_texts(tokens), atol=1e-6, rtol=1e-5)
+
+
+def test_tokens_of_a_text_tower_that_pools_otherwise_are_refused():
+    vision = {"width": 32, "layers": 1, "image_size": 32, "patch_size": 8, "head_width": 16}
+    text = {"width": 32, "layers": 1, "heads": 2, "context_length": 77, "vocab_size": 49408, "pool_type": "last"}
+    model = open_clip.CLIP(embed_dim=16, vision_cfg=vision, text_cfg=text).eval()
+    open_clip.model.set_model_preprocess_cfg(model, asdict(PreprocessCfg(size=32)))
+    backbone = OpenClipBackbone(model, open_clip.SimpleTokenizer(), {})
+    with pytest.raises(InputError, match="not for a CLIP that pools by 'last'; choose another backbone"):
+        backbone.token_embeddings(backbone.tokens(TEXTS))
+
+
 def test_pixels_are_those_of_open_clip_s_own_transform():
     settings = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.3)}
     frames = make_frames()

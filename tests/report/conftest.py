@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stillmotion.params.run import RunParams
-from stillmotion.report.evidence import Evidence, Study
+from stillmotion.report.evidence import Evidence, Levels, Study
 
 TASKS = ("retrieval", "moments", "assessment", "actions", "resources", "architectures")
 
@@ -23,6 +24,8 @@ def run_params(**changes: Any) -> RunParams:
         "models": ["clip", "clip-half_patches"],
         "aggregators": ["mean", "transformer_mean", "class_token"],
         "conditional": [],
+        "aligned": [],
+        "alignments": [],
         "selected": ["clip"],
         "selections": ["vc1_none", "vc1_norm"],
         "shot_detectors": [],
@@ -126,6 +129,7 @@ def make_evidence() -> Callable[..., Evidence]:
             run=run or run_params(),
             metrics={task: found.get(task, {}) for task in TASKS},
             hits=found.get("hits", {}),
+            levels=Levels("clip", np.array(found.get("levels", []), dtype=str)),
             queries=found.get("queries", {}),
             studies=found.get("studies", {}),
             ablations=found.get("ablations", {}),

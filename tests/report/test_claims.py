@@ -1,9 +1,18 @@
 import numpy as np
 
-from stillmotion.report.claims import MOMENT_CLAIMS, MOMENT_RULES, THESIS_CLAIMS, THESIS_RULES, Claim, claims_table
+from stillmotion.report.claims import (
+    MOMENT_CLAIMS,
+    MOMENT_RULES,
+    MUG_STAN_CLAIMS,
+    MUG_STAN_RULES,
+    THESIS_CLAIMS,
+    THESIS_RULES,
+    Claim,
+    claims_table,
+)
 from stillmotion.report.measurement import Measurement
 
-CLAIMS = THESIS_CLAIMS + MOMENT_CLAIMS
+CLAIMS = THESIS_CLAIMS + MOMENT_CLAIMS + MUG_STAN_CLAIMS
 
 
 def rows_of(table):
@@ -34,11 +43,11 @@ def test_without_any_evidence_every_claim_says_how_to_measure_it(make_run, make_
     found = make_evidence(run=make_run(models=[], selected=[]))
     rows = rows_of(claims_table(found, CLAIMS))[2:]
     assert [row[3] for row in rows] == ["not measured here"] * len(CLAIMS)
-    commands = ("`dvc exp run -S ", "`stillmotion ablate ", "`dvc repro`", "`make moments`")
+    commands = ("`dvc exp run -S ", "`stillmotion ablate ", "`dvc repro`", "`make moments`", "`make alignment`")
     assert all(row[1].startswith(commands) for row in rows)
 
 
-def test_the_main_conclusions_of_both_theses_are_claims():
+def test_the_main_conclusions_of_the_sources_are_claims():
     names = {claim.id for claim in CLAIMS}
     assert len(names) == len(CLAIMS)
     assert names >= {
@@ -56,6 +65,10 @@ def test_the_main_conclusions_of_both_theses_are_claims():
         "adjust_norm",
         "short_windows",
         "cuts",
+        "stan",
+        "mug",
+        "mug_bottom",
+        "mug_stan",
     }
 
 
@@ -63,6 +76,7 @@ def test_the_rules_state_the_margins_that_are_applied():
     assert "against −2 points" in THESIS_RULES
     assert "42 to 48 %" in THESIS_RULES
     assert "10 points in place of zero" in MOMENT_RULES
+    assert "`_mug` behind it" in MUG_STAN_RULES
 
 
 def test_a_measured_claim_of_the_list_says_so(make_evidence):

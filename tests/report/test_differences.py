@@ -1,10 +1,12 @@
 import numpy as np
+import pytest
 
 from stillmotion.report.differences import (
     Comparison,
     differences_table,
     num_clips,
     retrieval_comparisons,
+    unpaired_difference,
 )
 
 
@@ -33,6 +35,47 @@ def test_conditional_texts_are_compared_with_one_clip_and_say_so(make_run, make_
     (pair,) = retrieval_comparisons(make_evidence(run=run, hits=hits))
     assert pair.label == "clip-conditional − clip-mean (1 clip)"
     assert (pair.first_Q.tolist(), pair.second_Q.tolist()) == ([100.0], [0.0])
+
+
+def test_alignments_are_compared_with_the_mean_of_one_clip_and_between_a_model_and_what_it_was_expanded_to(
+    make_run, make_evidence
+):
+    aligned = ["clip", "clip_stan", "clip-half", "clip_stan-half", "clip_stan-other"]
+    run = make_run(
+        expanded=["clip"],
+        expansions=["stan"],
+        embedded=["clip", "clip_stan"],
+        finetuned=["clip", "clip_stan"],
+        recipes=["half", "other"],
+        models=["clip", "clip-half"],
+        aggregators=["mean"],
+        aligned=aligned,
+        alignments=["cosine", "mug"],
+    )
+    hits = hits_of_all(run) | {f"{model}-{name}": {1: np.array([7.0])} for model in aligned for name in run.alignments}
+    found = [pair.label for pair in retrieval_comparisons(make_evidence(run=run, hits=hits))]
+    assert found == [
+        "clip-half-mean − clip-mean",
+        "clip-cosine − clip-mean (1 clip)",
+        "clip-mug − clip-mean (1 clip)",
+        "clip-half-cosine − clip-half-mean (1 clip)",
+        "clip-half-mug − clip-half-mean (1 clip)",
+        "clip_stan-cosine − clip-cosine",
+        "clip_stan-mug − clip-mug",
+        "clip_stan-half-cosine − clip-half-cosine",
+        "clip_stan-half-mug − clip-half-mug",
+    ]
+
+
+def test_samples_of_different_sizes_are_drawn_apart():
+    generator = np.random.default_rng(0)
+    first_Q, second_Q = generator.normal(3, 2, 400), generator.normal(1, 4, 100)
+    difference, low, high = unpaired_difference(first_Q, second_Q, seed=0, num_resamples=4000)
+    # by the normal approximation
+    half = 1.96 * np.sqrt(first_Q.var() / 400 + second_Q.var() / 100)
+    assert difference == first_Q.mean() - second_Q.mean()
+    assert low == pytest.approx(difference - half, abs=0.06)
+    assert high == pytest.approx(difference + half, abs=0.06)
 
 
 def test_a_base_that_is_not_evaluated_is_compared_with_nothing(make_run, make_evidence):

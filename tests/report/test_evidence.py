@@ -1,4 +1,11 @@
-from stillmotion.report.evidence import FineTuned, finetuned_models, hits_by_num_clips, selected_systems, systems_of
+from stillmotion.report.evidence import (
+    FineTuned,
+    finetuned_models,
+    hits_by_num_clips,
+    metrics_folder,
+    selected_systems,
+    systems_of,
+)
 
 
 def test_the_value_of_a_caption_is_its_mean_over_the_seeds_by_number_of_clips():
@@ -22,6 +29,8 @@ def test_the_systems_of_a_run_are_every_model_with_every_head(make_run):
         models=["clip", "clip_xclip-half"],
         aggregators=["mean", "class_token"],
         conditional=["clip_xclip-half"],
+        aligned=["clip", "clip-half"],
+        alignments=["cosine", "mug"],
         selected=["clip_xclip-half"],
         shot_detectors=["shots"],
         references=["oracle"],
@@ -35,6 +44,10 @@ def test_the_systems_of_a_run_are_every_model_with_every_head(make_run):
             "clip_xclip-half-mean",
             "clip_xclip-half-class_token",
             "clip_xclip-half-conditional",
+            "clip-cosine",
+            "clip-mug",
+            "clip-half-cosine",
+            "clip-half-mug",
         ],
         "moments": [
             "clip_xclip-half-vc1_none",
@@ -50,6 +63,14 @@ def test_the_systems_of_a_run_are_every_model_with_every_head(make_run):
     }
     assert selected_systems(run) == ["clip_xclip-half-vc1_none", "clip_xclip-half-vc1_norm"]
     assert finetuned_models(run)[1] == FineTuned("clip_xclip-all", "clip_xclip", "all")
+
+
+def test_full_size_architectures_lie_with_the_other_costs():
+    assert [metrics_folder(task) for task in ("retrieval", "resources", "architectures")] == [
+        "retrieval",
+        "resources",
+        "resources",
+    ]
 
 
 def test_evaluated_models_are_base_or_fine_tuned(make_run, make_evidence):

@@ -10,6 +10,8 @@ import pytest
 import ruamel.yaml
 
 from stillmotion.io.arrays import save_array
+from stillmotion.io.embeddings import EmbeddedVideo
+from stillmotion.io.tables import write_rows
 from stillmotion.records import Caption, Moment, Video, save_records
 from stillmotion.video.packed import frame_file
 
@@ -32,12 +34,12 @@ class Workplace:
         models = ["small_clip", "small_clip-half_patches"]
         params["run"] |= {"backbones": ["small_clip"], "embedded": ["small_clip"], "finetuned": ["small_clip"]}
         params["run"] |= {"expanded": [], "expansions": [], "recipes": ["half_patches"], "models": models}
-        params["run"] |= {"aggregators": ["mean"], "conditional": [], "architectures": []}
+        params["run"] |= {"aggregators": ["mean"], "conditional": [], "aligned": [], "alignments": []}
+        params["run"] |= {"architectures": []}
         params["run"] |= {"selected": models[:1], "selections": ["vc1_none"], "references": ["oracle"]}
         params["run"] |= {"shot_detectors": [], "submissions": []}
         with (root / "params.yaml").open("w", encoding="utf-8") as out:
             yaml.dump(params, out)
-        save_records(root / "raw", Caption, [])
         save_records(root / "raw", Moment, [])
         videos = [Video(f"v{row}", f"v{row}.mp4", "test", 4.0, 8.0, 32, 64, 64, "h264", "ok") for row in range(QUERIES)]
         save_records(root / "frames", Video, videos)
@@ -58,8 +60,24 @@ class Workplace:
             self.write(f"predictions/moments/{system}/queries.jsonl", "")
         for name in ("trials", "sensitivity"):
             self.write(f"thresholds/{SELECTED}/{name}.jsonl", "")
+        self.add_embeddings()
         self.write("plots/finetune/small_clip-half_patches.json", [{"epoch": 0, "loss": 1.0, "score": 30.0}])
         (root / "ablations").mkdir()
+
+    def add_embeddings(self):
+        """Frames and captions in two dimensions: one frame of the last video fits its caption, all of the others do."""
+        save_records(
+            self.root / "raw", Caption, [Caption(f"c{v:02}", f"v{v}", "x", None, None) for v in range(QUERIES)]
+        )
+        folder, angles = self.root / "toy-small_clip", np.arange(QUERIES) * 2 * np.pi / QUERIES
+        captions_QD = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+        frames_QFD = np.repeat(captions_QD[:, None], 4, axis=1)
+        frames_QFD[-1, 1:] *= -1
+        rows = [EmbeddedVideo(f"v{v}", "test", 4.0, 4 * v, 4, [0, 1, 2, 3], [0]).row() for v in range(QUERIES)]
+        write_rows(folder / "index.jsonl", rows)
+        save_array(folder / "frames.npy", frames_QFD.reshape(-1, 2))
+        save_array(folder / "captions.npy", captions_QD)
+        self.write("toy-small_clip/model.json", {"clip_counts": [1]})
 
     def write(self, name, content):
         path = self.root / name
@@ -68,7 +86,8 @@ class Workplace:
 
     def add_retrieval(self, system, first, second):
         """Give every query these ranks with one clip and with two."""
-        rows = [{"rank": [second], "rank_by_num_clips": {"1": [first], "2": [second]}} for _ in range(QUERIES)]
+        ranks = {"rank": [second], "rank_by_num_clips": {"1": [first], "2": [second]}}
+        rows = [{"caption_id": f"c{query:02}"} | ranks for query in range(QUERIES)]
         self.write(f"predictions/retrieval/{system}/ranks.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         by_num_clips = {}
         for clips, rank in (("1", first), ("2", second)):
@@ -105,7 +124,7 @@ class Workplace:
     def run(self, output="out"):
         options = ("raw", "frames", "metrics", "plots", "predictions", "thresholds", "ablations")
         words = [word for name in options for word in (f"--{name}", name)]
-        words += ["--published", "published.csv", "--output", output]
+        words += ["--embeddings", "toy-small_clip", "--published", "published.csv", "--output", output]
         command = [sys.executable, str(ROOT / "src" / "report.py"), *words]
         return subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=120, check=False)
 
@@ -151,6 +170,10 @@ def test_results_and_ablations_become_figures_and_claims_with_the_same_bytes_eac
     assert "| small_clip-half_patches-mean (1 clip) − small_clip-mean (1 clip) | +100.0 points" in page
     assert "| batches of 64 − batches of 8 | +100.0 points (+100.0 to +100.0) | holds |" in page
     assert "- [Batches](../ablations/batch_size.md)" in page
+    assert "### Partial misalignment" in page
+    assert "by the cosines of small_clip:" in page
+    assert "| share of the queries (number) | 95.0 % (19) | 0.0 % (0) | 5.0 % (1) |" in page
+    assert "| small_clip-mean | 100.0 (100.0 to 100.0) | – | 100.0 (100.0 to 100.0) |" in page
     # of another dataset
     assert "patch_keep_rate.md" not in page
 
@@ -205,6 +228,16 @@ def test_without_examples_nothing_is_drawn_of_them(workplace, make_moments, make
     assert {Path(name).stem for name in workplace.files()} >= MOMENT_FIGURES
     assert "figures/moments.svg" not in workplace.files()
     assert "### Examples" not in workplace.files()["results.md"].decode()
+
+
+def test_embeddings_of_another_dataset_are_one_line(workplace):
+    save_array(workplace.root / "toy-small_clip" / "captions.npy", np.zeros((3, 2), np.float32))
+    done = workplace.run()
+    assert done.returncode == 2
+    assert done.stderr == (
+        "report: error: toy-small_clip: it has 3 captions and raw/captions.jsonl 20; these embeddings are of another "
+        "dataset: run the embed stage again\n"
+    )
 
 
 def test_what_is_missing_is_one_line_and_leaves_no_page(workplace):

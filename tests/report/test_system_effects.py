@@ -101,6 +101,13 @@ def test_an_expanded_model_is_held_against_mean_pooling_of_what_it_was_expanded_
     ]
 
 
+def test_a_stan_is_no_video_model_of_the_thesis(make_run, make_evidence):
+    models = ["clip", "clip_stan", "clip-half_patches", "clip_stan-half_patches"]
+    run = make_run(expanded=["clip"], expansions=["stan"], embedded=models[:2], finetuned=models[:2], models=models)
+    hits = {"clip-half_patches-transformer_mean": {4: percent(60)}, "clip_stan-half_patches-mean": {1: percent(50)}}
+    assert small_reaches_large(make_evidence(run=run, hits=hits)) == []
+
+
 def protocol(frames):
     return {"protocol": {"clip_frames": frames}}
 

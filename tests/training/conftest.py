@@ -10,6 +10,8 @@ import torch
 
 from stillmotion.backbones.backbone import Backbone
 from stillmotion.backbones.builtin import new_builtin
+from stillmotion.backbones.stan_branch import StanSettings
+from stillmotion.backbones.stan_expansion import expand_stan
 from stillmotion.backbones.xclip_expansion import expand_clip
 from stillmotion.io.arrays import save_array
 from stillmotion.params.models import BuiltinBackboneParams, XClipExpansionParams
@@ -29,9 +31,14 @@ RECIPE: dict[str, Any] = {
     "precision": "fp32",
     "optimizer": "adamw",
     "learning_rate": 1e-3,
+    "branch_learning_rate_factor": 1.0,
     "weight_decay": 0.01,
     "warmup_fraction": 0.1,
     "gradient_clip": 1.0,
+    "gradient_checkpointing": False,
+    "similarity": "cosine",
+    "tau": 100.0,
+    "freeze_texts": False,
     "freeze_embeddings": True,
     "frozen_blocks": 0,
     "patch_keep_rate": 0.5,
@@ -44,7 +51,7 @@ def make_recipe(**changes: Any) -> RecipeParams:
     return RecipeParams(**RECIPE | changes)
 
 
-def make_backbone(family: str = "open_clip") -> Backbone:
+def make_backbone(family: str = "open_clip", *, drop_path: float = 0.0) -> Backbone:
     """In eval mode; random weights in all that is trained."""
     sizes = {"image_size_px": SIZE_PX, "patch_size_px": 4, "width": 32, "layers": 2, "text_layers": 2, "heads": 2}
     training = {"steps": 1, "batch_size": 2, "learning_rate": 1e-3, "weight_decay": 0.1, "warmup_fraction": 0.1}
@@ -53,13 +60,19 @@ def make_backbone(family: str = "open_clip") -> Backbone:
     ).eval()
     if family == "open_clip":
         return clip
-    expansion = XClipExpansionParams(
-        family="xclip", num_frames=4, integration_layers=1, prompt_layers=1, max_tokens=20, seed=0
-    )
-    backbone = expand_clip(clip, expansion)
+    backbone: Backbone
+    if family == "stan":
+        backbone = expand_stan(
+            clip, StanSettings(2, 0, 1, "branch", "self_attention", "linear", 6, 4, drop_path=drop_path, seed=0)
+        )
+    else:
+        expansion = XClipExpansionParams(
+            family="xclip", num_frames=4, integration_layers=1, prompt_layers=1, max_tokens=20, seed=0
+        )
+        backbone = expand_clip(clip, expansion)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for value in backbone.parameters():  # X-CLIP's own modules start as zeros
+        for value in backbone.parameters():  # what the families add starts as zeros
             value.add_(0.02 * torch.randn(value.shape, generator=generator))
     return backbone.eval()
 
@@ -116,7 +129,7 @@ def new_recipe():
 
 @pytest.fixture
 def new_backbone():
-    """Makes one of a family: open_clip or xclip."""
+    """Makes one of a family: open_clip, stan (which may have a `drop_path`) or xclip."""
     return make_backbone
 
 

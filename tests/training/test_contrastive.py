@@ -6,7 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillmotion.training.contrastive import contrastive_loss, embed_in_parts, shuffled_batches
+from stillmotion.training.contrastive import (
+    contrastive_loss,
+    contrastive_loss_of_scores,
+    embed_in_parts,
+    shuffled_batches,
+)
 
 
 def info_nce(videos, texts, scale):
@@ -47,6 +52,21 @@ def test_the_scale_is_learned():
     slope = (info_nce(videos.double().numpy(), texts.double().numpy(), 10 + step)
              - info_nce(videos.double().numpy(), texts.double().numpy(), 10 - step)) / (2 * step)  # fmt: skip
     assert scale.grad.item() == pytest.approx(slope, rel=1e-3)
+
+
+@pytest.mark.parametrize(("num", "scale"), [(2, 1.0), (7, 14.2857), (16, 100.0)])
+def test_the_loss_of_scores_is_that_of_the_vectors_they_come_from(num, scale):
+    videos, texts = unit_vectors(0, num), unit_vectors(1, num)
+    loss = contrastive_loss_of_scores(torch.from_numpy(texts @ videos.T), torch.tensor(scale))
+    assert loss.item() == pytest.approx(info_nce(videos, texts, scale), rel=1e-6)
+
+
+def test_the_loss_of_scores_is_worked_by_hand_where_they_are_not_symmetric():
+    # Rows: log(e² + e) - 2 and log(1 + e) - 1; columns: log(e² + 1) - 2 and log(e + e) - 1.
+    scores = torch.tensor([[2.0, 1.0], [0.0, 1.0]])
+    rows = (np.log(np.e**2 + np.e) - 2 + np.log(1 + np.e) - 1) / 2
+    columns = (np.log(np.e**2 + 1) - 2 + np.log(2 * np.e) - 1) / 2
+    assert contrastive_loss_of_scores(scores, torch.tensor(1.0)).item() == pytest.approx((rows + columns) / 2)
 
 
 @given(st.integers(1, 100), st.integers(1, 40), st.integers(0, 5), st.integers(0, 5))

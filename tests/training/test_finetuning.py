@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from open_clip.loss import ClipLoss
 from torch.nn import functional
 
 from stillmotion.adaptation.freezing import freeze
@@ -10,6 +11,7 @@ from stillmotion.memo import Memo
 from stillmotion.training.contrastive import shuffled_batches
 from stillmotion.training.finetuning import FineTuning, finetune
 from stillmotion.training.processes import Processes
+from stillmotion.training.schedule import one_cycle_cosine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -144,6 +146,42 @@ def test_the_optimizer_of_the_recipe_is_used(corpus, new_backbone, new_recipe):
     adamw, sgd = trained("adamw").best, trained("sgd").best
     assert adamw.keys() == sgd.keys()
     assert not any(torch.equal(adamw[name], sgd[name]) for name in adamw if name.endswith("weight"))
+
+
+def test_with_cosine_each_bit_is_that_of_clip_s_loss_and_two_groups_of_adamw(corpus, new_backbone, new_recipe):
+    """The training as it was before there was another similarity or a branch, written out."""
+    recipe = new_recipe(epochs=2)
+    fitted = finetune(FineTuning(new_backbone(), corpus.frames, corpus.train, [], recipe), memo=Memo(None), key={})
+
+    backbone = new_backbone().train()
+    freeze(backbone, embeddings=True, blocks=0)
+    dropout = PatchDropout(recipe.patch_keep_rate, recipe.patch_sampling)
+    backbone.set_patch_dropout(dropout)
+    trained = {name: value for name, value in backbone.named_parameters() if value.requires_grad}
+    groups = [
+        {"params": [value for value in trained.values() if value.ndim >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [value for value in trained.values() if value.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+    task = FineTuning(backbone, corpus.frames, corpus.train, [], recipe)
+    for number in range(4):
+        epoch, step = divmod(number, 2)
+        items = shuffled_batches(18, 9, seed=0, epoch=epoch)[step].tolist()
+        pixels = [task.pixels(task.train[item], np.random.default_rng([0, epoch, item])) for item in items]
+        dropout.draw([0, epoch, step], recipe.num_frames)
+        frames = backbone.model.encode_image(torch.stack(pixels).flatten(0, 1)).float()
+        frames = functional.normalize(frames, dim=-1).unflatten(0, (9, recipe.num_frames))
+        texts = backbone.embed_texts(backbone.tokens([task.train[item].text for item in items]))
+        loss = ClipLoss()(functional.normalize(frames.mean(1), dim=-1), texts, backbone.logit_scale)
+        for group in optimizer.param_groups:
+            group["lr"] = one_cycle_cosine(number, total_steps=4, peak=1e-3, warmup_fraction=0.1)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(list(trained.values()), recipe.gradient_clip)
+        optimizer.step()
+    assert fitted.best.keys() == trained.keys()
+    for name, value in trained.items():
+        assert torch.equal(fitted.best[name], value), name
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

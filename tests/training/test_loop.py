@@ -321,6 +321,68 @@ def test_decay_is_worked_by_hand_on_a_step_without_gradient():
     assert torch.equal(model.frozen.weight, before["frozen.weight"])
 
 
+def test_parameters_with_a_factor_of_their_own_have_groups_of_their_own_and_decay_alike():
+    model = Model()
+    factors = {"layers.3.weight": 10.0, "layers.3.bias": 10.0, "log_scale": 1.0, "frozen.weight": 3.0}
+    names = {id(value): name for name, value in model.named_parameters()}
+    found = [
+        (group["rate_factor"], group["weight_decay"], [names[id(value)] for value in group["params"]])
+        for group in parameter_groups(model, 0.3, factors)
+        if group["params"]
+    ]
+    assert found == [
+        (1.0, 0.3, ["layers.0.weight"]),
+        (1.0, 0.0, ["log_scale", "layers.0.bias", "layers.1.weight", "layers.1.bias"]),
+        (10.0, 0.3, ["layers.3.weight"]),
+        (10.0, 0.0, ["layers.3.bias"]),
+    ]
+
+
+def test_a_factor_multiplies_the_rate_of_its_parameters_at_each_step():
+    """SGD without momentum's memory: the first step is the rate times the gradient, which is 1 everywhere."""
+    model = Model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    settings = FitSettings(
+        1, 1, learning_rate=0.1, weight_decay=0.0, warmup_fraction=0.0, gradient_clip=1e9, optimizer="sgd"
+    )
+    settings = replace(settings, rate_factors={"layers.3.weight": 10.0})
+    history = fit(
+        model,
+        lambda epoch, step: sum(value.sum() for value in model.parameters()),
+        settings,
+        label="x",
+        memo=Memo(None),
+        key={},
+    ).history
+    torch.testing.assert_close(model.layers[3].weight, before["layers.3.weight"] - 1.0)
+    torch.testing.assert_close(model.layers[3].bias, before["layers.3.bias"] - 0.1)
+    torch.testing.assert_close(model.layers[0].weight, before["layers.0.weight"] - 0.1)
+    assert history[0]["learning_rate"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_factor_of_1_changes_no_bit(optimizer):
+    plain, named = Training(optimizer=optimizer), Training(optimizer=optimizer)
+    named.settings = replace(named.settings, rate_factors={"layers.3.weight": 1.0, "layers.3.bias": 1.0})
+    assert same(plain.run(Memo(None)).best, named.run(Memo(None)).best)
+    assert same(plain.model.state_dict(), named.model.state_dict())
+
+
+def test_a_killed_training_with_two_rates_goes_on_and_ends_with_the_same_bits(tmp_path, at_every_step):
+    def training(killed_at=None):
+        new = Training(killed_at=killed_at)
+        new.settings = replace(new.settings, rate_factors={"layers.3.weight": 10.0, "log_scale": 0.5})
+        return new
+
+    expected = training().run(Memo(None))
+    with pytest.raises(Killed):
+        training(7).run(Memo(tmp_path))
+    resumed = training()
+    assert same(resumed.run(Memo(tmp_path)).best, expected.best)
+    assert len(resumed.steps) == 13
+    assert not same(expected.best, Training().run(Memo(None)).best)
+
+
 def test_gradients_are_clipped_to_their_common_norm():
     model = torch.nn.Linear(2, 1, bias=False)
     norms = []

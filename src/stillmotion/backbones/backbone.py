@@ -115,6 +115,30 @@ class Backbone(torch.nn.Module, ABC):
     def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
         """Token ids (N, L) to unit vectors (N, D)."""
 
+    def frame_embeddings(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Clips (B, F, 3, h, w) to unit vectors of their frames (B, F, D).
+
+        Raises:
+            InputError: the model has none, or F is more than it takes.
+        """
+        raise InputError(self._no_parts())
+
+    def token_embeddings(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids (N, context) to unit vectors of the tokens (N, L, D), and which are no padding: (N, L) bool.
+
+        L is the length of the longest text, start and end included.
+
+        Raises:
+            InputError: the model has none.
+        """
+        raise InputError(self._no_parts())
+
+    def _no_parts(self) -> str:
+        return (
+            f"params.yaml: Mug needs the embeddings of single frames and tokens, which {type(self).__name__} has not; "
+            "set similarity: cosine (of the recipe) or embed.tokens: false, or take a CLIP, a CoCa or a STAN"
+        )
+
     @abstractmethod
     def layers(self) -> Layers:
         """What can be frozen.
@@ -122,6 +146,33 @@ class Backbone(torch.nn.Module, ABC):
         Raises:
             InputError: the model is built in a way that freezing does not know.
         """
+
+    def text_parameters(self) -> list[torch.nn.Parameter]:
+        """Parameters of the whole text tower, from its embeddings to its projection.
+
+        Raises:
+            InputError: which they are is not known.
+        """
+        raise InputError(
+            f"params.yaml: freeze_texts does not know the text tower of {type(self).__name__}; set freeze_texts: "
+            "false, or choose another backbone"
+        )
+
+    def branch_parameter_names(self) -> list[str]:
+        """Names, as of `named_parameters`, of what a branch beside the vision tower adds; most models have none."""
+        return []
+
+    def set_gradient_checkpointing(self, on: bool) -> None:
+        """Whether training computes layers again for their gradients: less memory, more time.
+
+        Raises:
+            InputError: it is on, and the model has no branch.
+        """
+        if on:
+            raise InputError(
+                f"params.yaml: gradient_checkpointing is true and {type(self).__name__} has no STAN branch; set "
+                "gradient_checkpointing: false, or fine-tune a STAN"
+            )
 
     @abstractmethod
     def set_patch_dropout(self, dropout: torch.nn.Module) -> None:

@@ -3,10 +3,13 @@
 A video is always one batch, so its embedding does not depend on which videos stand beside it: the memo can
 hold it, and adding a video changes no other's bytes.
 
-Shapes: T stored frames of a video, N clips, F frames of a clip, D embedding dimensions.
+Shapes: T stored frames of a video, N clips, F frames of a clip, H and W pixels, D embedding dimensions; B texts of a
+batch.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,9 @@ import torch
 
 from stillmotion.backbones.backbone import Backbone
 from stillmotion.backbones.compute import autocast
+from stillmotion.errors import InputError
 from stillmotion.io.arrays import load_array
+from stillmotion.io.weights import load_tensors, save_tensors
 from stillmotion.memo import Memo
 from stillmotion.stage import Progress
 
@@ -65,6 +70,57 @@ class Embedder:
         key = self.key | {"frames": frames_digest, "clips": clips_NF.tolist()}
         array, remembered = self._remembered("embeddings", key, embed)
         return array[: len(frames_THWC)], array[len(frames_THWC) :], remembered
+
+    def require_tokens(self) -> None:
+        """Raise InputError where the model has no embeddings of single tokens, and so none for an alignment."""
+        try:
+            self._embed_tokens(["a"])
+        except InputError:
+            raise InputError(
+                f"params.yaml: embed.tokens is true, and this model ({type(self.backbone).__name__}) has no embeddings "
+                "of single tokens; set it to false, or embed nothing but CLIPs, CoCas and STANs"
+            ) from None
+
+    def clip_frames(self, frames_FHWC: np.ndarray, frames_digest: str, clip_F: np.ndarray) -> np.ndarray:
+        """Unit vectors (F, D) of the frames of one clip, as they are beside one another.
+
+        Args:
+            frames_FHWC: uint8 RGB, those of the clip.
+            frames_digest: digest of all stored frames of the video, for the memo.
+            clip_F: which of the stored frames they are.
+        """
+
+        @torch.inference_mode()
+        def embed() -> np.ndarray:
+            with autocast(self.backbone.device, self.precision):
+                found = self.backbone.frame_embeddings(self.backbone.pixels(frames_FHWC)[None])
+            return found[0].float().cpu().numpy()
+
+        key = self.key | {"frames": frames_digest, "clips": [clip_F.tolist()]}
+        return self._remembered("clip_frames", key, embed)[0]
+
+    @torch.inference_mode()
+    def _embed_tokens(self, texts: list[str]) -> dict[str, torch.Tensor]:
+        with autocast(self.backbone.device, self.precision):
+            tokens_BLD, mask_BL = self.backbone.token_embeddings(self.backbone.tokens(texts))
+        return {"tokens": tokens_BLD[mask_BL].float().cpu(), "counts": mask_BL.sum(1).cpu()}
+
+    def tokens(self, texts: list[str], label: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The tokens that count, of texts in fixed batches of their order.
+
+        Yields:
+            Unit vectors (all tokens, D) of a batch, text after text, and how many each of its texts has: (B,).
+        """
+        with Progress(f"embedding tokens of {label}", len(texts)) as progress:
+            for first in range(0, len(texts), TEXTS_A_PASS):
+                batch = texts[first : first + TEXTS_A_PASS]
+                key = self.key | {"texts": batch}
+                found = self.memo.find("tokens", key, suffix=".safetensors")
+                tensors = self._embed_tokens(batch) if found is None else load_tensors(found)[0]
+                if found is None:
+                    self.memo.store("tokens", key, partial(save_tensors, tensors=tensors), suffix=".safetensors")
+                yield tensors["tokens"].numpy(), tensors["counts"].numpy()
+                progress.advance(len(batch))
 
     def texts(self, texts: list[str], label: str) -> np.ndarray:
         """Unit vectors (len(texts), D), in fixed batches of their order."""

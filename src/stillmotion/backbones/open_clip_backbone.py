@@ -26,6 +26,8 @@ from stillmotion.io.weights import save_tensors
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 SOURCE = "source.json"
+_CLIP_TEXT = ("token_embedding", "positional_embedding", "transformer.", "ln_final", "text_projection")
+"""How names of the text tower's parameters begin where the tower is no module of its own."""
 
 
 class OpenClipBackbone(Backbone):
@@ -56,10 +58,13 @@ class OpenClipBackbone(Backbone):
         """Pixels (N, 3, h, w) to unit vectors (N, D)."""
         return functional.normalize(self.model.encode_image(pixels).float(), dim=-1)
 
+    def frame_embeddings(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Clips (B, F, 3, h, w) to unit vectors of their frames, each by itself: (B, F, D)."""
+        return self.embed_frames(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
+
     def embed_clips(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (B, F, 3, h, w) to unit vectors (B, D): the mean of the frames' unit vectors."""
-        frames_BFD = self.embed_frames(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
-        return functional.normalize(frames_BFD.mean(1), dim=-1)
+        return functional.normalize(self.frame_embeddings(pixels).mean(1), dim=-1)
 
     @torch.inference_mode()
     def embed_video(
@@ -85,22 +90,62 @@ class OpenClipBackbone(Backbone):
         return (longer[:, length] != _padding_id(self.tokenizer)).numpy()
 
     def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
-        model = self.model
-        if type(model) is open_clip.CLIP and model.text_pool_type == "argmax" and model.attn_mask is not None:
-            # Behind the end token, attention is causal: cutting the padding changes nothing but the time.
-            length = int(tokens.argmax(-1).max()) + 1
-            x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
-            x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-            x = model.ln_final(x)[torch.arange(len(x), device=x.device), tokens.argmax(-1)]
-            projection = model.text_projection
-            texts = projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection
+        if self._cuts_padding():
+            x = self._token_states(tokens)
+            texts = _project(self.model, x[torch.arange(len(x), device=x.device), tokens.argmax(-1)])
         else:
-            texts = model.encode_text(tokens)
+            texts = self.model.encode_text(tokens)
         return functional.normalize(texts.float(), dim=-1)
+
+    def _cuts_padding(self) -> bool:
+        model = self.model
+        return type(model) is open_clip.CLIP and model.text_pool_type == "argmax" and model.attn_mask is not None
+
+    def _token_states(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Token ids (N, context) to what the text tower makes of them, up to the end of the longest text."""
+        length = int(tokens.argmax(-1).max()) + 1  # the end token has the highest number
+        model = self.model
+        if not self._cuts_padding():
+            found = model.forward_intermediates(
+                text=tokens, text_indices=1, normalize_intermediates=True, intermediates_only=True
+            )
+            return found["text_intermediates"][-1][:, :length]
+        # Behind the end token, attention is causal: cutting the padding changes nothing but the time.
+        x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+        return model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
+
+    def token_embeddings(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids (N, context) to unit vectors of the tokens (N, L, D), and which are no padding: (N, L) bool.
+
+        L is the length of the longest text, start and end included. The vector of the end token is the text's own in
+        a CLIP; a CoCa reads its texts from a class token, which is none of these.
+
+        Raises:
+            InputError: the text tower is not CLIP's or CoCa's, so where a text ends is not known.
+        """
+        text = self._text_tower()
+        pooling = getattr(text, "text_pool_type", None) or getattr(text, "pool_type", None)
+        if pooling != "argmax":
+            raise InputError(
+                f"embeddings of single tokens are known for CLIP's own text transformer, not for a "
+                f"{type(text).__name__} that pools by {pooling!r}; choose another backbone"
+            )
+        states_NLW = self._token_states(tokens)
+        places_L = torch.arange(states_NLW.shape[1], device=tokens.device)
+        return functional.normalize(_project(text, states_NLW).float(), dim=-1), places_L <= tokens.argmax(-1)[:, None]
+
+    def _text_tower(self) -> Any:
+        """The module that has the text's parts: the model itself in open_clip's first kind of CLIP."""
+        return self.model if isinstance(self.model, open_clip.CLIP) else self.model.text
+
+    def text_parameters(self) -> list[torch.nn.Parameter]:
+        text = self._text_tower()
+        prefixes = _CLIP_TEXT if text is self.model else ("",)
+        return [parameter for name, parameter in text.named_parameters() if name.startswith(prefixes)]
 
     def layers(self) -> Layers:
         visual = self.model.visual
-        text = self.model if isinstance(self.model, open_clip.CLIP) else self.model.text
+        text = self._text_tower()
         known = (open_clip.CLIP, open_clip.transformer.TextTransformer, open_clip.transformer.VisionTransformer)
         for tower in (visual, text):
             if not isinstance(tower, known):
@@ -123,6 +168,11 @@ class OpenClipBackbone(Backbone):
 
     def save(self, folder: Path, source: dict[str, Any]) -> None:
         save_backbone(folder, self.model, self.config, source, tokenizer=self.tokenizer)
+
+
+def _project(text: Any, states: torch.Tensor) -> torch.Tensor:
+    projection = text.text_projection
+    return projection(states) if isinstance(projection, torch.nn.Linear) else states @ projection
 
 
 def _padding_id(tokenizer: Any) -> int:

@@ -134,14 +134,6 @@ class StanBackbone(OpenClipBackbone):
         """Images (N, 3, h, w), each a clip of one frame, to unit vectors (N, D)."""
         return self.frame_embeddings(pixels[:, None])[:, 0]
 
-    def embed_clips(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (B, F, 3, h, w) to unit vectors (B, D): the mean of the frames' unit vectors.
-
-        Raises:
-            InputError: see `frame_embeddings`.
-        """
-        return functional.normalize(self.frame_embeddings(pixels).mean(1), dim=-1)
-
     @torch.inference_mode()
     def embed_video(
         self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int
@@ -160,33 +152,6 @@ class StanBackbone(OpenClipBackbone):
         frames_TD = frames_ND[torch.from_numpy(first_of_T).to(self.device)]
         none = frames_TD.new_empty(0, self.dim)
         return frames_TD, torch.cat([none, *(self.embed_clips(pixels) for pixels in batches(clips_NF))])
-
-    def token_embeddings(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids (N, context) to unit vectors of the tokens (N, L, D), and which are no padding: (N, L) bool.
-
-        L is the length of the longest text, start and end included. The vector of the end token is the text's own in
-        a CLIP; a CoCa reads its texts from a class token, which is none of these.
-
-        Raises:
-            InputError: the text tower is not CLIP's or CoCa's, so where a text ends is not known.
-        """
-        text = self.model if hasattr(self.model, "text_pool_type") else self.model.text
-        pooling = getattr(text, "text_pool_type", None) or getattr(text, "pool_type", None)
-        if pooling != "argmax":
-            raise InputError(
-                f"embeddings of single tokens are known for CLIP's own text transformer, not for a "
-                f"{type(text).__name__} that pools by {pooling!r}; choose another backbone"
-            )
-        found = self.model.forward_intermediates(
-            text=tokens, text_indices=1, normalize_intermediates=True, intermediates_only=True
-        )
-        last_N = tokens.argmax(-1)  # the end token has the highest number
-        length = int(last_N.max()) + 1
-        states = found["text_intermediates"][-1][:, :length]
-        projection = text.text_projection
-        projected = projection(states) if isinstance(projection, torch.nn.Linear) else states @ projection
-        mask_NL = torch.arange(length, device=tokens.device) <= last_N[:, None]
-        return functional.normalize(projected.float(), dim=-1), mask_NL
 
     def save(self, folder: Path, source: dict[str, Any]) -> None:
         with atomic_folder(folder) as partial:

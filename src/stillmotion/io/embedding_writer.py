@@ -1,8 +1,8 @@
-"""Writes what stillmotion/io/embeddings.py reads of videos, labelled spans and X-CLIP's contexts."""
+"""Writes what stillmotion/io/embeddings.py reads of videos, labelled spans, single tokens and X-CLIP's contexts."""
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -110,6 +110,62 @@ def clip_frames_of(embedder: Embedder, wanted: int, clip_counts: Sequence[int], 
             f"sample_frames.num_uniform ({num_uniform}); raise it, or lower embed.clip_counts"
         )
     return frames
+
+
+def write_clip_frames(folder: Path, embedder: Embedder, packed: PackedFrames, *, clip_frames: int) -> None:
+    """Write clip_frames.npy: the frames of the one clip that spans each video, one video in memory at a time.
+
+    Args:
+        folder: to write to.
+        embedder: the model.
+        packed: the stored frames.
+        clip_frames: F.
+    """
+    videos = packed.videos
+    shape = (len(videos), clip_frames, embedder.backbone.dim)
+    rows_VFD = np.lib.format.open_memmap(folder / "clip_frames.npy", mode="w+", dtype=np.float32, shape=shape)
+    with Progress("embedding the frames of clips", len(videos)) as progress:
+        for row, video in enumerate(videos):
+            uniform = packed.uniform_indices(video.video_id)
+            clip_F = uniform[clip_layout(len(uniform), num_clips=1, clip_frames=clip_frames)[0]]
+            digest = file_digest(packed.file(video.video_id))
+            rows_VFD[row] = embedder.clip_frames(packed.all(video.video_id)[clip_F], digest, clip_F)
+            progress.advance()
+    rows_VFD.flush()
+
+
+def write_caption_tokens(folder: Path, embedder: Embedder, captions: list[str]) -> None:
+    """Write caption_tokens.npy and caption_token_offsets.npy, one batch of captions in memory at a time.
+
+    Args:
+        folder: to write to.
+        embedder: the model.
+        captions: in the order of captions.npy.
+    """
+    counts = [np.zeros(1, np.int64)]
+
+    def batches() -> Iterable[np.ndarray]:
+        for tokens_ND, counts_B in embedder.tokens(captions, "captions"):
+            counts.append(counts_B)
+            yield tokens_ND
+
+    _write_rows(folder / "caption_tokens.npy", batches(), embedder.backbone.dim)
+    save_array(folder / "caption_token_offsets.npy", np.concatenate(counts).cumsum())
+
+
+def _write_rows(path: Path, batches: Iterable[np.ndarray], dim: int) -> None:
+    """Batches of float32 rows as one .npy; its header has room for any number of rows, and is written once more."""
+    described = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False}
+    num_rows = 0
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, described | {"shape": (0, dim)})
+        start = file.tell()
+        for batch_ND in batches:
+            file.write(np.ascontiguousarray(batch_ND, dtype=np.float32).data)
+            num_rows += len(batch_ND)
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, described | {"shape": (num_rows, dim)})
+        assert file.tell() == start
 
 
 def write_contexts(

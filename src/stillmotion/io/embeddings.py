@@ -12,6 +12,9 @@
 | contexts.npy | with embed.contexts, X-CLIP's patches of each video as one clip | (V, P, D) |
 | caption_lengths.npy | likewise: lengths of the captions' vectors before they were made unit vectors | (T,) |
 | prompts.safetensors | likewise: the module that makes a text depend on a video | |
+| clip_frames.npy | with embed.tokens, the frames of the one clip that spans a video, beside one another | (V, F, D) |
+| caption_tokens.npy | likewise: tokens of the captions that are no padding, caption after caption | (all tokens, D) |
+| caption_token_offsets.npy | likewise: where the tokens of each caption begin, and the last ones end | (T + 1,) |
 | model.json | dimensions, clip counts, frames a clip, logit scale, cut texts, digest of the model | |
 
 All vectors but the contexts are float32 of length 1. Videos that could not be decoded have no rows.
@@ -94,6 +97,18 @@ class Embeddings:
         return load_array(self.folder / "captions.npy")
 
     @cached_property
+    def clip_frames(self) -> np.ndarray:
+        return load_array(self._tokens("clip_frames.npy"))
+
+    @cached_property
+    def caption_tokens(self) -> np.ndarray:
+        return load_array(self._tokens("caption_tokens.npy"))
+
+    @cached_property
+    def caption_token_offsets(self) -> np.ndarray:
+        return load_array(self._tokens("caption_token_offsets.npy"))
+
+    @cached_property
     def contexts(self) -> np.ndarray:
         return load_array(self._conditional("contexts.npy"))
 
@@ -107,9 +122,15 @@ class Embeddings:
         return self._conditional("prompts.safetensors")
 
     def _conditional(self, name: str) -> Path:
+        return self._optional(name, "set embed.contexts: true and embed with an X-CLIP")
+
+    def _tokens(self, name: str) -> Path:
+        return self._optional(name, "set embed.tokens: true and embed again")
+
+    def _optional(self, name: str, mend: str) -> Path:
         path = self.folder / name
         if not path.is_file():
-            raise InputError(f"{path}: no such file; set embed.contexts: true and embed with an X-CLIP")
+            raise InputError(f"{path}: no such file; {mend}")
         return path
 
     def require_dataset(self, video_ids: Collection[str], num_captions: int, raw: Path) -> None:

@@ -41,7 +41,13 @@ from stillmotion.params.models import (
 )
 from stillmotion.params.run import Reference, RunParams
 from stillmotion.params.section import Name, Section
-from stillmotion.params.training import AggregatorParams, LinearProbeParams, RecipeParams, TrainAggregatorParams
+from stillmotion.params.training import (
+    AggregatorParams,
+    AlignmentParams,
+    LinearProbeParams,
+    RecipeParams,
+    TrainAggregatorParams,
+)
 
 FAMILIES: dict[str, dict[str, type[Section]]] = {
     "backbones": {
@@ -77,6 +83,7 @@ class Params(Section):
     embed: EmbedParams
     recipes: dict[Name, RecipeParams]
     aggregators: dict[Name, AggregatorParams]
+    alignments: dict[Name, AlignmentParams]
     train_aggregator: TrainAggregatorParams
     selections: dict[Name, SelectionParams]
     shot_detectors: dict[Name, ShotDetectorParams]
@@ -98,6 +105,7 @@ class Params(Section):
         "expansions",
         "recipes",
         "aggregators",
+        "alignments",
         "selections",
         "shot_detectors",
         "architectures",
@@ -120,6 +128,13 @@ class Params(Section):
         _check_names("run.models", self.run.models, self.run.embedded + finetuned)
         _check_names("run.conditional", self.run.conditional, self.run.models)
         _check_names("run.aggregators", self.run.aggregators, list(self.aggregators))
+        _check_names("run.aligned", self.run.aligned, self.run.embedded + finetuned)
+        _check_names("run.alignments", self.run.alignments, list(self.alignments))
+        clash = [name for name in self.run.alignments if name in [*self.run.aggregators, "conditional"]]
+        if clash:
+            raise ValueError(f"run.alignments: {clash[0]!r} is an aggregator of this run too; rename one")
+        if self.run.aligned and self.run.alignments and not self.embed.tokens:
+            raise ValueError("run.alignments needs embed.tokens: true")
         _check_names("run.selected", self.run.selected, self.run.embedded + finetuned)
         _check_names("run.selections", self.run.selections, list(self.selections))
         _check_names("run.shot_detectors", self.run.shot_detectors, list(self.shot_detectors))

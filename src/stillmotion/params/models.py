@@ -131,6 +131,8 @@ class EmbedParams(Section):
     """Frames a clip or labelled span, for models that take single frames; video models have their own number."""
     clip_counts: Annotated[list[Count], Field(min_length=1)]
     """How many clips stand for a video: each count is embedded, and aggregated, by itself; rising."""
+    tokens: bool
+    """Keep the frames of each video's one clip, and the tokens of its captions, for alignments."""
     contexts: bool
     """Keep what X-CLIP's conditional texts need of a video: patches × dimensions."""
     class_template: str

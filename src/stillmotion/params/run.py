@@ -28,6 +28,10 @@ class RunParams(Section):
     """Keys of `aggregators`."""
     conditional: list[str]
     """Of `models`, the X-CLIPs that are also scored with texts that depend on the video."""
+    aligned: list[str]
+    """What each alignment scores retrieval with, named as in `models`; with embed.tokens."""
+    alignments: list[Name]
+    """Keys of `alignments`; the system is called `<model>-<alignment>`."""
     selected: list[str]
     """What each selection and each shot detector finds moments with: named as in `models`."""
     selections: list[Name]

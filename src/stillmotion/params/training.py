@@ -23,9 +23,19 @@ class RecipeParams(Section):
     optimizer: Literal["adamw", "sgd"]
     """SGD has a momentum of 0.9."""
     learning_rate: Positive
+    branch_learning_rate_factor: Positive
+    """What a STAN branch trains at, as a multiple of learning_rate."""
     weight_decay: NotNegative
     warmup_fraction: Fraction
     gradient_clip: Positive
+    gradient_checkpointing: bool
+    """Layers of a STAN branch are computed again for their gradients: less memory, more time."""
+    similarity: Literal["cosine", "mug"]
+    """What the loss compares: a video's and a text's vectors, or their frames and tokens by Mug."""
+    tau: Positive
+    """τ of Mug, see `alignments`."""
+    freeze_texts: bool
+    """The whole text tower stays as it is, as for recognition with class names as texts."""
     freeze_embeddings: bool
     """Patch, class, position and token embeddings stay as they are."""
     frozen_blocks: Annotated[int, Field(ge=0)]
@@ -39,6 +49,19 @@ class RecipeParams(Section):
         if self.frozen_blocks and not self.freeze_embeddings:
             raise ValueError("frozen_blocks above 0 needs freeze_embeddings: true")
         return self
+
+
+class AlignmentParams(Section):
+    """How the tokens of a text and the frames of a video become one score."""
+
+    interaction: Literal["mutual", "simple", "frame_text", "video_token", "hard_top_k", "wti", "mean_pooling"]
+    """As in stillmotion/adaptation/mug.py; `wti` with equal weights."""
+    tau: Positive
+    """Sharpness τ of the softmaxes over tokens and frames: 100 in the source."""
+    top_k: Count
+    """For `hard_top_k`."""
+    dual_softmax: bool
+    """Scores are weighed by the softmax over all queries: it knows the whole test set."""
 
 
 class AggregatorParams(Section):

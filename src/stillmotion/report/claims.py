@@ -1,13 +1,14 @@
-"""What the embeddings thesis and VClipper concluded, and what this run says to it.
+"""What the embeddings thesis, VClipper and Mug-STAN concluded, and what this run says to it.
 
 A claim is data: a text, where its source draws it, and the function that measures it on the evidence there is.
-To add one, add it to THESIS_CLAIMS (Lindgren 2023, chapters 4 to 6) or MOMENT_CLAIMS (Caravaca 2024, chapters 3 to 5).
+To add one, add it to THESIS_CLAIMS (Lindgren 2023, chapters 4 to 6), MOMENT_CLAIMS (Caravaca 2024, chapters 3 to 5) or
+MUG_STAN_CLAIMS (Liu et al. 2023, section IV).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stillmotion.report import commands, moment_effects, recipe_effects, system_effects
+from stillmotion.report import commands, moment_effects, mug_stan_effects, recipe_effects, system_effects
 from stillmotion.report.evidence import Evidence
 from stillmotion.report.measurement import MARGIN, Measurement
 from stillmotion.report.moment_effects import A_LOT
@@ -208,6 +209,47 @@ MOMENT_RULES = (
     "more than one clip from the start and the end of the video; it is found where VC2 starts a scene, at the α of the "
     "search, within one clip of it. The effect is the share of boundaries found, less what as many cuts at random "
     "places of each video would find; its interval is a bootstrap over the videos."
+)
+
+
+MUG_STAN_CLAIMS = (
+    Claim(
+        "stan",
+        "STAN is above mean pooling, fine-tuned alike",
+        "IV-D, table V",
+        mug_stan_effects.stan_beats_mean_pooling,
+        commands.ALIGNMENT,
+    ),
+    Claim(
+        "mug",
+        "Mug is above the plain cosine",
+        "IV-D, table V",
+        mug_stan_effects.mug_beats_cosine,
+        commands.ALIGNMENT,
+    ),
+    Claim(
+        "mug_bottom",
+        "Mug helps most where text and video fit least",
+        "IV-D, table IX",
+        mug_stan_effects.mug_helps_most_on_bottom,
+        commands.ALIGNMENT,
+    ),
+    Claim(
+        "mug_stan",
+        "Mug and STAN together are best of all",
+        "IV-D, table V",
+        mug_stan_effects.both_are_best,
+        commands.ALIGNMENT,
+    ),
+)
+
+MUG_STAN_RULES = (
+    "R@1 is text-to-video on the test split, a video one clip; intervals are those of a paired bootstrap over the "
+    "queries. CLIP with mean pooling and STAN are fine-tuned by the first recipe, those with Mug by the recipe of that "
+    "name with `_mug` behind it, which differs in the similarity of its loss alone; each is scored by the similarity "
+    "that it was trained with. Where text and video fit least is the level `bottom` (see partial misalignment): the "
+    "effect is what Mug gains there less what it gains on all other queries, two samples that the bootstrap draws "
+    "apart. Dual softmax is part of none of it."
 )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillmotion.metrics.bootstrap import PairedDifference, paired_bootstrap
+from stillmotion.metrics.bootstrap import PairedDifference, paired_bootstrap, resample
 from stillmotion.report.evidence import Evidence
 from stillmotion.report.tables import markdown_table
 
@@ -20,9 +20,11 @@ class Comparison:
 
 
 def retrieval_comparisons(evidence: Evidence) -> list[Comparison]:
-    """Each aggregator and the conditional texts with the first aggregator, each fine-tuned model with its base.
+    """Pairs of systems, both with the largest number of clips that both were scored with.
 
-    Both systems have the largest number of clips that both were scored with.
+    Beside a model with the first aggregator: it with each other aggregator, with conditional texts, and by each
+    alignment. Beside a base model with the first aggregator: each model that was fine-tuned from it. Beside a model by
+    an alignment: what it was expanded to, fine-tuned alike, by the same.
     """
     run, hits = evidence.run, evidence.hits
     pairs = []
@@ -34,6 +36,17 @@ def retrieval_comparisons(evidence: Evidence) -> list[Comparison]:
             for tuned in evidence.finetuned
             if tuned.base in run.models
         ]
+        pairs += [
+            (f"{model}-{alignment}", f"{model}-{first}")
+            for model in run.aligned
+            if model in run.models
+            for alignment in run.alignments
+        ]
+    pairs += [
+        (f"{expanded}-{alignment}", f"{model}-{alignment}")
+        for expanded, model in _expanded(evidence)
+        for alignment in run.alignments
+    ]
     comparisons = []
     for better, reference in pairs:
         common = set(hits[better]) & set(hits[reference])
@@ -43,6 +56,30 @@ def retrieval_comparisons(evidence: Evidence) -> list[Comparison]:
             label = f"{better} − {reference}" + ("" if clips == most else f" ({num_clips(clips)})")
             comparisons.append(Comparison(label, hits[better][clips], hits[reference][clips]))
     return comparisons
+
+
+def _expanded(evidence: Evidence) -> list[tuple[str, str]]:
+    """Aligned models of an expanded backbone, each with the one of the backbone itself that is fine-tuned alike."""
+    run = evidence.run
+    return [
+        (f"{base}_{expansion}{recipe}", f"{base}{recipe}")
+        for base in run.expanded
+        for expansion in run.expansions
+        for recipe in ("", *(f"-{recipe}" for recipe in run.recipes))
+        if {f"{base}_{expansion}{recipe}", f"{base}{recipe}"} <= set(run.aligned)
+    ]
+
+
+def unpaired_difference(
+    first_Q: np.ndarray, second_Q: np.ndarray, *, seed: int, num_resamples: int
+) -> tuple[float, float, float]:
+    """Difference of the means of two samples with its 95 % interval, low and high, each sample drawn for itself."""
+    first_R, second_R = (
+        resample(values_Q, ["mean"], rng=np.random.default_rng([seed, place]), num_resamples=num_resamples)[0]
+        for place, values_Q in enumerate((first_Q, second_Q))
+    )
+    low, high = np.percentile(first_R - second_R, [2.5, 97.5])
+    return float(first_Q.mean() - second_Q.mean()), float(low), float(high)
 
 
 def differences_table(comparisons: Sequence[Comparison], metric: str, *, seed: int, num_resamples: int) -> str:

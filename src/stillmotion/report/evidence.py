@@ -34,6 +34,17 @@ class Study:
 
 
 @dataclass(frozen=True)
+class Levels:
+    """How well the test queries are aligned with their videos."""
+
+    model: str
+    """Whose cosines say so."""
+    level_Q: np.ndarray
+    """One of metrics.alignment_levels.LEVELS for each query, in the order of the hits; empty where there is nothing to
+    rank."""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """The metrics, per-query results and ablations that there are."""
 
@@ -44,6 +55,7 @@ class Evidence:
     `architectures`) and system."""
     hits: Mapping[str, Hits]
     """By system of retrieval; empty where the dataset has nothing to rank."""
+    levels: Levels
     queries: Mapping[str, Rows]
     """Rows of queries.jsonl by system of moment retrieval; empty where the dataset has no moments."""
     studies: Mapping[str, Study]
@@ -76,7 +88,8 @@ def systems_of(run: RunParams) -> dict[str, list[str]]:
     """The systems that a run measures, by task, in the order of params.run."""
     return {
         "retrieval": [f"{model}-{aggregator}" for model in run.models for aggregator in run.aggregators]
-        + [f"{model}-conditional" for model in run.conditional],
+        + [f"{model}-conditional" for model in run.conditional]
+        + [f"{model}-{alignment}" for model in run.aligned for alignment in run.alignments],
         "moments": [
             *selected_systems(run),
             *(f"{model}-{detector}" for model in run.selected for detector in run.shot_detectors),
@@ -88,6 +101,11 @@ def systems_of(run: RunParams) -> dict[str, list[str]]:
         "resources": [*run.embedded, *(found.model for found in finetuned_models(run))],
         "architectures": list(run.architectures),
     }
+
+
+def metrics_folder(task: str) -> str:
+    """The folder of a task's metrics: what full-size architectures cost lies with the other costs."""
+    return "resources" if task == "architectures" else task
 
 
 def selected_systems(run: RunParams) -> list[str]:

@@ -3,9 +3,18 @@
 from collections.abc import Sequence
 
 from stillmotion.records import Caption, Moment, Video
-from stillmotion.report.claims import MOMENT_CLAIMS, MOMENT_RULES, THESIS_CLAIMS, THESIS_RULES, claims_table
+from stillmotion.report.claims import (
+    MOMENT_CLAIMS,
+    MOMENT_RULES,
+    MUG_STAN_CLAIMS,
+    MUG_STAN_RULES,
+    THESIS_CLAIMS,
+    THESIS_RULES,
+    claims_table,
+)
 from stillmotion.report.differences import differences_table, retrieval_comparisons
 from stillmotion.report.evidence import Evidence
+from stillmotion.report.misalignment import misalignment_section
 from stillmotion.report.moment_section import moments_section
 from stillmotion.report.published import PublishedNumber
 from stillmotion.report.tables import (
@@ -46,8 +55,8 @@ def results_page(
         f"# Results on {evidence.dataset}",
         "Rates are percentages. Intervals are 95 % bootstrap intervals over the test queries; ± is the standard "
         "deviation over seeds. How each number came about is in the `protocol` of its file under metrics/.",
-        "What the embeddings thesis and VClipper concluded is held to these results [below](#claims); published "
-        "numbers are beside ours in [published.md](published.md).",
+        "What the embeddings thesis, VClipper and Mug-STAN concluded is held to these results [below](#claims); "
+        "published numbers are beside ours in [published.md](published.md).",
         "## Dataset",
         videos_table(videos, captions, moments),
         *_left_out(videos),
@@ -73,6 +82,9 @@ def results_page(
         "### Of VClipper (Caravaca 2024)",
         MOMENT_RULES,
         claims_table(evidence, MOMENT_CLAIMS),
+        "### Of Mug-STAN (Liu et al. 2023)",
+        MUG_STAN_RULES,
+        claims_table(evidence, MUG_STAN_CLAIMS),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -91,13 +103,17 @@ def _left_out(videos: Sequence[Video]) -> list[str]:
 def _retrieval(evidence: Evidence, figures: Sequence[str]) -> list[str]:
     metrics = evidence.metrics["retrieval"]
     parts = ["## Text-video retrieval", retrieval_table(metrics), *figure_link("retrieval", figures)]
+    tricks = {name: values["protocol"].get("inference_tricks", "") for name, values in metrics.items()}
+    knowing = [name for name, trick in tricks.items() if trick.startswith("dual softmax")]
+    if knowing:
+        parts.append(f"With dual softmax, which ranks with all test queries at hand: {', '.join(knowing)}.")
     by_clips = clips_table(metrics)
     if by_clips:
         links = figure_link("clips", figures)
         parts += ["The table above is of the most clips; by number of clips:", by_clips, *links]
     settings = {"seed": evidence.seed, "num_resamples": evidence.num_resamples}
     differences = differences_table(retrieval_comparisons(evidence), "T2V R@1", **settings)
-    return [*parts, differences] if differences else parts
+    return [*parts, *([differences] if differences else []), *misalignment_section(evidence)]
 
 
 def _costs(evidence: Evidence) -> list[str]:

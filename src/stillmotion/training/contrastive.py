@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 
@@ -23,16 +24,31 @@ def contrastive_loss(videos_BD: torch.Tensor, texts_BD: torch.Tensor, logit_scal
     return ClipLoss()(videos_BD, texts_BD, logit_scale)
 
 
+def contrastive_loss_of_scores(scores_BB: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
+    """The same loss where a pair's score is not the product of two vectors.
+
+    Args:
+        scores_BB: of each text (a row) with each video, as large as cosines.
+        logit_scale: inverse temperature, a scalar.
+
+    Source: Liu et al. 2023 (papers/mug-stan.txt), equation 19, which adds the two cross entropies; here too it is
+    their mean, so that learning rate and gradient clip mean the same with any score.
+    """
+    logits_BB = logit_scale * scores_BB
+    right_B = torch.arange(len(logits_BB), device=logits_BB.device)
+    return (functional.cross_entropy(logits_BB, right_B) + functional.cross_entropy(logits_BB.T, right_B)) / 2
+
+
 def embed_in_parts(
-    embed: Callable[[range], tuple[torch.Tensor, torch.Tensor]], rows: range, *, part_size: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+    embed: Callable[[range], tuple[torch.Tensor, ...]], rows: range, *, part_size: int
+) -> tuple[torch.Tensor, ...]:
     """Embeddings of a batch that takes no more memory, and has the same gradients, as if `part_size` were all of it.
 
     Of all parts but the last, only the embeddings are kept. What is made of those, such as the loss of the whole
     batch, passes its gradient to them first, and then from part to part, each of which is embedded once more.
 
     Args:
-        embed: videos and texts of some of the rows as two tensors (rows, D), the same whenever it is called.
+        embed: videos and texts of some of the rows as tensors (rows, …), the same whenever it is called.
         rows: of the batch.
         part_size: how many are embedded at once.
 
@@ -42,8 +58,7 @@ def embed_in_parts(
     parts = [checkpoint(embed, part, use_reentrant=False) for part in before]
     # Its gradients come first and find everything in place. Where it is the whole batch, nothing is done twice.
     parts.append(embed(last))
-    videos, texts = zip(*parts, strict=True)
-    return torch.cat(videos), torch.cat(texts)
+    return tuple(torch.cat(pieces) for pieces in zip(*parts, strict=True))
 
 
 def shuffled_batches(num_items: int, batch_size: int, *, seed: int, epoch: int) -> list[torch.Tensor]:

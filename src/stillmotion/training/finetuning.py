@@ -5,6 +5,7 @@ Source: Lindgren 2023 (papers/video-embeddings.txt), sections 3.1.4 and 3.2.3; M
 Shapes: B pairs, S of them embedded by this process, V validation pairs, F frames of a pair, D embedding dimensions.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,19 +13,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from stillmotion.adaptation.freezing import freeze
 from stillmotion.adaptation.patch_dropout import PatchDropout
+from stillmotion.adaptation.recipe import apply_recipe
 from stillmotion.backbones.backbone import Backbone
 from stillmotion.memo import Memo
 from stillmotion.metrics.retrieval import rank_queries
 from stillmotion.params.training import RecipeParams
-from stillmotion.training.contrastive import contrastive_loss, embed_in_parts, shuffled_batches
+from stillmotion.training.contrastive import embed_in_parts, shuffled_batches
 from stillmotion.training.loop import FitSettings, Fitted, fit
 from stillmotion.training.pairs import Pair
 from stillmotion.training.processes import ALONE, Processes
+from stillmotion.training.similarity import Similarity, similarity_of
 from stillmotion.video.packed import PackedFrames
 
 VALIDATION_BATCH = 32
+_log = logging.getLogger("stillmotion")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,10 @@ class FineTuning:
     validation: Sequence[Pair]
     recipe: RecipeParams
     processes: Processes = ALONE
+
+    @property
+    def similarity(self) -> Similarity:
+        return similarity_of(self.recipe)
 
     def pixels(self, pair: Pair, rng: np.random.Generator | None) -> torch.Tensor:
         """The frames that stand for a pair: (F, 3, h, w); random ones in training, with `rng`."""
@@ -57,31 +64,35 @@ class FineTuning:
             # Entered anew for each part: autocast keeps copies of the weights, and their gradients would add up
             # over the parts in the lower precision.
             with self.processes.autocast():
-                videos_SD = self.backbone.embed_clips(torch.stack(pixels))
-                texts_SD = self.backbone.embed_texts(self.backbone.tokens([self.train[item].text for item in part]))
-            return videos_SD, texts_SD
+                return self._embed(pixels, [self.train[item].text for item in part])
 
-        videos_SD, texts_SD = embed_in_parts(
-            embed, self.processes.share(len(items)), part_size=self.recipe.micro_batch_size
-        )
-        videos_BD = self.processes.gather(videos_SD, len(items))
-        texts_BD = self.processes.gather(texts_SD, len(items))
-        return contrastive_loss(videos_BD, texts_BD, self.processes.own_once(self.backbone.logit_scale))
+        parts = embed_in_parts(embed, self.processes.share(len(items)), part_size=self.recipe.micro_batch_size)
+        videos, texts = (self._gather(rows, len(items)) for rows in parts)
+        return self.similarity.loss(videos, texts, self.processes.own_once(self.backbone.logit_scale))
+
+    def _embed(self, pixels: list[torch.Tensor], texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.similarity.embed(self.backbone, torch.stack(pixels), self.backbone.tokens(texts))
+
+    def _gather(self, rows: torch.Tensor, num_rows: int) -> torch.Tensor:
+        """All processes' rows (num_rows, …) of this one's (S, …)."""
+        return self.processes.gather(rows.flatten(1), num_rows).unflatten(1, rows.shape[1:])
 
     @torch.no_grad()
     def validation_recall(self) -> float:
-        """Text-to-video R@1 on the validation pairs, in percent."""
+        """Text-to-video R@1 on the validation pairs, in percent, by what the loss compares."""
         self.backbone.eval()
         share = self.processes.share(len(self.validation))
-        videos = [torch.empty(0, self.backbone.dim, device=self.backbone.device)]
-        texts = list(videos)
-        for first in range(share.start, share.stop, VALIDATION_BATCH):
-            batch = self.validation[first : min(first + VALIDATION_BATCH, share.stop)]
+        embedded = []
+        # A process without a share embeds a pair too, for the shapes, and leaves it out.
+        stop = max(share.stop, share.start + 1)
+        for first in range(share.start, stop, VALIDATION_BATCH):
+            batch = self.validation[first : min(first + VALIDATION_BATCH, stop)]
             with self.processes.autocast():
-                videos.append(self.backbone.embed_clips(torch.stack([self.pixels(pair, None) for pair in batch])))
-                texts.append(self.backbone.embed_texts(self.backbone.tokens([pair.text for pair in batch])))
-        videos_VD, texts_VD = (self.processes.gather(torch.cat(rows), len(self.validation)) for rows in (videos, texts))
-        scores = (texts_VD @ videos_VD.T).cpu().numpy()
+                embedded.append(self._embed([self.pixels(pair, None) for pair in batch], [pair.text for pair in batch]))
+        videos, texts = (
+            self._gather(torch.cat(rows)[: len(share)], len(self.validation)) for rows in zip(*embedded, strict=True)
+        )
+        scores = self.similarity.scores(videos, texts).cpu().numpy()
         self.backbone.train()
         diagonal = np.arange(len(scores))
         return float(100 * (rank_queries(scores, np.stack([diagonal, diagonal], axis=1)).ranks_Q <= 1).mean())
@@ -99,13 +110,14 @@ def finetune(task: FineTuning, *, memo: Memo, key: dict[str, Any]) -> Fitted:
         History, with validation R@1 as the score where there are validation pairs.
 
     Raises:
-        InputError: a process would have no pair of a batch, the layers can't be frozen so, or the loss is not
-            finite.
+        InputError: a process would have no pair of a batch, the backbone lacks what the recipe asks for, or the loss
+            is not finite.
     """
     recipe, backbone = task.recipe, task.backbone
-    freeze(backbone, embeddings=recipe.freeze_embeddings, blocks=recipe.frozen_blocks)
-    dropout = PatchDropout(recipe.patch_keep_rate, recipe.patch_sampling)
-    backbone.set_patch_dropout(dropout)
+    dropout = apply_recipe(backbone, recipe)
+    branch = backbone.branch_parameter_names()
+    if not branch and recipe.branch_learning_rate_factor != 1:
+        _log.warning("no STAN branch: branch_learning_rate_factor plays no part")
     batches_of: dict[int, list[torch.Tensor]] = {}
 
     def loss_at(epoch: int, step: int) -> torch.Tensor:
@@ -128,6 +140,7 @@ def finetune(task: FineTuning, *, memo: Memo, key: dict[str, Any]) -> Fitted:
         warmup_fraction=recipe.warmup_fraction,
         gradient_clip=recipe.gradient_clip,
         optimizer=recipe.optimizer,
+        rate_factors=dict.fromkeys(branch, recipe.branch_learning_rate_factor),
     )
     backbone.train()
     score = task.validation_recall if task.validation else None

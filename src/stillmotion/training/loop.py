@@ -9,7 +9,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -39,6 +40,8 @@ class FitSettings:
     warmup_fraction: float
     gradient_clip: float
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    rate_factors: Mapping[str, float] = field(default_factory=dict)
+    """By name of a parameter, the multiple of the learning rate that it trains at; 1 for those without."""
 
     @property
     def total_steps(self) -> int:
@@ -56,20 +59,31 @@ class Fitted:
     """A row an epoch: epoch, mean loss, learning rate at its end, and score where there is one."""
 
 
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters for an optimizer: matrices decay, vectors and scalars (norms, biases, scales) do not."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {
-            "params": [parameter for parameter in trainable if parameter.ndim >= 2],
-            "weight_decay": weight_decay,
-        },
-        {"params": [parameter for parameter in trainable if parameter.ndim < 2], "weight_decay": 0.0},
-    ]
+def parameter_groups(
+    model: torch.nn.Module, weight_decay: float, rate_factors: Mapping[str, float] = MappingProxyType({})
+) -> list[dict[str, Any]]:
+    """Trainable parameters for an optimizer: matrices decay, vectors and scalars (norms, biases, scales) do not.
+
+    Args:
+        model: of which only what requires gradients is taken.
+        weight_decay: of the matrices.
+        rate_factors: see `FitSettings`; names of `model.named_parameters()`.
+
+    Returns:
+        Two groups for the factor 1, then two for each other factor, rising; `rate_factor` is a group's own.
+    """
+    trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    groups = []
+    for factor in [1.0, *sorted({*rate_factors.values()} - {1.0})]:
+        values = [value for name, value in trainable.items() if rate_factors.get(name, 1.0) == factor]
+        matrices, vectors = ([v for v in values if (v.ndim >= 2) == is_matrix] for is_matrix in (True, False))
+        groups.append({"params": matrices, "weight_decay": weight_decay, "rate_factor": factor})
+        groups.append({"params": vectors, "weight_decay": 0.0, "rate_factor": factor})
+    return groups
 
 
 def _optimizer(model: torch.nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
-    groups = parameter_groups(model, settings.weight_decay)
+    groups = parameter_groups(model, settings.weight_decay, settings.rate_factors)
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=MOMENTUM, fused=True)
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, fused=True)
@@ -137,7 +151,7 @@ def fit(
                 warmup_fraction=settings.warmup_fraction,
             )
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["rate_factor"]
             optimizer.zero_grad(set_to_none=True)
             loss = loss_at(epoch, step)
             if not torch.isfinite(loss):

@@ -1,0 +1,138 @@
+"""What training the aggregators of the retrieval matrix costs, in one process and one after another.
+
+    python -m benchmarks.aggregators
+
+10,000 training videos as random unit vectors of 512 dimensions, 1 to 4 clips of each. The stage train_aggregator
+runs as a command for each trained kind with all clip counts and seeds at once, as the DAG runs it; the peer is the
+same command once for each clip count and seed. The matrix has 5 seeds; SEEDS of them are trained here, and the whole
+is a multiple of that but for the start of the processes, which is measured apart. The mean has nothing to train. Says
+too how much of a training step is the bare matrix products of its encoder block, which no batching can save. Writes
+benchmarks/results/aggregators.json.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ruamel.yaml
+import torch
+
+from stillmotion.io.arrays import save_array
+from stillmotion.io.embeddings import EmbeddedVideo
+from stillmotion.io.tables import write_json, write_rows
+from stillmotion.records import Caption, save_records
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "aggregators.json"
+NUM_TRAIN, NUM_VALIDATION, DIM = 10_000, 500, 512
+KINDS, CLIP_COUNTS, SEEDS, MATRIX_SEEDS = ("transformer_mean", "class_token"), (1, 2, 3, 4), (0,), 5
+EPOCHS, BATCH_SIZE = 1, 256
+
+
+def unit_vectors(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    vectors = rng.standard_normal((*shape, DIM), dtype=np.float32)
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def write_embeddings(folder: Path, clip_counts: tuple[int, ...]) -> None:
+    """What the stage reads of an embeddings folder."""
+    rng = np.random.default_rng(0)
+    splits = ["train"] * NUM_TRAIN + ["validation"] * NUM_VALIDATION
+    videos = [EmbeddedVideo(f"{row:06d}", split, 60.0, row, 0, [], []) for row, split in enumerate(splits)]
+    write_rows(folder / "index.jsonl", (video.row() for video in videos))
+    save_array(folder / "clips.npy", unit_vectors(rng, len(videos), sum(clip_counts)))
+    save_array(folder / "captions.npy", unit_vectors(rng, len(videos)))
+    model = {"dim": DIM, "clip_counts": list(clip_counts), "logit_scale": 100.0, "model": "random"}
+    write_json(folder / "model.json", model)
+
+
+def write_params(folder: Path, seeds: tuple[int, ...], epochs: int) -> None:
+    yaml = ruamel.yaml.YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["train_aggregator"] |= {"seeds": list(seeds), "epochs": epochs, "batch_size": BATCH_SIZE}
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(params, file)
+
+
+def run_stage(folder: Path, kind: str, embeddings: str) -> tuple[float, float]:
+    """Seconds and peak MiB of the stage as a command."""
+    command = [
+        *(sys.executable, str(ROOT / "src" / "train_aggregator.py"), "--aggregator", kind, "--raw", "raw"),
+        *("--embeddings", embeddings, "--output", "output", "--plot", "plot.json"),
+    ]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    if status:
+        raise RuntimeError(f"{' '.join(command)} ended with status {status}")
+    return seconds, usage.ru_maxrss / 2**10
+
+
+def products_s(num_tokens: int) -> float:
+    """Seconds of an epoch's bare matrix products: those of an encoder block, forward and, twice as many, backward."""
+    rows = BATCH_SIZE * num_tokens
+    shapes = [(DIM, 3 * DIM), (DIM, DIM), (DIM, 4 * DIM), (4 * DIM, DIM)]
+    pairs = [(torch.rand(rows, width), torch.rand(width, out)) for width, out in shapes]
+    steps = NUM_TRAIN // BATCH_SIZE
+    started = time.perf_counter()
+    for _ in range(3 * steps):
+        for left, right in pairs:
+            left @ right
+    return time.perf_counter() - started
+
+
+def main() -> dict[str, Any]:
+    """Measure and write the result."""
+    together: dict[str, float] = {}
+    alone: dict[str, float] = {}
+    peaks = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = range(NUM_TRAIN + NUM_VALIDATION)
+        captions = [Caption(f"{row:06d}", f"{row:06d}", f"video {row}", None, None) for row in rows]
+        save_records(folder / "raw", Caption, captions)
+        write_embeddings(folder / "all", CLIP_COUNTS)
+        for count in CLIP_COUNTS:
+            write_embeddings(folder / f"clips-{count}", (count,))
+        write_params(folder, SEEDS, EPOCHS)
+        start_s, _ = run_stage(folder, "mean", "all")
+        for kind in KINDS:
+            together[kind], peak = run_stage(folder, kind, "all")
+            peaks.append(peak)
+            # With one seed here, each clip count by itself is one training of the matrix by itself.
+            alone[kind] = sum(run_stage(folder, kind, f"clips-{count}")[0] for count in CLIP_COUNTS for _ in SEEDS)
+    trainings = len(KINDS) * len(CLIP_COUNTS)
+    training_s = (sum(together.values()) - len(KINDS) * start_s) / (trainings * len(SEEDS))
+    whole = trainings * MATRIX_SEEDS * training_s
+    result = {
+        "cpus": os.cpu_count(),
+        "load_before": os.getloadavg()[0],
+        "epochs": EPOCHS,
+        "batch_size": BATCH_SIZE,
+        "seeds_trained_of_5": len(SEEDS),
+        "start_of_a_process_s": start_s,
+        "together_s": together,
+        "one_after_another_s": alone,
+        "one_training_s": training_s,
+        "bare_matrix_products_of_one_training_s": sum(
+            products_s(count + (kind == "class_token")) for kind in KINDS for count in CLIP_COUNTS
+        )
+        / trainings,
+        "whole_matrix_together_s": whole + len(KINDS) * start_s,
+        "whole_matrix_one_after_another_s": whole + trainings * MATRIX_SEEDS * start_s,
+        "times_faster": (whole + trainings * MATRIX_SEEDS * start_s) / (whole + len(KINDS) * start_s),
+        "peak_mib": max(peaks),
+    }
+    write_json(RESULT, result, digits=2)
+    return result
+
+
+if __name__ == "__main__":
+    for name, value in main().items():
+        print(f"{name}: {value}")

@@ -1,0 +1,91 @@
+"""Stage evaluate_alignment: retrieval by how the frames of a video and the tokens of a caption fit one another.
+
+    python src/evaluate_alignment.py --alignment mug --raw data/raw/toy --embeddings data/embeddings/toy-small_clip \
+        --metrics metrics/retrieval/small_clip-mug.json --predictions data/predictions/retrieval/small_clip-mug
+
+Reads embeddings that were made with embed.tokens: true, and the captions of the test split. A video is the one clip
+that spans it. All scores are in memory: 4 bytes for each pair, and with dual softmax 16 more. Writes the metrics and,
+in the predictions folder, ranks.jsonl, as evaluate_retrieval does.
+"""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stillmotion.adaptation.alignment import alignment_scores
+from stillmotion.backbones.compute import prepare_torch
+from stillmotion.environment import read_environment
+from stillmotion.io.atomic import atomic_folder
+from stillmotion.io.embeddings import Embeddings
+from stillmotion.io.tables import write_json, write_rows
+from stillmotion.metrics.dual_softmax import dual_softmax
+from stillmotion.metrics.negatives import hardest_negatives
+from stillmotion.metrics.retrieval import rank_both_directions
+from stillmotion.metrics.seeds import summarise_system
+from stillmotion.params.loading import load_params
+from stillmotion.records import Caption, Video, load_records
+from stillmotion.stage import run_stage
+from stillmotion.training.aggregation import rank_rows, retrieval_pairs, retrieval_protocol
+
+_log = logging.getLogger("stillmotion")
+
+
+def main(
+    alignment: Annotated[str, typer.Option(help="key of `alignments` in params.yaml")],
+    raw: Annotated[Path, typer.Option(help="tables of the dataset")],
+    embeddings: Annotated[Path, typer.Option(help="embeddings of the dataset by one model, with frames and tokens")],
+    metrics: Annotated[Path, typer.Option(help="JSON file of the metrics")],
+    predictions: Annotated[Path, typer.Option(help="folder of the per-query table")],
+) -> None:
+    """Score text-video retrieval on the test split by an alignment of frames and tokens."""
+    params = load_params()
+    settings, aligned = params.evaluate_retrieval, params.alignments[alignment]
+    device = prepare_torch(read_environment())
+    embedded = Embeddings(embeddings)
+    splits = {video.video_id: video.split for video in load_records(raw, Video)}
+    captions = load_records(raw, Caption)
+    embedded.require_dataset(splits, len(captions), raw)
+    # Whatever clips: their frames are what is compared.
+    pairs = retrieval_pairs(embedded, captions, "test", splits, num_clips=embedded.clip_counts[0])
+    trick = f"dual softmax over all test queries of each direction, temperature 1/{aligned.tau:g}"
+    protocol = retrieval_protocol(pairs, ties=settings.ties, truncated=embedded.model["truncated"]) | {
+        "num_clips": 1,
+        "clip_frames": embedded.model["clip_frames"],
+        "selected_on": "nothing: no aggregator is trained",
+        "seeds": [],
+        "alignment": aligned.model_dump(),
+        "inference_tricks": trick if aligned.dual_softmax else "none",
+    }
+    if not len(pairs):
+        _log.warning("the test split has no captioned videos: an empty result")
+        with atomic_folder(predictions) as folder:
+            write_rows(folder / "ranks.jsonl", [])
+        write_json(metrics, {"t2v": {}, "v2t": {}, "by_num_clips": {}, "protocol": protocol})
+        return
+    row_of = {caption.caption_id: row for row, caption in enumerate(captions)}
+    scores_TV = alignment_scores(
+        embedded,
+        [row_of[caption.caption_id] for caption in pairs.captions],
+        [caption.text for caption in pairs.captions],
+        [embedded.row_of[video_id] for video_id in pairs.video_ids],
+        aligned,
+        device=device,
+    )
+    t2v_TV, v2t_TV = scores_TV, scores_TV
+    if aligned.dual_softmax:
+        t2v_TV, v2t_TV = dual_softmax(scores_TV, tau=aligned.tau), dual_softmax(scores_TV.T, tau=aligned.tau).T
+    directions = rank_both_directions(v2t_TV, pairs.relevance, ties=settings.ties)
+    directions["t2v"] = rank_both_directions(t2v_TV, pairs.relevance, ties=settings.ties)["t2v"]
+    result = summarise_system(
+        [directions], num_missing=len(pairs.missing), seed=settings.seed, num_resamples=settings.bootstrap_samples
+    )
+    negatives_QK = hardest_negatives(t2v_TV, pairs.relevance)
+    with atomic_folder(predictions) as folder:
+        write_rows(folder / "ranks.jsonl", rank_rows(pairs, {"1": [directions["t2v"]]}, negatives_QK))
+    write_json(metrics, result | {"by_num_clips": {"1": result}, "protocol": protocol}, digits=4)
+
+
+if __name__ == "__main__":
+    run_stage(main)

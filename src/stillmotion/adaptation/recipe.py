@@ -1,0 +1,22 @@
+"""What a recipe of fine-tuning makes of a backbone before the first step."""
+
+from stillmotion.adaptation.freezing import freeze
+from stillmotion.adaptation.patch_dropout import PatchDropout
+from stillmotion.backbones.backbone import Backbone
+from stillmotion.params.training import RecipeParams
+
+
+def apply_recipe(backbone: Backbone, recipe: RecipeParams) -> PatchDropout:
+    """Freeze what the recipe freezes, put its patch dropout in and choose what is kept for the gradients.
+
+    Returns:
+        The dropout, to draw from.
+
+    Raises:
+        InputError: the layers can't be frozen so, or there is no branch whose layers could be computed again.
+    """
+    freeze(backbone, embeddings=recipe.freeze_embeddings, blocks=recipe.frozen_blocks, texts=recipe.freeze_texts)
+    backbone.set_gradient_checkpointing(recipe.gradient_checkpointing)
+    dropout = PatchDropout(recipe.patch_keep_rate, recipe.patch_sampling)
+    backbone.set_patch_dropout(dropout)
+    return dropout

@@ -1,0 +1,80 @@
+"""Partial misalignment in the results page: the level of each test query, and R@1 by level.
+
+Source: Liu et al. 2023 (papers/mug-stan.txt), figure 1 (b) and table IX; the rule is in metrics/alignment_levels.py.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from stillmotion.io.embeddings import Embeddings
+from stillmotion.metrics.alignment_levels import LEVELS, aligned_shares, alignment_levels
+from stillmotion.metrics.bootstrap import bootstrap_intervals
+from stillmotion.records import Caption
+from stillmotion.report.evidence import Evidence, Levels, Rows
+from stillmotion.report.tables import markdown_table, number, with_interval
+
+
+def query_levels(embedded: Embeddings, captions: Sequence[Caption], ranks: Mapping[str, Rows], model: str) -> Levels:
+    """The levels of the test queries by the embeddings of one model.
+
+    Args:
+        embedded: of the dataset.
+        captions: in the order of captions.jsonl.
+        ranks: the rows of ranks.jsonl by system; all answer the same queries.
+        model: what the embeddings are of.
+    """
+    asked = next(filter(None, ranks.values()), ())
+    if not asked:
+        return Levels(model, np.array([], dtype=str))
+    row_of = {caption.caption_id: row for row, caption in enumerate(captions)}
+    rows = [row_of[query["caption_id"]] for query in asked]
+    video_ids = sorted({captions[row].video_id for row in rows})
+    videos = [embedded.videos[embedded.row_of[video_id]] for video_id in video_ids]
+    number_of = {video_id: place for place, video_id in enumerate(video_ids)}
+    shares_Q = aligned_shares(
+        embedded.captions[rows],
+        np.array([number_of[captions[row].video_id] for row in rows]),
+        lambda video: embedded.video_frames(videos[video])[videos[video].uniform],
+        len(videos),
+    )
+    return Levels(model, np.array(alignment_levels(shares_Q)))
+
+
+def misalignment_section(evidence: Evidence) -> list[str]:
+    """The paragraphs in Markdown; none where there is nothing to rank."""
+    table = levels_table(evidence)
+    if not table:
+        return []
+    return [
+        "### Partial misalignment",
+        f"How much of a video its caption speaks of, by the cosines of {evidence.levels.model}: `up` where more than "
+        "two thirds of the uniform frames fit the caption, `bottom` where less than one third do. A frame fits where "
+        "its cosine is above the middle between two means: of frames with their own captions, and with those of other "
+        "videos (figure 1 of Mug-STAN, which does not say how its cosines were centred). What fits less is found less "
+        "by any cosine: compare the systems within a level. T2V R@1, each with the most clips:",
+        table,
+    ]
+
+
+def levels_table(evidence: Evidence) -> str:
+    """The share of the queries in each level, and R@1 there by system; nothing where there is nothing to rank."""
+    level_Q = evidence.levels.level_Q
+    if not len(level_Q):
+        return ""
+    shares = [f"{number(100 * np.mean(level_Q == level))} % ({np.sum(level_Q == level)})" for level in LEVELS]
+    rows = [["share of the queries (number)", *shares]]
+    for system, hits in evidence.hits.items():
+        if hits:
+            hits_Q = hits[max(hits)]
+            rows.append([system, *(_recall(evidence, hits_Q[level_Q == level]) for level in LEVELS)])
+    return markdown_table(["T2V R@1", *LEVELS], rows)
+
+
+def _recall(evidence: Evidence, hits_Q: np.ndarray) -> str:
+    if not len(hits_Q):
+        return number(None)
+    intervals = bootstrap_intervals(
+        hits_Q[None], ["mean"], rng=np.random.default_rng(evidence.seed), num_resamples=evidence.num_resamples
+    )
+    return with_interval({"R@1": hits_Q.mean(), "ci95": {"R@1": intervals[0]}}, "R@1")

@@ -1,0 +1,89 @@
+"""What a fine-tuning compares: videos and texts as one vector each, or as frames and tokens.
+
+Shapes: B pairs, F frames of a pair, L tokens of a text, D embedding dimensions.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from stillmotion.adaptation.mug import Texts, Videos, score_pairs
+from stillmotion.backbones.backbone import Backbone
+from stillmotion.params.training import RecipeParams
+from stillmotion.training.contrastive import contrastive_loss, contrastive_loss_of_scores
+
+
+class Similarity(ABC):
+    """How videos and texts are embedded, and what is made of the embeddings of a batch."""
+
+    @abstractmethod
+    def embed(
+        self, backbone: Backbone, pixels: torch.Tensor, tokens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixels (B, F, 3, h, w) and token ids (B, context) to videos (B, …) and texts (B, …).
+
+        Their shapes but for B depend on F and the model alone, so that those of parts of a batch can be joined.
+        """
+
+    @abstractmethod
+    def scores(self, videos: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        """Videos and texts as `embed` makes them to the score of each text (a row) with each video."""
+
+    @abstractmethod
+    def loss(self, videos: torch.Tensor, texts: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
+        """Symmetric InfoNCE, where row i of the videos belongs to row i of the texts."""
+
+
+class Cosine(Similarity):
+    """Of a video's vector (D) and a text's (D)."""
+
+    def embed(
+        self, backbone: Backbone, pixels: torch.Tensor, tokens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return backbone.embed_clips(pixels), backbone.embed_texts(tokens)
+
+    def scores(self, videos: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        return texts @ videos.T
+
+    def loss(self, videos: torch.Tensor, texts: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
+        return contrastive_loss(videos, texts, logit_scale)
+
+
+@dataclass(frozen=True)
+class Mug(Similarity):
+    """Of a video's frames (F, D) and a text's tokens (context, D), of which zero vectors do not count.
+
+    Zeros stand for padding, as unit vectors can't, so that a batch's texts are one tensor in parts and processes too.
+    """
+
+    tau: float
+
+    def embed(
+        self, backbone: Backbone, pixels: torch.Tensor, tokens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        frames_BFD = backbone.frame_embeddings(pixels)
+        tokens_BLD, mask_BL = backbone.token_embeddings(tokens)
+        tokens_BLD = torch.where(mask_BL[..., None], tokens_BLD, 0.0)
+        return frames_BFD, functional.pad(tokens_BLD, (0, 0, 0, tokens.shape[1] - tokens_BLD.shape[1]))
+
+    def scores(self, videos: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        """Computed, forward and backward, in memory for one tile of pairs beside the embeddings."""
+        mask_BL = (texts != 0).any(-1)
+        longest = int(mask_BL.sum(1).max())
+        unused = texts.new_empty(len(texts), 0)  # Mug looks at tokens alone
+        return score_pairs(
+            Texts(texts[:, :longest], mask_BL[:, :longest], unused),
+            Videos(videos, mask_BL.new_ones(videos.shape[:2])),
+            interaction="mutual",
+            tau=self.tau,
+        )
+
+    def loss(self, videos: torch.Tensor, texts: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
+        return contrastive_loss_of_scores(self.scores(videos, texts), logit_scale)
+
+
+def similarity_of(recipe: RecipeParams) -> Similarity:
+    """The one that a recipe names."""
+    return Mug(recipe.tau) if recipe.similarity == "mug" else Cosine()

@@ -1,0 +1,100 @@
+"""The stage embed as a command, with a tiny model: what embed.tokens adds."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ruamel.yaml
+
+from stillmotion.backbones.builtin import new_builtin
+from stillmotion.backbones.xclip_expansion import expand_clip
+from stillmotion.io.arrays import save_array
+from stillmotion.io.embeddings import Embeddings
+from stillmotion.params.models import BuiltinBackboneParams, XClipExpansionParams
+from stillmotion.records import Action, Caption, Moment, Video, save_records
+from stillmotion.video.packed import PackedVideo, frame_file, write_tables
+
+ROOT = Path(__file__).resolve().parents[1]
+IDS = ["a", "b"]
+CAPTIONS = [Caption("a#0", "a", "a red ball moves", None, None), Caption("b#0", "b", "two", None, None)]
+PROBED = {"duration": 8.0, "fps": 1.0, "num_frames": 8, "width": 32, "height": 32, "codec": "h264"}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Two stored videos with captions, a CLIP and an X-CLIP of random weights."""
+    root = tmp_path_factory.mktemp("project")
+    packed = {}
+    for row, name in enumerate(IDS):
+        frames = np.random.default_rng(row).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+        save_array(root / "frames" / frame_file(name), frames)
+        packed[name] = PackedVideo(PROBED, np.arange(8.0), np.arange(8), np.array([1, 3, 5, 7]), from_memo=False)
+    videos = [Video(name, f"{name}.mp4", "test", None, None, None, None, None, None, "ok") for name in IDS]
+    write_tables(root / "frames", videos, packed, {})
+    save_records(root / "raw", Caption, CAPTIONS)
+    save_records(root / "raw", Moment, [])
+    save_records(root / "raw", Action, [Action("a", "spins", 0.0, 2.0)])
+    sizes = {"image_size_px": 32, "patch_size_px": 8, "width": 32, "layers": 1, "text_layers": 1, "heads": 2}
+    training = {"steps": 1, "batch_size": 1, "learning_rate": 1e-3, "weight_decay": 0.0, "warmup_fraction": 0.0}
+    clip = new_builtin(
+        BuiltinBackboneParams(family="builtin", embed_dim=16, max_sentences=1, seed=0, **sizes, **training)
+    )
+    clip.save(root / "clip", {})
+    expansion = XClipExpansionParams(
+        family="xclip", num_frames=4, integration_layers=1, prompt_layers=1, max_tokens=20, seed=0
+    )
+    expand_clip(clip, expansion).save(root / "xclip", {})
+    return root
+
+
+def embed(project, model, output, *, tokens):
+    yaml = ruamel.yaml.YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["sample_frames"] |= {"num_uniform": 8}
+    params["embed"] |= {"clip_frames": 4, "clip_counts": [1, 2], "tokens": tokens}
+    with (project / "params.yaml").open("w", encoding="utf-8") as out:
+        yaml.dump(params, out)
+    options = ["--model", model, "--raw", "raw", "--frames", "frames", "--output", output]
+    return subprocess.run(
+        [sys.executable, str(ROOT / "src" / "embed.py"), *options],
+        cwd=project,
+        env=os.environ | {"STILLMOTION_MEMO": "off", "STILLMOTION_DEVICE": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_tokens_stand_beside_files_that_stay_the_same_to_the_byte(project):
+    for output, tokens in (("without", False), ("with", True)):
+        done = embed(project, "clip", output, tokens=tokens)
+        assert done.returncode == 0, done.stderr
+    without, found = (
+        {path.name: path.read_bytes() for path in (project / output).iterdir()} for output in ("without", "with")
+    )
+    assert found.keys() - without.keys() == {"clip_frames.npy", "caption_tokens.npy", "caption_token_offsets.npy"}
+    assert {name: found[name] for name in without} == without
+    embedded = Embeddings(project / "with")
+    assert embedded.clip_frames.shape == (2, 4, 16)
+    # a CLIP's frames do not see one another: those of the clip are among the stored ones, and the clip is their mean
+    np.testing.assert_allclose(embedded.clip_frames[1], embedded.video_frames(embedded.videos[1])[1::2], atol=1e-6)
+    means = embedded.clip_frames.mean(axis=1)
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    np.testing.assert_allclose(embedded.clips(1)[:, 0], means, atol=1e-6)
+    # start, words, end
+    assert embedded.caption_token_offsets.tolist() == [0, 6, 9]
+    np.testing.assert_allclose(np.linalg.norm(embedded.caption_tokens, axis=1), np.ones(9), rtol=1e-6)
+    np.testing.assert_allclose(embedded.caption_tokens[[5, 8]], embedded.captions, atol=1e-6)
+
+
+def test_a_model_without_tokens_is_one_line_and_leaves_nothing(project):
+    done = embed(project, "xclip", "none", tokens=True)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "embed: error: params.yaml: embed.tokens is true, and this model (XClipBackbone) has no embeddings of single "
+        "tokens; set it to false, or embed nothing but CLIPs, CoCas and STANs\n"
+    )
+    assert not (project / "none").exists()
