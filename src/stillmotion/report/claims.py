@@ -164,7 +164,7 @@ MOMENT_CLAIMS = (
         "`adjust_norm` helps VC1, and VC2 by mAP",
         "4.2.2",
         moment_effects.adjust_norm_helps,
-        commands.DEFAULT,
+        commands.MOMENTS,
     ),
     Claim(
         "short_windows",
