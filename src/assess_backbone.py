@@ -18,8 +18,9 @@ from stillmotion.io.embeddings import Embeddings
 from stillmotion.io.tables import write_json
 from stillmotion.moments.assessment import METHOD, POST_PROCESSING, assess
 from stillmotion.moments.split import split_moments
+from stillmotion.moments.truth import missing_of_split
 from stillmotion.params.loading import load_params
-from stillmotion.records import Moment, load_records
+from stillmotion.records import Moment, Video, load_records
 from stillmotion.stage import run_stage
 
 _log = logging.getLogger("stillmotion")
@@ -36,7 +37,9 @@ def main(
     """Assess one model without a search."""
     params = load_params()
     settings, clip_length_s = params.assess_backbone, params.sample_frames.clip_length_s
-    split = split_moments(Embeddings(embeddings), load_records(raw, Moment), settings.split, clip_length_s)
+    embedded, moments = Embeddings(embeddings), load_records(raw, Moment)
+    split = split_moments(embedded, moments, settings.split, clip_length_s)
+    missing = missing_of_split(load_records(raw, Video), moments, kept=embedded.row_of, split=settings.split)
     result = assess(split, settings.thresholds, rng=np.random.default_rng(_BOOTSTRAP_SEED))
     if split is None:
         _log.warning("the %s split has no moments: an empty result", settings.split)
@@ -47,6 +50,8 @@ def main(
         "split": settings.split,
         "num_queries": len(queries),
         "num_videos": len({query.vid for query in queries}),
+        "missing_videos": missing.num_videos,
+        "missing_queries": missing.num_queries,
         "method": METHOD,
         "post_processing": POST_PROCESSING,
         "clip_length_s": clip_length_s,

@@ -13,7 +13,7 @@ import ruamel.yaml
 from stillmotion.io.arrays import save_array
 from stillmotion.io.embeddings import EmbeddedVideo
 from stillmotion.io.tables import write_json, write_rows
-from stillmotion.records import Moment, save_records
+from stillmotion.records import Moment, Video, save_records
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,7 +24,7 @@ def at_cosine(value: float) -> list[float]:
 
 @pytest.fixture
 def workplace(tmp_path):
-    """Two train videos; by `norm` the curves are [0, 0.5, 1] and [1, 0, 0.6], the true frames 1 and 2, and 0."""
+    """Two train videos, and a lost one; by `norm` the curves are [0, 0.5, 1] and [1, 0, 0.6], true are 1 and 2, and 0."""
     yaml = ruamel.yaml.YAML()
     params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["sample_frames"].update(clip_length_s=2.0)
@@ -38,9 +38,11 @@ def workplace(tmp_path):
     write_json(tmp_path / "embeddings" / "model.json", {"dim": 2})
     frames = [at_cosine(value) for value in (0.2, 0.3, 0.4, 0.6, 0.1, 0.4)]
     save_array(tmp_path / "embeddings" / "frames.npy", np.array(frames, np.float32))
-    save_array(tmp_path / "embeddings" / "queries.npy", np.array([[1, 0], [1, 0]], np.float32))
+    save_array(tmp_path / "embeddings" / "queries.npy", np.array([[1, 0]] * 3, np.float32))
     moments = [Moment(1, "q", "a", 6.0, [[2.0, 6.0]], [1, 2], []), Moment(2, "q", "b", 6.0, [[0.0, 2.0]], [0], [])]
-    save_records(tmp_path / "raw", Moment, moments)
+    save_records(tmp_path / "raw", Moment, [*moments, Moment(3, "q", "lost", 6.0, [[0.0, 2.0]], [0], [])])
+    probed = (6.0, 30.0, 180, 64, 64, "h264", "ok")
+    save_records(tmp_path / "raw", Video, [Video(name, f"{name}.mp4", "train", *probed) for name in ("a", "b", "lost")])
     return tmp_path
 
 
@@ -68,6 +70,8 @@ def test_the_mean_frame_iou_at_each_threshold_is_worked_by_hand(workplace):
         "split": "train",
         "num_queries": 2,
         "num_videos": 2,
+        "missing_videos": 1,
+        "missing_queries": 1,
         "method": "vc1",
         "post_processing": "norm",
         "clip_length_s": 2.0,

@@ -76,11 +76,8 @@ RESULTS = ("dvc.lock", "metrics", "plots", "reports/results")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process of pytest-xdist runs all of these tests, before it takes others: the lab is built once."""
+    """These tests come first: they are a group, which one process of pytest-xdist runs while others run the rest."""
     here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("lab"))
     items.sort(key=lambda item: here not in item.path.parents)
 
 

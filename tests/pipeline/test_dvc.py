@@ -7,7 +7,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow, pytest.mark.xdist_group("lab")]
 
 MODEL = "small_clip-half_patches"
 TRAINING_CONE = [
@@ -27,6 +27,7 @@ ALL_STAGES = sorted(
         *(f"finetune@{MODEL}", f"embed_finetuned@{MODEL}"),
         *TRAINING_CONE,
         *(f"optimise_thresholds@{MODEL}-vc1_log_smooth_norm", f"evaluate_moments@{MODEL}-vc1_log_smooth_norm"),
+        *("evaluate_references@oracle", f"assess_backbone@{MODEL}"),
         *(f"linear_probe@{MODEL}", f"evaluate_actions@{MODEL}"),
         *("measure_resources@small_clip", f"measure_resources_finetuning@{MODEL}"),
     }
