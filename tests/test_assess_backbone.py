@@ -24,7 +24,7 @@ def at_cosine(value: float) -> list[float]:
 
 @pytest.fixture
 def workplace(tmp_path):
-    """Two train videos, and a lost one; by `norm` the curves are [0, 0.5, 1] and [1, 0, 0.6], true are 1 and 2, and 0."""
+    """Two train videos, and a lost one; normed curves [0, 0.5, 1] and [1, 0, 0.6]; true are 1 and 2, and 0."""
     yaml = ruamel.yaml.YAML()
     params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["sample_frames"].update(clip_length_s=2.0)
