@@ -65,7 +65,7 @@ full: env  ## run every system on the built-in dataset, as the experiment "full"
 	dvc exp show --only-changed
 
 test: env  ## make the environment and run every test, in two processes
-	python -m pytest -n 2 --dist loadgroup
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: env  ## ruff and mypy
 	ruff check src tests benchmarks

@@ -76,7 +76,7 @@ RESULTS = ("dvc.lock", "metrics", "plots", "reports/results")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """These tests come first: they are a group, which one process of pytest-xdist runs while others run the rest."""
+    """These tests come first: where processes share the files, the long ones must not be the last."""
     here = Path(__file__).parent
     items.sort(key=lambda item: here not in item.path.parents)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.slow, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 SYSTEM = "small_clip-transformer_mean"
 # Of what can be varied, the one with the fewest stages behind it.

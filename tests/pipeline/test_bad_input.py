@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("lab")]
+pytestmark = pytest.mark.pipeline
 
 DOWNLOAD = "download.py --source data/sources/mine --output data/raw/mine"
 

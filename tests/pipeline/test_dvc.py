@@ -7,7 +7,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.slow, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 MODEL = "small_clip-half_patches"
 TRAINING_CONE = [

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.slow, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 MODEL = "small_clip-half_patches"
 NOT_OF_THE_DATASET = ["backbone@small_clip", "measure_resources@small_clip", f"measure_resources_finetuning@{MODEL}"]

@@ -15,7 +15,7 @@ import pytest
 
 from stillmotion.io.weights import load_tensors
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.slow, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 NUM_VIDEOS = 24 + 8 + 12
 NUM_STEPS = 2 * 24 // 8

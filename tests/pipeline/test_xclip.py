@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.slow, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 MODEL = "small_clip_xclip-half_patches"
 XCLIP = {
