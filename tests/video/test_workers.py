@@ -132,6 +132,8 @@ def test_no_process_outlives_its_parent(program, end):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        # A shell without job control has what it starts in the background ignore SIGINT, and this too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert parent.stdout is not None
     assert parent.stdout.readline().startswith(b"a ")
