@@ -4,9 +4,7 @@ Each function gives a measurement for every model whose moments are selected, an
 Thresholds are those searched for windows, unless it is said.
 """
 
-import numpy as np
-
-from stillmotion.metrics.bootstrap import resample
+from stillmotion.report.differences import unpaired_difference
 from stillmotion.report.evidence import Evidence
 from stillmotion.report.measurement import Measurement, Verdict, compared, judge
 from stillmotion.report.moment_systems import (
@@ -104,7 +102,9 @@ def short_windows_are_hardest(evidence: Evidence) -> list[Measurement]:
             continue
         effects, verdicts = [], []
         for length in others:
-            difference, low, high = _apart(evidence, precisions[length], precisions["short"])
+            difference, low, high = unpaired_difference(
+                precisions[length], precisions["short"], seed=evidence.seed, num_resamples=evidence.num_resamples
+            )
             effects.append(f"{length} {difference:+.1f} points ({low:+.1f} to {high:+.1f})")
             verdicts.append(judge(low, high))
         what = f"{selection.system}: mAP of {' and '.join(others)} − short"
@@ -157,18 +157,6 @@ def _values(evidence: Evidence, selection: Selection, metric: str) -> Floats:
 
 def _for_windows(evidence: Evidence) -> list[Selection]:
     return [found for found in found_selections(evidence) if found.objective == WINDOWS]
-
-
-def _apart(evidence: Evidence, first_Q: Floats, second_Q: Floats) -> tuple[float, float, float]:
-    """Difference of the means of two samples with its 95 % interval, each drawn for itself."""
-    first_R, second_R = (
-        resample(
-            values_Q, ["mean"], rng=np.random.default_rng([evidence.seed, place]), num_resamples=evidence.num_resamples
-        )[0]
-        for place, values_Q in enumerate((first_Q, second_Q))
-    )
-    low, high = np.percentile(first_R - second_R, [2.5, 97.5])
-    return float(first_Q.mean() - second_Q.mean()), float(low), float(high)
 
 
 def _all_of(verdicts: list[Verdict]) -> Verdict:
