@@ -8,10 +8,10 @@ export DVC_NO_ANALYTICS := 1
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro retrieval moments alignment full test lint bench lock
+.PHONY: help env repro retrieval moments alignment recognition full test lint bench lock
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(VENV)/.stamp  ## make the environment in .venv, from requirements.lock
 
@@ -35,7 +35,7 @@ XCLIP := -S 'run.aggregators=[mean,transformer_mean,class_token]' -S 'run.expand
   -S 'run.architectures=[xclip_base_patch32_8f,xclip_base_patch32_16f,xclip_base_patch16_8f,xclip_base_patch16_16f,xclip_base_patch16_32f]'
 
 retrieval: env  ## run the retrieval matrix of CLIP and X-CLIP, as the experiment "retrieval" beside the default results
-	dvc exp run --temp --name retrieval $(XCLIP) \
+	dvc exp run --temp --name retrieval $(XCLIP) -S 'run.selected=[]' -S 'run.references=[]' \
 	  -S 'run.models=[small_clip,small_clip-half_patches,small_clip_xclip,small_clip_xclip-half_patches]'
 	dvc exp show --only-changed
 
@@ -48,13 +48,32 @@ moments: env  ## run every selection, reference and shot detector of moment retr
 	dvc exp run --temp --name moments $(MOMENTS) -S 'run.selected=[small_clip,small_clip-half_patches]'
 	dvc exp show --only-changed
 
-alignment: env  ## run STAN and Mug beside CLIP fine-tuned the same way, as the experiment "alignment"
-	dvc exp run --temp --name alignment -S 'run.expanded=[small_clip]' -S 'run.expansions=[stan]' \
-	  -S 'run.embedded=[small_clip,small_clip_stan]' -S 'run.finetuned=[small_clip,small_clip_stan]' \
-	  -S 'run.recipes=[half_patches,half_patches_mug]' -S embed.tokens=true -S 'run.aggregators=[mean]' \
-	  -S 'run.models=[small_clip,small_clip-half_patches,small_clip-half_patches_mug,small_clip_stan-half_patches,small_clip_stan-half_patches_mug]' \
-	  -S 'run.aligned=[small_clip-half_patches,small_clip-half_patches_mug,small_clip_stan-half_patches,small_clip_stan-half_patches_mug]' \
-	  -S 'run.alignments=[cosine,mug,cosine_dual_softmax,mug_dual_softmax]'
+# What both experiments are about: the built-in CLIP and its STAN on videos that their captions speak of in part.
+STAN := -S dataset=clips -S sample_frames.num_uniform=32 -S 'embed.clip_counts=[1]' -S 'run.aggregators=[mean]' \
+  -S 'run.expanded=[small_clip]' -S 'run.expansions=[stan]' -S 'run.finetuned=[small_clip,small_clip_stan]' \
+  -S 'run.selected=[]' -S 'run.references=[]'
+COSINE := clips,clips_seed_1,clips_seed_2
+MUG := clips_mug,clips_mug_seed_1,clips_mug_seed_2
+MOTIONS := motions,motions_seed_1,motions_seed_2
+comma := ,
+# The names of a backbone once it is fine-tuned: $(call tuned,BACKBONE,RECIPES)
+tuned = $(1)-$(subst $(comma),$(comma)$(1)-,$(2))
+both_tuned = $(call tuned,small_clip,$(1)),$(call tuned,small_clip_stan,$(1))
+
+alignment: env  ## run STAN and Mug beside CLIP and cosines, fine-tuned alike, as the experiment "alignment"
+	dvc exp run --temp --name alignment $(STAN) -S embed.tokens=true \
+	  -S 'run.corpora=[narrated]' -S 'run.post_pretrained=[small_clip_stan]' -S 'run.post_pretraining=[narrations]' \
+	  -S 'run.embedded=[small_clip,small_clip_stan,small_clip_stan_narrated_narrations]' -S 'run.recipes=[$(COSINE),$(MUG)]' \
+	  -S 'run.models=[small_clip,small_clip_stan_narrated_narrations]' \
+	  -S 'run.aligned=[small_clip,small_clip_stan_narrated_narrations,$(call both_tuned,$(COSINE)$(comma)$(MUG))]' \
+	  -S 'run.alignments=[cosine,mug,mug_dual_softmax]' -S 'run.attended=[small_clip_stan-clips_mug]' \
+	  -S 'run.architectures=[vit_b_32_12f,vit_b_32_stan_12f,vit_b_16_12f,vit_b_16_stan_12f]'
+	dvc exp show --only-changed
+
+recognition: env  ## name motions with STAN and CLIP, fine-tuned alike, as the experiment "recognition"
+	dvc exp run --temp --name recognition $(STAN) -S 'run.embedded=[small_clip,small_clip_stan]' \
+	  -S 'run.recipes=[$(MOTIONS)]' \
+	  -S 'run.models=[small_clip,$(call both_tuned,$(MOTIONS))]'
 	dvc exp show --only-changed
 
 full: env  ## run every system on the built-in dataset, as the experiment "full" beside the default results

@@ -18,8 +18,9 @@ from unittest import mock
 
 import torch
 
-from stillmotion.adaptation.architectures import architecture_config, contrastive_step, count_empty, initial_xclip
+from stillmotion.adaptation.architectures import contrastive_step, count_empty
 from stillmotion.adaptation.freezing import freeze
+from stillmotion.adaptation.initial_models import initial_model
 from stillmotion.adaptation.resources import StepCost, measure_step
 from stillmotion.backbones.compute import prepare_torch
 from stillmotion.environment import read_environment
@@ -39,9 +40,11 @@ ALLOCATORS = {"as_it_is": {}, "giving_back": {"MALLOC_MMAP_THRESHOLD_": "131072"
 def count(batch_size: int, keep_rate: float, frozen_blocks: int) -> float:
     """What the step needs beside the parameters, in MiB."""
     params = load_params(ROOT / "params.yaml")
+    architecture = params.architectures[ARCHITECTURE]
     counted, _ = count_empty(
-        architecture_config(params.architectures[ARCHITECTURE]),
+        lambda device: initial_model(architecture, device),
         batch_size=batch_size,
+        num_frames=architecture.num_frames,
         num_tokens=params.measure_architectures.num_tokens,
         keep_rate=keep_rate,
         frozen_blocks=frozen_blocks,
@@ -54,10 +57,15 @@ def measure(batch_size: int, keep_rate: float, frozen_blocks: int) -> StepCost:
     params = load_params(ROOT / "params.yaml")
     device = torch.device("cpu")
     prepare_torch(read_environment())
-    model = initial_xclip(architecture_config(params.architectures[ARCHITECTURE]), device)
+    architecture = params.architectures[ARCHITECTURE]
+    model = initial_model(architecture, device)
     freeze(model, embeddings=True, blocks=frozen_blocks)
     loss_of = contrastive_step(
-        model, batch_size=batch_size, num_tokens=params.measure_architectures.num_tokens, keep_rate=keep_rate
+        model,
+        batch_size=batch_size,
+        num_frames=architecture.num_frames,
+        num_tokens=params.measure_architectures.num_tokens,
+        keep_rate=keep_rate,
     )
     return measure_step(loss_of, model, device, repeats=REPEATS)
 

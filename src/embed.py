@@ -7,6 +7,7 @@ Reads the tables of the dataset, its stored frames and a model folder; writes th
 stillmotion/io/embeddings.py lists. What was embedded before is taken from the memo, video by video.
 """
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,8 @@ from stillmotion.records import Action, Caption, Moment, load_records
 from stillmotion.stage import run_stage
 from stillmotion.video.packed import PackedFrames
 
+_log = logging.getLogger("stillmotion")
+
 
 def main(
     model: Annotated[Path, typer.Option(help="model folder, of a backbone or a fine-tuned one")],
@@ -63,14 +66,21 @@ def main(
         "precision": precision,
     }
     embedder = Embedder(backbone, Memo(environment.memo), key, precision)
-    if params.embed.tokens:
-        embedder.require_tokens()
+    with_tokens = params.embed.tokens and embedder.has_tokens()
+    if params.embed.tokens and not with_tokens:
+        _log.warning("%s has no embeddings of single tokens: none for an alignment", model)
     clip_counts = params.embed.clip_counts
     num_uniform = len(packed.uniform_indices(packed.videos[0].video_id))
     clip_frames = clip_frames_of(embedder, params.embed.clip_frames, clip_counts, num_uniform)
     with atomic_folder(output) as partial:
         labels = write_videos(
-            partial, embedder, packed, load_records(raw, Action), clip_counts=clip_counts, clip_frames=clip_frames
+            partial,
+            embedder,
+            packed,
+            load_records(raw, Action),
+            clip_counts=clip_counts,
+            clip_frames=clip_frames,
+            span_views=params.embed.span_views,
         )
         texts = {
             "captions": [caption.text for caption in load_records(raw, Caption)],
@@ -79,14 +89,14 @@ def main(
         }
         for name, lines in texts.items():
             save_array(partial / f"{name}.npy", embedder.texts(lines, name))
-        if params.embed.tokens:
+        if with_tokens:
             write_clip_frames(partial, embedder, packed, clip_frames=clip_frames)
             write_caption_tokens(partial, embedder, texts["captions"])
         if params.embed.contexts and isinstance(backbone, XClipBackbone):
             write_contexts(partial, embedder, backbone, packed, texts["captions"])
         truncated = {name: int(backbone.truncated(lines).sum()) for name, lines in texts.items() if lines}
         described = {"dim": backbone.dim, "logit_scale": backbone.logit_scale.item(), "model": digest}
-        clips = {"clip_counts": clip_counts, "clip_frames": clip_frames}
+        clips = {"clip_counts": clip_counts, "clip_frames": clip_frames, "span_views": params.embed.span_views}
         write_json(partial / "model.json", described | clips | {"truncated": truncated})
 
 

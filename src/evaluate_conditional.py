@@ -23,13 +23,11 @@ from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.embeddings import Embeddings
 from stillmotion.io.tables import write_json, write_rows
 from stillmotion.io.weights import load_tensors
-from stillmotion.metrics.negatives import hardest_negatives
-from stillmotion.metrics.retrieval import rank_both_directions
-from stillmotion.metrics.seeds import summarise_system
 from stillmotion.params.loading import load_params
 from stillmotion.records import Caption, Video, load_records
 from stillmotion.stage import run_stage
-from stillmotion.training.aggregation import rank_rows, retrieval_pairs, retrieval_protocol
+from stillmotion.training.aggregation import retrieval_pairs, retrieval_protocol
+from stillmotion.training.scored_retrieval import evaluate_scores
 
 _log = logging.getLogger("stillmotion")
 
@@ -76,15 +74,10 @@ def main(
         texts_a_pass=TEXTS_A_PASS,
     )
     t2v_TV, v2t_TV = rescore_best(pairs.texts_ND @ videos_VD.T, score_pairs, top_k=settings.top_k)
-    directions = rank_both_directions(v2t_TV, pairs.relevance, ties=settings.ties)
-    directions["t2v"] = rank_both_directions(t2v_TV, pairs.relevance, ties=settings.ties)["t2v"]
-    result = summarise_system(
-        [directions], num_missing=len(pairs.missing), seed=settings.seed, num_resamples=settings.bootstrap_samples
-    )
-    negatives_QK = hardest_negatives(t2v_TV, pairs.relevance)
+    found, rows = evaluate_scores(pairs, t2v_TV, v2t_TV, settings)
     with atomic_folder(predictions) as folder:
-        write_rows(folder / "ranks.jsonl", rank_rows(pairs, {"1": [directions["t2v"]]}, negatives_QK))
-    write_json(metrics, result | {"by_num_clips": {"1": result}, "protocol": protocol}, digits=4)
+        write_rows(folder / "ranks.jsonl", rows)
+    write_json(metrics, found | {"protocol": protocol}, digits=4)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@
 
 Reads embeddings, thresholds and the moments of the test split. Writes the metrics and, in the predictions
 folder, submission.jsonl in the official format, queries.jsonl, a row for each query with its windows and its
-scores, and examples.jsonl, queries from the best to the worst with their curves. `pessimistic` is what the headline
+scores, examples.jsonl, queries from the best to the worst with their curves, and the tables of the search, which are
+those of the thresholds' folder: what the report shows of a system lies together. `pessimistic` is what the headline
 values would be if every query about a test video that could not be embedded were answered wrongly; `boundaries`,
 of VC2, is whether its cuts fall where true moments begin and end.
 """
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +35,7 @@ from stillmotion.params.loading import load_params
 from stillmotion.records import Moment, Video, load_records
 from stillmotion.stage import run_stage
 
+SEARCH_TABLES = ("trials.jsonl", "sensitivity.jsonl")
 _log = logging.getLogger("stillmotion")
 
 
@@ -102,6 +105,8 @@ def main(
         write_rows(partial / "submission.jsonl", rows, digits=6)
         write_rows(partial / "queries.jsonl", evaluation.rows, digits=6)
         write_rows(partial / "examples.jsonl", examples, digits=6)
+        for name in SEARCH_TABLES:
+            shutil.copyfile(thresholds / name, partial / name)
     write_json(metrics, metrics_file(evaluation.metrics, protocol))
 
 

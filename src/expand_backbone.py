@@ -3,10 +3,11 @@
     python src/expand_backbone.py --expansion xclip --backbone models/backbones/small_clip \
         --output models/backbones/small_clip_xclip
 
-Reads a CLIP of open_clip (for `stan` also a CoCa); writes the folder of an X-CLIP in the layout of transformers
-(config.json, model.safetensors, preprocessor_config.json, tokenizer files, xclip.json, source.json) or of a STAN
-(the files of the open_clip model, stan.json, stan.safetensors, source.json). The new modules change as little as
-they can until they are trained.
+Reads a CLIP of open_clip (for `stan` and `clip4clip` also a CoCa); writes the folder of an X-CLIP in the layout of
+transformers (config.json, model.safetensors, preprocessor_config.json, tokenizer files, xclip.json, source.json), of a
+STAN (the files of the open_clip model, stan.json, stan.safetensors, source.json) or of a CLIP4Clip (likewise, with
+clip4clip.json and clip4clip.safetensors). The new modules of the first two change as little as they can until they
+are trained; the heads of the third start as their source starts them.
 """
 
 from pathlib import Path
@@ -16,9 +17,9 @@ import torch
 import typer
 
 from stillmotion.backbones.backbone import Backbone
+from stillmotion.backbones.clip4clip_backbone import Clip4ClipSettings, expand_clip4clip
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.registry import load_backbone
-from stillmotion.backbones.stan_backbone import StanBackbone
 from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
 from stillmotion.backbones.xclip_expansion import expand_clip
@@ -33,16 +34,18 @@ def main(
     backbone: Annotated[Path, typer.Option(help="model folder of an open_clip model")],
     output: Annotated[Path, typer.Option(help="folder of the expanded model")],
 ) -> None:
-    """Build an X-CLIP or a STAN around an image-language model."""
+    """Build an X-CLIP, a STAN or a CLIP4Clip around an image-language model."""
     params = load_params()
     chosen = params.expansions[expansion]
     clip = load_backbone(backbone, torch.device("cpu"))
-    if not isinstance(clip, OpenClipBackbone) or isinstance(clip, StanBackbone):
+    if type(clip) is not OpenClipBackbone:  # its subclasses are expanded already
         raise InputError(f"{backbone}: only models of open_clip can be expanded; take this one out of run.expanded")
     source = {"backbone": read_json(backbone / "source.json"), "expansion": expansion, "seed": chosen.seed}
     expanded: Backbone
     if chosen.family == "stan":
         expanded = expand_stan(clip, StanSettings(**chosen.model_dump(exclude={"family"})))
+    elif chosen.family == "clip4clip":
+        expanded = expand_clip4clip(clip, Clip4ClipSettings(**chosen.model_dump(exclude={"family"})))
     else:
         expanded = expand_clip(clip, chosen)
     expanded.save(output, source)

@@ -1,11 +1,11 @@
-"""Stage finetune: contrastive fine-tuning with frozen layers and patch dropout.
+"""Stage finetune: fine-tuning with frozen layers and patch dropout, contrastive or for recognition.
 
     python src/finetune.py --recipe half_patches --backbone models/backbones/small_clip --raw data/raw/toy \
         --frames data/frames/toy --output models/finetuned/small_clip-half_patches \
         --plot plots/finetune/small_clip-half_patches.json
 
-Reads the captions of the train split (and of the validation split, to choose the epoch), the stored frames
-and a backbone; writes a model folder like the backbone's and the training's history for `dvc plots`.
+Reads the captions or labelled spans of the train split (and of the validation split, to choose the epoch), the
+stored frames and a backbone; writes a model folder like the backbone's and the training's history for `dvc plots`.
 Interrupted, it goes on from its last checkpoint in the memo. With STILLMOTION_DEVICES=4, or as
 `torchrun --nproc-per-node 4 src/finetune.py …`, four devices share each batch.
 """
@@ -19,17 +19,17 @@ import typer
 
 from stillmotion.backbones.registry import load_backbone
 from stillmotion.environment import read_environment
-from stillmotion.errors import InputError
 from stillmotion.io.tables import read_json, write_json
 from stillmotion.memo import Memo, folder_digest
 from stillmotion.params.loading import load_params
 from stillmotion.provenance import code_version
-from stillmotion.records import Caption, load_records
+from stillmotion.records import Action, Caption, load_records
 from stillmotion.stage import run_stage
-from stillmotion.training import finetuning
-from stillmotion.training.finetuning import FineTuning
-from stillmotion.training.pairs import caption_pairs
+from stillmotion.training import recognition
+from stillmotion.training.finetuning import FineTuning, finetune
+from stillmotion.training.pairs import action_pairs, caption_pairs, class_texts, require_contrast
 from stillmotion.training.processes import join_processes
+from stillmotion.training.recognition import Recognition
 from stillmotion.video.packed import PackedFrames
 
 _log = logging.getLogger("stillmotion")
@@ -43,44 +43,48 @@ def main(
     output: Annotated[Path, typer.Option(help="folder of the fine-tuned model")],
     plot: Annotated[Path, typer.Option(help="history of the training")],
 ) -> None:
-    """Fine-tune a backbone on the captions of the train split."""
+    """Fine-tune a backbone on the captions or labelled spans of the train split."""
     params = load_params()
-    chosen = params.recipes[recipe]
+    chosen, template = params.recipes[recipe], params.embed.class_template
     environment = read_environment()
     packed = PackedFrames(frames)
-    captions = load_records(raw, Caption)
     durations: dict[str, dict[str, float]] = {"train": {}, "validation": {}, "test": {}}
     for video in packed.videos:
         durations[video.split][video.video_id] = video.duration or 0.0
-    train = caption_pairs(captions, durations["train"], chosen.captions)
-    # Retrieval ranks whole videos, and so does the choice of the epoch.
-    validation = caption_pairs(captions, durations["validation"], "paragraph")
-    if len(train) < 2:
-        raise InputError(
-            f"{raw / 'captions.jsonl'}: {len(train)} training pairs with captions: {chosen.captions}; contrastive "
-            f"training needs two or more: add captions, or set recipes.{recipe}.captions: both"
-        )
+    classes: list[str] = []
+    if chosen.captions == "class_names":
+        actions = load_records(raw, Action)
+        train, validation = (action_pairs(actions, durations[split], template) for split in ("train", "validation"))
+        classes = class_texts(actions, template)
+    else:
+        captions = load_records(raw, Caption)
+        train = caption_pairs(captions, durations["train"], chosen.captions)
+        # Retrieval ranks whole videos, and so does the choice of the epoch.
+        validation = caption_pairs(captions, durations["validation"], "paragraph")
+    require_contrast(train, chosen.captions, recipe, raw)
     processes = join_processes(environment, chosen.precision)
     _log.info("%d training pairs, %d validation pairs", len(train), len(validation))
     if not validation:
-        _log.warning("no validation captions: the last epoch is kept")
+        _log.warning("no validation pairs: the last epoch is kept")
 
     key: dict[str, Any] = {}
     if processes.first:
         key = {
             "frames": folder_digest(frames),
             "pairs": [[pair.video_id, pair.text, pair.start, pair.end] for pair in (*train, *validation)],
+            "classes": classes,
             "backbone": folder_digest(backbone),
-            "code": code_version(finetuning.__file__),
+            "code": code_version(recognition.__file__),
             "torch": torch.__version__,
             "device": processes.device.type,
             "processes": processes.count,
             "threads": environment.threads,
         }
     model = load_backbone(backbone, processes.device)
-    fitted = finetuning.finetune(
-        FineTuning(model, packed, train, validation, chosen, processes), memo=Memo(environment.memo), key=key
-    )
+    task = FineTuning(model, packed, train, validation, chosen, processes)
+    if classes:
+        task = Recognition(model, packed, train, validation, chosen, processes, classes)
+    fitted = finetune(task, memo=Memo(environment.memo), key=key)
     if not processes.first:
         return
     source = {

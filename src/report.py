@@ -1,7 +1,7 @@
 """Stage report: the results page with its tables, figures and claims, and the page of published numbers.
 
     python src/report.py --raw data/raw/toy --frames data/frames/toy --metrics metrics --plots plots \
-        --predictions data/predictions --thresholds models/thresholds --published data/published_results.csv \
+        --predictions data/predictions --published data/published_results.csv \
         --embeddings data/embeddings/toy-small_clip --ablations reports/ablations --output reports/results
 
 Reads the metrics, the training histories, the predictions and the searches of the systems named in params.run, the
@@ -11,16 +11,17 @@ memory, which no two runs share, stay in metrics/resources.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from matplotlib.figure import Figure
 
 from stillmotion.io.atomic import atomic_folder
+from stillmotion.io.attention import read_attended
 from stillmotion.io.embeddings import Embeddings
 from stillmotion.io.tables import read_json, read_rows
 from stillmotion.params.loading import load_params
 from stillmotion.records import Caption, Moment, Video, load_records
+from stillmotion.report.attention_figures import drawn_attention
 from stillmotion.report.evidence import (
     Evidence,
     Study,
@@ -30,14 +31,13 @@ from stillmotion.report.evidence import (
     selected_systems,
     systems_of,
 )
-from stillmotion.report.example_figure import example_panels
+from stillmotion.report.example_figure import example_figure
 from stillmotion.report.figures import drawn_systems, save_figure
 from stillmotion.report.misalignment import query_levels
 from stillmotion.report.moment_figures import drawn_moments
 from stillmotion.report.moment_systems import shown_selection, spread_out
 from stillmotion.report.page import results_page
 from stillmotion.report.published import published_page, read_published
-from stillmotion.report.thumbnails import MOST, MOST_IN_A_FIGURE, thumbnail_strip
 from stillmotion.stage import run_stage
 from stillmotion.video.packed import PackedFrames
 
@@ -48,7 +48,6 @@ def main(
     metrics: Annotated[Path, typer.Option(help="folder of the metrics")],
     plots: Annotated[Path, typer.Option(help="folder of the training histories")],
     predictions: Annotated[Path, typer.Option(help="folder of the predictions")],
-    thresholds: Annotated[Path, typer.Option(help="folder of the searched thresholds")],
     embeddings: Annotated[Path, typer.Option(help="embeddings by the model that captions and videos are held to")],
     published: Annotated[Path, typer.Option(help="CSV file of published numbers")],
     ablations: Annotated[Path, typer.Option(help="folder of the ablations")],
@@ -72,21 +71,24 @@ def main(
         hits={name: hits_by_num_clips(rows) for name, rows in ranks.items()},
         levels=query_levels(embedded, captions, ranks, embeddings.name.removeprefix(f"{params.dataset}-")),
         queries={name: read_rows(predictions / "moments" / name / "queries.jsonl") for name in systems["moments"]},
-        studies={name: read_study(thresholds / name) for name in selected_systems(run)},
+        spans={name: read_rows(predictions / "actions" / name / "spans.jsonl") for name in systems["actions"]},
+        studies={name: read_study(predictions / "moments" / name) for name in selected_systems(run)},
         ablations={row["name"]: row for row in collected if row["dataset"] == params.dataset},
         seed=settings.seed,
         num_resamples=settings.bootstrap_samples,
     )
     histories = {found.model: read_json(plots / "finetune" / f"{found.model}.json") for found in finetuned_models(run)}
     numbers = read_published(published)
-    drawn = drawn_systems(evidence, histories) | drawn_moments(evidence)
+    stored = PackedFrames(frames)
+    attended = {model: read_attended(predictions / "attention" / model) for model in run.attended}
+    drawn = drawn_systems(evidence, histories) | drawn_moments(evidence) | drawn_attention(attended, stored)
     shown = shown_selection(evidence)
     kept = predictions / "moments" / shown / "examples.jsonl"
     if shown and kept.is_file():
         examples = spread_out(read_rows(kept), settings.num_examples)
         searched = evidence.metrics["moments"][shown]["protocol"]["thresholds"]["parameters"]
         if examples:
-            drawn["moments"] = example_figure(examples, PackedFrames(frames), searched.get("change"))
+            drawn["moments"] = example_figure(examples, stored, searched.get("change"))
     with atomic_folder(output) as partial:
         for name, figure in drawn.items():
             save_figure(figure, partial / "figures" / f"{name}.svg")
@@ -105,13 +107,6 @@ def main(
 def read_study(folder: Path) -> Study:
     """What the search of a selection has left."""
     return Study(read_rows(folder / "trials.jsonl"), read_rows(folder / "sensitivity.jsonl"))
-
-
-def example_figure(examples: list[dict[str, Any]], stored: PackedFrames, change: float | None) -> Figure:
-    """The examples with as many frames of their videos as a figure can hold."""
-    num = max(1, min(MOST, MOST_IN_A_FIGURE // len(examples)))
-    strips = [thumbnail_strip(stored.all(row["vid"]), row["stored_frames"], num) for row in examples]
-    return example_panels(examples, strips, change)
 
 
 if __name__ == "__main__":

@@ -142,7 +142,9 @@ def test_a_users_mistake_ends_in_one_line_and_status_2_and_leaves_what_was_there
 def test_an_unknown_dataset_ends_in_one_line_and_status_2(workplace):
     result = download("tay")
     assert result.returncode == 2
-    assert result.stderr.startswith("download: error: dataset 'tay' is unknown; did you mean 'toy'?; there are toy; ")
+    assert result.stderr.startswith(
+        "download: error: dataset 'tay' is unknown; did you mean 'toy'?; there are clips, narrated, toy; "
+    )
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -11,6 +11,7 @@ import ruamel.yaml
 
 from stillmotion.backbones.builtin import new_builtin
 from stillmotion.backbones.xclip_expansion import expand_clip
+from stillmotion.errors import InputError
 from stillmotion.io.arrays import save_array
 from stillmotion.io.embeddings import Embeddings
 from stillmotion.params.models import BuiltinBackboneParams, XClipExpansionParams
@@ -90,11 +91,15 @@ def test_tokens_stand_beside_files_that_stay_the_same_to_the_byte(project):
     np.testing.assert_allclose(embedded.caption_tokens[[5, 8]], embedded.captions, atol=1e-6)
 
 
-def test_a_model_without_tokens_is_one_line_and_leaves_nothing(project):
-    done = embed(project, "xclip", "none", tokens=True)
-    assert done.returncode == 2
-    assert done.stderr == (
-        "embed: error: params.yaml: embed.tokens is true, and this model (XClipBackbone) has no embeddings of single "
-        "tokens; set it to false, or embed nothing but CLIPs, CoCas and STANs\n"
+def test_a_model_without_tokens_is_embedded_without_them_and_says_so(project):
+    for output, tokens in (("xclip-without", False), ("xclip-with", True)):
+        done = embed(project, "xclip", output, tokens=tokens)
+        assert done.returncode == 0, done.stderr
+        assert ("xclip has no embeddings of single tokens: none for an alignment\n" in done.stderr) is tokens
+    without, found = (
+        {path.name: path.read_bytes() for path in (project / output).iterdir()}
+        for output in ("xclip-without", "xclip-with")
     )
-    assert not (project / "none").exists()
+    assert found == without
+    with pytest.raises(InputError, match="embed again, with a CLIP, a CoCa or a STAN"):
+        _ = Embeddings(project / "xclip-with").clip_frames

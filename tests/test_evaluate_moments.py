@@ -35,6 +35,10 @@ FOUND = {
     "parameters": {"threshold": 0.5},
     "frozen_range": None,
 }
+SEARCHED = {
+    "trials.jsonl": [{"number": 0, "value": 40.0, "threshold": 0.5}],
+    "sensitivity.jsonl": [{"parameter": "threshold", "at": 0.5, "value": 40.0}],
+}
 
 
 def video(video_id, split, duration=None):
@@ -91,6 +95,8 @@ def evaluate(script: str, **options):
 
 def evaluate_selection(found):
     write_json("thresholds/thresholds.json", found)
+    for name, rows in SEARCHED.items():
+        write_rows(Path("thresholds", name), rows)
     return evaluate("evaluate_moments", thresholds=Path("thresholds"), embeddings=Path("embeddings"))
 
 
@@ -116,6 +122,11 @@ def test_a_selection_is_scored_with_its_frames(workplace):
     assert (protocol["kind"], protocol["frames_from"], protocol["selected_on"]) == ("selection", "selection", "train")
     assert protocol["thresholds"] == FOUND
     assert (protocol["num_fallback"], protocol["num_clipped_cosines"]) == (0, 0)
+
+
+def test_the_search_lies_beside_what_it_led_to(workplace):
+    evaluate_selection(FOUND)
+    assert {name: read_rows(Path("predictions", name)) for name in SEARCHED} == SEARCHED
 
 
 def test_examples_go_from_the_best_to_the_worst(workplace):

@@ -13,6 +13,9 @@ RUN = {
     "backbones": ["small_clip"],
     "expanded": [],
     "expansions": [],
+    "corpora": [],
+    "post_pretrained": [],
+    "post_pretraining": [],
     "embedded": ["small_clip"],
     "finetuned": ["small_clip"],
     "recipes": ["half_patches"],
@@ -21,6 +24,7 @@ RUN = {
     "conditional": [],
     "aligned": [],
     "alignments": [],
+    "attended": [],
     "selected": ["small_clip"],
     "selections": ["vc1_none", "vc1_log_smooth_norm"],
     "shot_detectors": [],
@@ -97,8 +101,10 @@ def test_a_whole_number_stands_for_a_float(tmp_path):
         ("embed.clip_frams", "embed.clip_frams", "clip_frames"),
         ("recipes.half_patches.learing_rate", "recipes.half_patches.learing_rate", "learning_rate"),
         ("backbones.small_clip.warmup_fracton", "backbones.small_clip.warmup_fracton", "warmup_fraction"),
-        ("download.toy.num_trian", "download.toy.num_trian", "num_train"),
+        ("download.generated.toy.num_trian", "download.generated.toy.num_trian", "num_train"),
         ("expansions.stan.num_layer", "expansions.stan.num_layer", "num_layers"),
+        ("expansions.seq_lstm.haed", "expansions.seq_lstm.haed", "head"),
+        ("architectures.vit_b_32_12f.num_frame", "architectures.vit_b_32_12f.num_frame", "num_frames"),
         ("sample_frame", "sample_frame", "sample_frames"),
     ],
 )
@@ -136,6 +142,7 @@ def test_a_missing_param_is_named(tmp_path, name):
         ("train_aggregator.learning_rate", float("inf"), "inf", "finite"),
         ("train_aggregator.weight_decay", float("nan"), "nan", "finite"),
         ("train_aggregator.seeds", [], "[]", "at least 1"),
+        ("embed.span_views", 0, "0", "greater than or equal to 1"),
         ("linear_probe.shots", [1, 0], "0", "greater than or equal to 1"),
         ("sample_frames.geometry", "fit", "'fit'", "'crop' or 'squash'"),
         ("backbones.small_clip.heads", 0, "0", "greater than or equal to 1"),
@@ -166,10 +173,20 @@ def test_an_unknown_family_of_backbones_is_named(tmp_path, family):
             ("run.models", ["small_clip-half_patch"]),
             "run.models: unknown 'small_clip-half_patch'; did you mean 'small_clip-half_patches'?",
         ),
+        (("run.corpora", ["mine", "mine"]), "run.corpora: a name stands there twice; name each once"),
+        (
+            ("run.post_pretrained", ["smal_clip"]),
+            "run.post_pretrained: unknown 'smal_clip'; did you mean 'small_clip'?",
+        ),
+        (("run.post_pretraining", ["xyz"]), "run.post_pretraining: unknown 'xyz'; known: half_patches"),
         (("run.aggregators", ["xyz"]), "run.aggregators: unknown 'xyz'; known: class_token, mean, transformer_mean"),
         (("run.selections", ["vc1_nome"]), "run.selections: unknown 'vc1_nome'; did you mean 'vc1_none'?"),
         (("run.selected", ["small_cilp"]), "run.selected: unknown 'small_cilp'; did you mean 'small_clip'?"),
         (("run.shot_detectors", ["xyz"]), "run.shot_detectors: unknown 'xyz'; known: adaptive_shots, content_shots"),
+        (
+            ("run.attended", ["small_clip"]),
+            "run.attended: unknown 'small_clip'; did you mean 'small_clip-half_patches'?",
+        ),
         (("run.references", ["oracle", "oracle"]), "run.references: a name stands there twice; name each once"),
         (
             ("run.submissions", ["oracle"]),
@@ -180,6 +197,42 @@ def test_an_unknown_family_of_backbones_is_named(tmp_path, family):
 )
 def test_run_names_only_what_exists_and_each_once(tmp_path, change, message):
     assert message_of(edited(tmp_path, change)) == message
+
+
+POST_PRETRAINING = [
+    ("run.expanded", ["small_clip"]),
+    ("run.expansions", ["stan"]),
+    ("run.corpora", ["narrated", "mine"]),
+    ("run.post_pretrained", ["small_clip", "small_clip_stan"]),
+    ("run.post_pretraining", ["half_patches"]),
+]
+
+
+def test_what_is_post_pretrained_is_a_backbone_again(tmp_path):
+    names = ["small_clip_mine_half_patches", "small_clip_stan_narrated_half_patches"]
+    models = [*names, f"{names[1]}-half_patches"]
+    changes = [("run.finetuned", names[1:]), ("run.selected", [names[0]]), ("run.models", models)]
+    path = edited(tmp_path, *POST_PRETRAINING, ("run.embedded", names), *changes)
+    assert load_params(path).run.embedded == names
+    path = edited(tmp_path, *POST_PRETRAINING, ("run.embedded", ["small_clip_mine_half_patch"]), *changes)
+    assert message_of(path) == (
+        "run.embedded: unknown 'small_clip_mine_half_patch'; did you mean 'small_clip_mine_half_patches'?"
+    )
+
+
+def test_a_corpus_is_another_dataset_than_the_active_one(tmp_path):
+    assert message_of(edited(tmp_path, ("run.corpora", ["narrated", "toy"]))) == (
+        "run.corpora: 'toy' is the active dataset, and two stages would write its folders; "
+        "take it out, or set another dataset"
+    )
+
+
+def test_two_backbones_of_one_name_are_refused(tmp_path):
+    name = "small_clip_mine_half_patches"
+    block = {"family": "xclip", "checkpoint": "x", "revision": "main", "max_tokens": 72}
+    changes = [(f"backbones.{name}", block), ("run.backbones", ["small_clip", name])]
+    message = message_of(edited(tmp_path, *POST_PRETRAINING, *changes))
+    assert message == f"run: two backbones are called {name!r}; rename one"
 
 
 def test_a_name_that_can_be_no_part_of_a_path_is_refused(tmp_path):
@@ -197,8 +250,8 @@ def test_a_name_that_can_be_no_part_of_a_path_is_refused(tmp_path):
         ),
         ([("embed.clip_counts", [2, 1])], "embed", "clip_counts must rise, without a number twice; sort them"),
         ([("embed.class_template", "a video")], "embed: class_template", "must hold {} once"),
-        ([("download.toy.max_duration", 10.0)], "download.toy: max_duration", "swap them"),
-        ([("download.toy.size_px", 63)], "download.toy: size_px", "must be even"),
+        ([("download.generated.toy.max_duration", 10.0)], "download.generated.toy: max_duration", "swap them"),
+        ([("download.generated.toy.size_px", 63)], "download.generated.toy: size_px", "must be even"),
         ([("download.folder.test_fraction", 0.9)], "download.folder: validation_fraction", "add up to more than 1"),
         (
             [("recipes.half_patches.freeze_embeddings", False), ("recipes.half_patches.frozen_blocks", 1)],
@@ -219,6 +272,21 @@ def test_a_name_that_can_be_no_part_of_a_path_is_refused(tmp_path):
             "is an aggregator of this run too; rename one",
         ),
         ([("expansions.stan.context_frames", 65)], "expansions.stan: context_frames", "at most max_frames, 64"),
+        (
+            [("architectures.vit_b_32_stan_12f.num_frames", 65)],
+            "architectures.vit_b_32_stan_12f: num_frames",
+            "at most max_frames, 64",
+        ),
+        (
+            [("architectures.vit_b_32_12f.family", "vit")],
+            "param architectures.vit_b_32_12f.family",
+            "set one of: xclip, clip, stan",
+        ),
+        (
+            [("recipes.half_patches.captions", "class_names"), ("recipes.half_patches.similarity", "mug")],
+            "recipes.half_patches: captions: class_names",
+            "needs similarity: cosine; set it, or other captions",
+        ),
         ([("linear_probe.min_c", 2000.0)], "linear_probe: max_c", "swap them"),
     ],
 )

@@ -115,4 +115,6 @@ def test_embeddings_without_frames_or_tokens_are_named_with_the_mend(embedded, n
     (embedded.folder / name).unlink()
     with pytest.raises(InputError) as caught:
         scored(embedded)
-    assert str(caught.value) == (f"{embedded.folder / name}: no such file; set embed.tokens: true and embed again")
+    assert str(caught.value) == (
+        f"{embedded.folder / name}: no such file; set embed.tokens: true and embed again, with a CLIP, a CoCa or a STAN"
+    )

@@ -1,26 +1,42 @@
+from dataclasses import asdict
+
 import pytest
 import torch
+from open_clip.transform import PreprocessCfg
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import XCLIPConfig
 
 from stillmotion.adaptation.architectures import (
-    META,
-    architecture_config,
     contrastive_step,
     count_empty,
-    initial_xclip,
     measure_architecture,
-    published_parameters,
+    time_architecture,
 )
 from stillmotion.adaptation.counting import count_step
 from stillmotion.adaptation.freezing import freeze
+from stillmotion.adaptation.initial_models import initial_clip, initial_stan, initial_xclip
+from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.errors import InputError
 from stillmotion.params.evaluation import MeasureArchitecturesParams
-from stillmotion.params.models import ArchitectureParams
+from stillmotion.params.models import ClipArchitectureParams, StanArchitectureParams, XClipArchitectureParams
 
+CPU = torch.device("cpu")
 B, F, T = 2, 3, 5  # clips, frames, tokens
 VISION, VISION_MLP, TEXT, TEXT_MLP, DIM, DIM_MLP = 24, 40, 16, 28, 12, 20
+CLIP_VISION_MLP, CLIP_TEXT_MLP = 4 * VISION, 4 * TEXT
 BLOCKS, PATCHES, PATCH_VALUES = 3, 16, 3 * 8 * 8
+STAN = {
+    "num_layers": 2,
+    "skipped_layers": 0,
+    "interval": 1,
+    "structure": "branch",
+    "temporal": "self_attention",
+    "inter_proj": "linear",
+    "max_frames": 12,
+    "context_frames": 4,
+    "drop_path": 0.1,
+    "seed": 0,
+}
 PUBLISHED_RATIOS = {"0.75": 0.76, "0.5": 0.55, "0.25": 0.33, "0.05": 0.16}  # Lindgren 2023, table 4.10
 
 
@@ -48,8 +64,24 @@ def small_config():
     return XCLIPConfig(text_config=text, vision_config=vision, projection_dim=DIM, prompt_num_attention_heads=2)
 
 
-def small_step(*, keep_rate=1.0, frozen_blocks=0):
-    return count_empty(small_config(), batch_size=B, num_tokens=T, keep_rate=keep_rate, frozen_blocks=frozen_blocks)
+def small_clip_config():
+    vision = {"width": VISION, "layers": BLOCKS, "image_size": 32, "patch_size": 8, "head_width": 12}
+    text = {"width": TEXT, "layers": BLOCKS, "heads": 2, "context_length": 7, "vocab_size": 50}
+    model = {"embed_dim": DIM, "vision_cfg": vision, "text_cfg": text}
+    return {"model_cfg": model, "preprocess_cfg": asdict(PreprocessCfg(size=32))}
+
+
+SMALL = {
+    "xclip": lambda device: initial_xclip(small_config(), device),
+    "clip": lambda device: initial_clip(small_clip_config(), device),
+    "stan": lambda device: initial_stan(small_clip_config(), StanSettings(**STAN), device),
+    "stan_conv": lambda device: initial_stan(small_clip_config(), StanSettings(**STAN | {"temporal": "conv"}), device),
+}
+
+
+def small_step(*, keep_rate=1.0, frozen_blocks=0, kind="xclip"):
+    size = {"batch_size": B, "num_frames": F, "num_tokens": T}
+    return count_empty(SMALL[kind], keep_rate=keep_rate, frozen_blocks=frozen_blocks, **size)
 
 
 # By hand: products of matrices and scores of attention, in multiply-adds.
@@ -81,6 +113,32 @@ def test_forward_flops_are_worked_by_hand(keep_rate, patches):
     patching = B * F * PATCHES * PATCH_VALUES * VISION  # before patches are dropped
     parts = [vision_block(patches), block(B, T, TEXT, TEXT_MLP)] * BLOCKS + [heads()]
     counted, _ = small_step(keep_rate=keep_rate)
+    assert counted.forward_flops == 2 * (patching + sum(products + scores for products, scores in parts))
+
+
+def clip_heads():
+    """The projections of each frame and of the text, and the scores of texts by videos and of videos by texts."""
+    return B * F * VISION * DIM + B * TEXT * DIM + 2 * B * B * DIM, 0
+
+
+def stan_layer(patches, *, projects):
+    """Attention of each patch over the frames with its silent linear; the tower's block on the frames; projections."""
+    sequences = B * patches
+    over_frames, scores = sequences * F * 5 * VISION * VISION, sequences * 2 * F * F * VISION
+    products, more_scores = block(B * F, 1 + patches, VISION, CLIP_VISION_MLP)
+    projections = projects * (B + B * F * patches) * VISION * VISION
+    return over_frames + products + projections, scores + more_scores
+
+
+@pytest.mark.parametrize(("keep_rate", "patches"), [(1.0, 16), (0.5, 8), (0.05, 1)])
+@pytest.mark.parametrize("kind", ["clip", "stan"])
+def test_forward_flops_of_a_clip_and_a_stan_are_worked_by_hand(kind, keep_rate, patches):
+    patching = B * F * PATCHES * PATCH_VALUES * VISION
+    tower = block(B * F, 1 + patches, VISION, CLIP_VISION_MLP)
+    parts = [tower, block(B, T, TEXT, CLIP_TEXT_MLP)] * BLOCKS + [clip_heads()]
+    if kind == "stan":
+        parts += [stan_layer(patches, projects=False), stan_layer(patches, projects=True)]
+    counted, _ = small_step(keep_rate=keep_rate, kind=kind)
     assert counted.forward_flops == 2 * (patching + sum(products + scores for products, scores in parts))
 
 
@@ -120,11 +178,12 @@ def test_frozen_blocks_have_no_optimizer_memory(frozen_blocks):
 
 
 @pytest.mark.parametrize(("keep_rate", "frozen_blocks"), [(1.0, 0), (1.0, 2), (0.5, 0)])
-def test_what_is_counted_without_running_is_what_runs_on_the_cpu(keep_rate, frozen_blocks):
-    model = initial_xclip(small_config(), torch.device("cpu"))
+@pytest.mark.parametrize("kind", SMALL)
+def test_what_is_counted_without_running_is_what_runs_on_the_cpu(kind, keep_rate, frozen_blocks):
+    model = SMALL[kind](CPU)
     freeze(model, embeddings=True, blocks=frozen_blocks)
-    loss_of = contrastive_step(model, batch_size=B, num_tokens=T, keep_rate=keep_rate)
-    counted, _ = small_step(keep_rate=keep_rate, frozen_blocks=frozen_blocks)
+    loss_of = contrastive_step(model, batch_size=B, num_frames=F, num_tokens=T, keep_rate=keep_rate)
+    counted, _ = small_step(keep_rate=keep_rate, frozen_blocks=frozen_blocks, kind=kind)
     with FlopCounterMode(display=False) as forward:
         loss = loss_of()
     with FlopCounterMode(display=False) as backward:
@@ -137,16 +196,24 @@ def test_what_is_counted_without_running_is_what_runs_on_the_cpu(keep_rate, froz
     assert counted.parameter_bytes == run.parameter_bytes
 
 
-@pytest.mark.parametrize(("patch_size_px", "published"), [(32, 196_585_855), (16, 194_929_426)])
-def test_parameters_are_those_of_the_published_files(patch_size_px, published):
-    config = architecture_config(ArchitectureParams(patch_size_px=patch_size_px, num_frames=8))
-    assert published_parameters(initial_xclip(config, META)) == published
+SETTING = {
+    "batch_size": 6,
+    "num_tokens": 72,
+    "keep_rates": [1.0],
+    "frozen_blocks": [0],
+    "timed_batch_size": 2,
+    "timed_repeats": 1,
+}
+
+
+def measure_any(architecture, **changes):
+    return measure_architecture("some_name", architecture, MeasureArchitecturesParams(**SETTING | changes))
 
 
 def measure(patch_size_px, num_frames, **changes):
-    setting = {"batch_size": 6, "num_tokens": 72, "keep_rates": [1.0], "frozen_blocks": [0]} | changes
-    architecture = ArchitectureParams(patch_size_px=patch_size_px, num_frames=num_frames)
-    return measure_architecture("some_name", architecture, MeasureArchitecturesParams(**setting))
+    return measure_any(
+        XClipArchitectureParams(family="xclip", patch_size_px=patch_size_px, num_frames=num_frames), **changes
+    )
 
 
 KEEP_RATES = [1.0, 0.75, 0.5, 0.25, 0.05]
@@ -218,7 +285,63 @@ def test_params_that_do_not_fit_the_architecture_are_one_line_each():
     with pytest.raises(InputError) as caught:
         measure(32, 8, num_tokens=78)
     assert str(caught.value) == (
-        "params.yaml: measure_architectures.num_tokens is 78 and X-CLIP's context 77; set fewer"
+        "params.yaml: measure_architectures.num_tokens is 78 and the context of some_name 77; set fewer"
     )
     with pytest.raises(InputError, match="frozen_blocks is 13 and a tower has 12 blocks; set fewer"):
         measure(32, 8, frozen_blocks=[13])
+
+
+def stan_of(**settings):
+    return StanArchitectureParams(family="stan", **STAN, **settings)
+
+
+def test_a_branch_adds_to_the_clip_that_it_stands_beside():
+    setting = {"batch_size": 2, "keep_rates": [1.0, 0.5], "frozen_blocks": [0, 12]}
+    clip = measure_any(ClipArchitectureParams(family="clip", architecture="ViT-B-32", num_frames=4), **setting)
+    stan = measure_any(stan_of(architecture="ViT-B-32", num_frames=4), **setting)
+    assert clip.keys() == stan.keys()
+    assert stan["settings"] == STAN | {"family": "stan", "architecture": "ViT-B-32", "num_frames": 4}
+    assert (clip["num_frames"], clip["patch_size_px"]) == (stan["num_frames"], stan["patch_size_px"]) == (4, 32)
+    # By hand: 2 layers of a block of 12 W² + 13 W and temporal attention of 5 W² + 7 W, a projection, two tables.
+    width = 768
+    added = 2 * (17 * width**2 + 20 * width) + width**2 + (49 + STAN["max_frames"]) * width
+    assert stan["parameters"] - clip["parameters"] == added
+    assert [step["trainable_parameters"] - other["trainable_parameters"] for step, other in both(stan, clip)] == [
+        added,
+        added,
+        added,
+    ]
+    for step, other in both(stan, clip):
+        for name in ("forward_flops", "backward_flops", "peak_memory_mib"):
+            assert step[name] > other[name]
+    # With all blocks frozen, of the CLIP only the last norm and the projections are trained, of the STAN the branch.
+    (*_, (step, other)) = both(stan, clip)
+    assert step["backward_flops"] > 100 * other["backward_flops"]
+
+
+def both(stan, clip):
+    steps = list(zip(stan["steps"], clip["steps"], strict=True))
+    assert all(
+        (step["keep_rate"], step["frozen_blocks"]) == (other["keep_rate"], other["frozen_blocks"])
+        for step, other in steps
+    )
+    return steps
+
+
+@pytest.mark.slow
+def test_passes_of_a_small_model_are_timed_beside_what_is_counted_of_them():
+    setting = MeasureArchitecturesParams(**SETTING)
+    # open_clip's smallest vision transformer
+    found = time_architecture(stan_of(architecture="ViT-S-32-alt", num_frames=2), setting, CPU)
+    assert (found["batch_size"], found["repeats"]) == (2, 1)
+    assert 0 < found["forward_seconds_a_clip"] < found["forward_backward_seconds_a_clip"]
+    counted = measure_any(stan_of(architecture="ViT-S-32-alt", num_frames=2), batch_size=2)
+    parts = counted["steps"][0]["peak_memory_parts_mib"]
+    assert found["counted_memory_mib"] == pytest.approx(parts["gradients"] + parts["activations"], abs=0.11)
+
+
+def test_a_branch_that_does_not_fit_its_tower_is_one_line():
+    with pytest.raises(InputError, match="num_layers 2 at interval 12 with skipped_layers 0 needs a tower of 13"):
+        measure_any(
+            StanArchitectureParams(family="stan", **STAN | {"interval": 12}, architecture="ViT-B-32", num_frames=2)
+        )

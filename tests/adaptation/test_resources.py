@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from stillmotion.adaptation.resources import count_parameters, measure_step
+from stillmotion.adaptation.resources import count_parameters, measure_passes, measure_step
 
 CPU = torch.device("cpu")
 
@@ -82,3 +82,35 @@ def test_a_row_of_the_metrics_file_names_the_rule_and_the_batch(repeats):
     assert row["flop_rule"].startswith("2 for each multiply-add")
     assert (row["batch_size"], row["num_frames"]) == (6, 8)
     assert row["seconds_a_step"] >= 0
+
+
+def test_passes_are_run_with_gradients_and_then_without_and_leave_none():
+    layer = torch.nn.Linear(4, 4)
+    before = layer.weight.detach().clone()
+    with_gradients = []
+
+    def loss_of():
+        with_gradients.append(torch.is_grad_enabled())
+        assert layer.weight.grad is None
+        return layer(torch.ones(1, 4)).sum()
+
+    cost = measure_passes(loss_of, layer, CPU, repeats=2)
+    assert with_gradients == [True] * 3 + [False] * 3  # one of each to warm up
+    assert layer.weight.grad is None
+    assert torch.equal(layer.weight, before)
+    assert cost.forward_seconds > 0
+    assert cost.peak_memory_mib >= 0
+
+
+def test_the_median_leaves_the_slow_first_pass_out(monkeypatch):
+    ticks = iter([0, 100, 100, 103, 103, 104, 104, 109] + [200, 250, 250, 250.5, 250.5, 251, 251, 251.5])
+    monkeypatch.setattr("stillmotion.adaptation.resources.time.perf_counter", lambda: next(ticks))
+    layer = torch.nn.Linear(2, 2)
+    cost = measure_passes(lambda: layer(torch.ones(1, 2)).sum(), layer, CPU, repeats=3)
+    assert (cost.forward_backward_seconds, cost.forward_seconds) == (3, 0.5)
+
+
+def test_memory_of_passes_holds_at_least_what_the_backward_pass_needs():
+    program = MEMORY.replace("measure_step", "measure_passes")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert 64 <= float(done.stdout) < 640

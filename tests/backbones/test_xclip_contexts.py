@@ -104,7 +104,7 @@ def project(tmp_path_factory, backbone):
     save_records(folder / "raw", Caption, CAPTIONS)
     (folder / "embedded").mkdir()
     own, texts = embedder(backbone), [caption.text for caption in CAPTIONS]
-    write_videos(folder / "embedded", own, store, [], clip_counts=[1, 2], clip_frames=4)
+    write_videos(folder / "embedded", own, store, [], clip_counts=[1, 2], clip_frames=4, span_views=1)
     save_array(folder / "embedded" / "captions.npy", own.texts(texts, "captions"))
     write_contexts(folder / "embedded", own, backbone, store, texts)
     described = {"dim": 16, "logit_scale": 14.0, "clip_counts": [1, 2], "clip_frames": 4, "truncated": {"captions": 0}}

@@ -22,6 +22,8 @@ SMALL = {
     "return_rate": 0.5,
     "mismatch_rate": 0.5,
     "similarity_rate": 0.5,
+    "undescribed_rate": 0.0,
+    "narration_shift_s": 0.0,
 }
 
 

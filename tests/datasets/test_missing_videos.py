@@ -161,7 +161,7 @@ def embedded(workplace):
             for row, name in enumerate(ids[:3])
         ],
     )  # fmt: skip
-    write_json(folder / "model.json", {"dim": 2})
+    write_json(folder / "model.json", {"dim": 2, "span_views": 3})
     write_json(folder / "classes.json", ["jump", "run"])
     east, north = [1.0, 0.0], [0.0, 1.0]
     # Video c looks like a jump; each video's first clip is what is asked for, but that of c.
@@ -183,7 +183,7 @@ def test_actions_of_missing_videos_count_as_named_wrongly_in_the_pessimistic_val
     right, wrong = [[1.0, 0, 0], [0, 1.0, 0]], [[0, 1.0, 0], [1.0, 0, 0]]
     np.save(probes / "weights.npy", np.array([right, wrong], dtype=np.float64))
     paths = ("--probes", "probes", "--raw", "raw", "--embeddings", "embeddings")
-    run("evaluate_actions", *paths, "--metrics", "metrics.json", "--plot", "plot.json")
+    run("evaluate_actions", *paths, "--metrics", "metrics.json", "--predictions", "named", "--plot", "plot.json")
     found = read_json(embedded / "metrics.json")
     # Two of the three spans that are there are named rightly, and two of all four.
     assert found["zero_shot"]["top1"] == pytest.approx(200 / 3, abs=1e-4)
@@ -195,6 +195,27 @@ def test_actions_of_missing_videos_count_as_named_wrongly_in_the_pessimistic_val
     assert {name: count for name, count in protocol.items() if name.startswith("missing")} == {
         "missing_videos": 1, "missing_spans": 1, "missing_classes": 1
     }  # fmt: skip
+    assert protocol["span_views"] == 3
+    assert [path.name for path in (embedded / "named").iterdir()] == ["spans.jsonl"]
+    spans = [("a", "run", "run", ["run", "jump"]), ("b", "jump", "jump", ["jump", "run"])]
+    assert read_rows(embedded / "named" / "spans.jsonl") == [
+        {"video_id": video, "label": label, "start": 0.0, "end": 6.0, "zero_shot": named, "probes": {"1": probed}}
+        for video, label, named, probed in [*spans, ("c", "run", "jump", ["jump", "run"])]
+    ]
+
+
+def test_without_actions_there_are_no_spans_to_name(embedded):
+    for folder in ("raw", "embeddings"):
+        save_records(embedded / folder, Action, [])
+    write_json(embedded / "embeddings" / "classes.json", [])
+    for name in ("actions", "classes"):
+        np.save(embedded / "embeddings" / f"{name}.npy", np.zeros((0, 2), np.float32))
+    (embedded / "probes").mkdir()
+    write_rows(embedded / "probes" / "probes.jsonl", [])
+    paths = ("--probes", "probes", "--raw", "raw", "--embeddings", "embeddings")
+    log = run("evaluate_actions", *paths, "--metrics", "metrics.json", "--predictions", "named", "--plot", "plot.json")
+    assert "the test split has no actions: an empty result" in log
+    assert (embedded / "named" / "spans.jsonl").read_bytes() == b""
 
 
 def test_queries_about_missing_videos_count_as_answered_wrongly_in_the_pessimistic_value(embedded):
@@ -204,6 +225,8 @@ def test_queries_about_missing_videos_count_as_answered_wrongly_in_the_pessimist
         "parameters": {"threshold": 0.5},
     }  # fmt: skip
     write_json(embedded / "thresholds" / "thresholds.json", found)
+    for table in ("trials.jsonl", "sensitivity.jsonl"):
+        (embedded / "thresholds" / table).touch()
     paths = ("--thresholds", "thresholds", "--raw", "raw", "--embeddings", "embeddings")
     run("evaluate_moments", *paths, "--metrics", "metrics.json", "--predictions", "predictions")
     metrics = read_json(embedded / "metrics.json")

@@ -24,7 +24,7 @@ HEADER = "video-name,t-start,t-end,action-label,video-duration,temporal-region-l
 @pytest.fixture
 def params(toy_params, benchmark_params):
     return DownloadParams(
-        toy=toy_params(),
+        generated={"toy": toy_params(), "clips": toy_params(seed=1, narration_shift_s=2.0)},
         folder=FolderParams(validation_fraction=0.2, test_fraction=0.3),
         benchmarks=benchmark_params(),
     )
@@ -45,8 +45,12 @@ def folder(tmp_path):
     return make
 
 
-def test_toy_is_generated_whether_its_folder_is_there_or_not(params, tmp_path):
-    assert open_source(tmp_path / "toy", params) == ToySource(params.toy)
+@pytest.mark.parametrize("name", ["toy", "clips"])
+def test_a_generated_dataset_is_drawn_whatever_its_folder_holds(params, tmp_path, name):
+    assert open_source(tmp_path / name, params) == ToySource(params.generated[name])
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "captions.csv").write_text("video,caption\na.mp4,x\n")
+    assert open_source(tmp_path / name, params) == ToySource(params.generated[name])
 
 
 def test_any_other_folder_is_read(params, tmp_path):
@@ -117,7 +121,8 @@ def test_an_unknown_name_lists_the_known_ones_and_where_to_put_a_folder(params, 
     with pytest.raises(InputError) as caught:
         open_source(tmp_path / "mime", params)
     message = str(caught.value)
-    assert message.startswith("dataset 'mime' is unknown; did you mean 'mine'?; there are activitynet, mine, toy; ")
+    known = "activitynet, clips, mine, toy"
+    assert message.startswith(f"dataset 'mime' is unknown; did you mean 'mine'?; there are {known}; ")
     assert f"make the folder {tmp_path / 'mime'} with the video files and a captions.csv" in message
     assert message.endswith(f"for a public benchmark see {tmp_path / 'README.md'}")
 

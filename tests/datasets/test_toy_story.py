@@ -32,6 +32,10 @@ def described(story):
     return [event for event in story.events if event.described]
 
 
+def captions_of(story, *, seed=0, shift_s=0.0):
+    return story_captions(story, seed=seed, narration_shift_s=shift_s)
+
+
 def test_the_same_params_tell_the_same_stories(toy_params):
     assert tell_stories(toy_params(), "train") == tell_stories(toy_params(), "train")
 
@@ -66,6 +70,20 @@ def test_paragraphs_are_unique_within_a_split_even_where_few_can_be_told(plain):
     assert len({story.paragraph for story in stories}) == 2500
 
 
+def test_a_video_of_one_event_is_that_event_with_a_distractor_and_a_mismatch_at_most(plain):
+    changes = {"min_events": 1, "max_events": 1, "similarity_rate": 1.0, "return_rate": 1.0}
+    for story in tell_stories(plain(**changes), "train"):
+        (event,) = story.events
+        assert (story.paragraph, event.first_frame) == (f"{event.text}.", 0)
+        (moment,) = story_moments(story, seed=0, duration=story.num_frames / 8, clip_length_s=2.0)
+        assert moment.relevant_windows == [[0.0, story.num_frames / 8]]
+    for story in tell_stories(plain(**changes, distractor_rate=1.0, mismatch_rate=1.0), "train"):
+        (event,) = described(story)
+        assert len(story.events) == 2
+        assert len(paragraph_sentences(story)) == 2
+        assert event.text in paragraph_sentences(story)
+
+
 def test_events_fill_the_video_with_unequal_lengths_of_two_seconds_or_more(toy_params):
     params = toy_params(num_train=100, min_duration=20.0, max_duration=60.0)
     for story in tell_stories(params, "train"):
@@ -86,6 +104,21 @@ def test_the_number_of_described_events_is_in_its_range(toy_params):
     assert counts == {3, 4}
 
 
+def test_a_paragraph_leaves_events_out_at_the_rate_but_never_all(plain):
+    untold = tell_stories(plain(num_train=400, undescribed_rate=0.6), "train")
+    all_told = tell_stories(plain(num_train=400), "train")
+    told = 0
+    for story, whole in zip(untold, all_told, strict=True):
+        if (story.video_id, story.events) != (whole.video_id, whole.events):
+            continue  # another attempt, since its paragraph was taken
+        texts = [event.text for event in story.events]
+        assert paragraph_sentences(story) == [text for text in texts if text in paragraph_sentences(story)]
+        told += len(paragraph_sentences(story))
+    # One is sure and each of the others has 0.4: of 3 events, or of 4, 1.8 or 2.2.
+    assert told / 400 == pytest.approx(1 + 0.4 * 2.5, abs=0.12)
+    assert {len(paragraph_sentences(story)) for story in untold} == {1, 2, 3, 4}
+
+
 def test_without_ingredients_the_paragraph_is_what_happens(plain):
     for story in tell_stories(plain(), "train"):
         assert paragraph_sentences(story) == [event.text for event in story.events]
@@ -99,7 +132,7 @@ def test_a_distractor_shares_neither_color_nor_shape_and_nothing_speaks_of_it(pl
             assert event.subject.color != distractor.subject.color
             assert event.subject.shape != distractor.subject.shape
         assert distractor.text not in story.paragraph
-        spoken = [caption.text for caption in story_captions(story)[1:]]
+        spoken = [caption.text for caption in captions_of(story)[1:]]
         moments = story_moments(story, seed=0, duration=story.num_frames / 8, clip_length_s=2.0)
         assert distractor.text not in spoken
         assert distractor.text not in [moment.query for moment in moments]
@@ -123,7 +156,7 @@ def test_a_mismatching_sentence_is_in_the_paragraph_and_nowhere_else(plain):
         assert len(sentences) == len(story.events) + 1
         (odd,) = set(sentences) - {event.text for event in story.events}
         assert SENTENCE.fullmatch(odd)
-        assert odd not in [caption.text for caption in story_captions(story)[1:]]
+        assert odd not in [caption.text for caption in captions_of(story)[1:]]
         places.add(sentences.index(odd))
     assert len(places) > 2
 
@@ -150,7 +183,7 @@ def test_rates_are_shares_of_videos(plain):
 
 def test_dense_captions_actions_and_moments_agree_with_the_events(toy_params):
     for story in tell_stories(toy_params(), "train"):
-        captions, actions = story_captions(story), story_actions(story)
+        captions, actions = captions_of(story), story_actions(story)
         moments = story_moments(story, seed=0, duration=story.num_frames / 8, clip_length_s=2.0)
         assert (captions[0].start, captions[0].end, captions[0].text) == (None, None, story.paragraph)
         spans = [(event.text, event.motion, event.first_frame / 8) for event in described(story)]
@@ -159,6 +192,60 @@ def test_dense_captions_actions_and_moments_agree_with_the_events(toy_params):
         assert all(moment.vid == story.video_id for moment in moments)
         windows = {(moment.query, *window) for moment in moments for window in moment.relevant_windows}
         assert windows == {(caption.text, caption.start, caption.end) for caption in captions[1:]}
+
+
+def test_narration_is_shifted_with_its_length_by_up_to_so_many_seconds_either_way(plain):
+    shifts = []
+    for story in tell_stories(plain(min_duration=60.0, max_duration=60.0, max_events=3), "train"):
+        paragraph, *dense = captions_of(story, shift_s=6.0)
+        assert paragraph == captions_of(story)[0]
+        for there, spoken in zip(captions_of(story)[1:], dense, strict=True):
+            assert (spoken.caption_id, spoken.video_id, spoken.text) == (there.caption_id, story.video_id, there.text)
+            # So far from the ends of the video that nothing is cut off.
+            if there.start > 6.0 and there.end < 54.0:
+                assert spoken.end - spoken.start == pytest.approx(there.end - there.start, abs=2e-6)
+                shifts.append(spoken.start - there.start)
+    assert len(shifts) > 40
+    assert max(np.abs(shifts)) <= 6.0
+    assert np.mean(shifts) == pytest.approx(0, abs=1.5)
+    # The spread of a uniform draw.
+    assert np.std(shifts) == pytest.approx(6 / np.sqrt(3), abs=0.6)
+
+
+def test_narration_is_cut_off_at_the_ends_of_the_video_and_a_second_of_it_stays(plain):
+    stays = []
+    for story in tell_stories(plain(), "train"):
+        duration = story.num_frames / 8
+        for there, spoken in zip(captions_of(story)[1:], captions_of(story, shift_s=1000.0)[1:], strict=True):
+            left = min(1.0, there.end - there.start)
+            stays.append(
+                (spoken.start, spoken.end) in [(0.0, left), (pytest.approx(duration - left), pytest.approx(duration))]
+            )
+    # One in a hundred draws is short enough for more to stay.
+    assert np.mean(stays) > 0.95
+
+
+def test_a_caption_of_less_than_a_second_stays_whole(plain):
+    short = [
+        (there, spoken)
+        for story in tell_stories(plain(min_duration=5.0, max_duration=5.0, max_events=4), "train")
+        for there, spoken in zip(captions_of(story)[1:], captions_of(story, shift_s=3.0)[1:], strict=True)
+        if there.end - there.start < 1.0
+    ]
+    assert len(short) > 20
+    for there, spoken in short:
+        assert spoken.end - spoken.start == pytest.approx(there.end - there.start, abs=2e-6)
+
+
+def test_each_video_and_each_seed_has_shifts_of_its_own(plain):
+    def starts(story, seed):
+        spoken = captions_of(story, seed=seed, shift_s=1.0)
+        return [round(s.start - t.start, 6) for s, t in zip(spoken[1:], captions_of(story)[1:], strict=True)]
+
+    first, second = tell_stories(plain(min_duration=30.0, max_duration=40.0), "train")[:2]
+    assert starts(first, 0) == starts(first, 0)
+    assert not set(starts(first, 0)) & set(starts(first, 1))
+    assert not set(starts(first, 0)) & set(starts(second, 0))
 
 
 def test_ratings_fall_where_the_event_covers_less_of_the_clip_or_shows_less(toy_params):
@@ -203,10 +290,10 @@ def test_query_numbers_are_unique_and_stay_when_the_dataset_grows(toy_params):
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("max_duration: 60.0", "max_duration: 10.0", "download.toy: max_duration is below min_duration"),
-        ("max_events: 5", "max_events: 2", "download.toy: max_events is below min_events"),
-        ("min_duration: 20.0", "min_duration: 4.0", "download.toy: min_duration leaves an event"),
-        ("size_px: 64", "size_px: 63", "download.toy: size_px must be even"),
+        ("max_duration: 60.0", "max_duration: 10.0", "download.generated.toy: max_duration is below min_duration"),
+        ("max_events: 5", "max_events: 2", "download.generated.toy: max_events is below min_events"),
+        ("min_duration: 20.0", "min_duration: 4.0", "download.generated.toy: min_duration leaves an event"),
+        ("size_px: 64", "size_px: 63", "download.generated.toy: size_px must be even"),
         ("test_fraction: 0.3", "test_fraction: 0.9", "download.folder: validation_fraction and test_fraction"),
     ],
 )

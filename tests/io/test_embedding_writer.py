@@ -9,10 +9,10 @@ from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
 from stillmotion.errors import InputError
 from stillmotion.io.arrays import save_array
-from stillmotion.io.embedding_writer import write_caption_tokens, write_clip_frames
+from stillmotion.io.embedding_writer import write_caption_tokens, write_clip_frames, write_videos
 from stillmotion.memo import Memo
 from stillmotion.params.models import BuiltinBackboneParams
-from stillmotion.records import Video
+from stillmotion.records import Action, Video
 from stillmotion.video.packed import PackedFrames, PackedVideo, frame_file, write_tables
 
 IDS = ["a", "b", "c"]
@@ -139,16 +139,53 @@ def test_another_key_or_another_clip_is_embedded_anew(tmp_path, store, backbone)
     assert len(list((tmp_path / "memo" / "clip_frames").rglob("*.npy"))) == 9
 
 
-def test_a_model_without_embeddings_of_tokens_is_told_which_param_asks_for_them(backbone, monkeypatch):
-    embedder(backbone).require_tokens()
+def test_a_clip_whose_texts_end_where_nobody_knows_has_no_embeddings_of_tokens(backbone, monkeypatch):
+    assert embedder(backbone).has_tokens()
 
     def none(*_):
         raise InputError("it pools by 'none'")
 
     monkeypatch.setattr(type(backbone), "token_embeddings", none)
-    with pytest.raises(InputError) as caught:
-        embedder(backbone).require_tokens()
-    assert str(caught.value) == (
-        "params.yaml: embed.tokens is true, and this model (OpenClipBackbone) has no embeddings of single tokens; "
-        "set it to false, or embed nothing but CLIPs, CoCas and STANs"
-    )
+    assert not embedder(backbone).has_tokens()
+
+
+def write_spans(folder, store, own, span_views):
+    """Write a folder of embeddings with three labelled spans; gives actions.npy."""
+    actions = [Action("b", "spins", 0.0, 8.0), Action("a", "moves", 4.0, 8.0), Action("b", "grows", 0.0, 4.0)]
+    folder.mkdir()
+    labels = write_videos(folder, own, store, actions, clip_counts=[1, 2], clip_frames=2, span_views=span_views)
+    assert labels == ["grows", "moves", "spins"]
+    return np.load(folder / "actions.npy")
+
+
+@pytest.mark.parametrize(
+    ("span_views", "views"),
+    [
+        # The stored frames are a second apart; where two are as near, the earlier one is taken.
+        (1, [[[5, 7]], [[1, 3]], [[2, 6]]]),
+        (2, [[[4, 6], [5, 7]], [[0, 2], [1, 3]], [[1, 5], [3, 7]]]),
+    ],
+)
+def test_a_span_is_the_unit_vector_along_the_mean_of_its_views(tmp_path, store, backbone, span_views, views):
+    found = write_spans(tmp_path / "out", store, embedder(backbone), span_views)
+    assert found.dtype == np.float32
+    names = ["a", "b", "b"]  # by video, then time
+    for row, (name, frames_of_views) in enumerate(zip(names, views, strict=True)):
+        clips = []
+        for frames in frames_of_views:
+            with torch.no_grad():
+                images = backbone.model.encode_image(backbone.pixels(store.all(name)[frames]), normalize=True)
+            clips.append(torch.nn.functional.normalize(images.mean(dim=0), dim=0).double().numpy())
+        mean = np.mean(clips, axis=0)
+        np.testing.assert_allclose(found[row], mean / np.linalg.norm(mean), atol=1e-6)
+        # It ranks any class texts as the means of the views' cosines do.
+        texts = np.random.default_rng(row).normal(size=(50, 16))
+        assert (texts @ found[row]).argsort().tolist() == np.mean(clips @ texts.T, axis=0).argsort().tolist()
+
+
+def test_views_of_spans_leave_all_other_files_as_they_are(tmp_path, store, backbone):
+    vectors = [write_spans(tmp_path / str(views), store, embedder(backbone), views) for views in (1, 3)]
+    assert np.abs(vectors[0] - vectors[1]).max() > 1e-4
+    for path in (tmp_path / "1").iterdir():
+        same = path.read_bytes() == (tmp_path / "3" / path.name).read_bytes()
+        assert same == (path.name != "actions.npy"), path.name

@@ -107,10 +107,13 @@ STAGES = {
     "--ablations reports/ablations --output reports/results",
 }
 PARAMS_FAULTS: dict[str, tuple[Any, str]] = {
-    "misspelt": (("num_train:", "num_tarin:"), "unknown param download.toy.num_tarin; did you mean 'num_train'?"),
+    "misspelt": (
+        ("num_train:", "num_tarin:"),
+        "unknown param download.generated.toy.num_tarin; did you mean 'num_train'?",
+    ),
     "missing": (("class_template:", "# class_template:"), "param embed.class_template is missing; add it"),
     "unknown backbone": ({"run.backbones": ["small_klip"]}, "run.backbones: unknown 'small_klip'; did you mean"),
-    "no number": ({"download.toy.fps": "many"}, "param download.toy.fps is 'many'"),
+    "no number": ({"download.generated.toy.fps": "many"}, "param download.generated.toy.fps is 'many'"),
     "not YAML": (("dataset: toy", "dataset: [toy"), "not YAML"),
 }
 
@@ -197,7 +200,7 @@ def test_what_a_user_of_dvc_sees(workplace, mine):
     replace_in_params(workplace, "num_train:", "num_tarin:")
     run = workplace.dvc("repro", "download", status=None)
     check_dvc_refusal(
-        run, "download: error: params.yaml: unknown param download.toy.num_tarin; did you mean 'num_train'?"
+        run, "download: error: params.yaml: unknown param download.generated.toy.num_tarin; did you mean 'num_train'?"
     )
 
     workplace.git("checkout", "--quiet", "params.yaml")

@@ -43,7 +43,14 @@ def test_without_any_evidence_every_claim_says_how_to_measure_it(make_run, make_
     found = make_evidence(run=make_run(models=[], selected=[]))
     rows = rows_of(claims_table(found, CLAIMS))[2:]
     assert [row[3] for row in rows] == ["not measured here"] * len(CLAIMS)
-    commands = ("`dvc exp run -S ", "`stillmotion ablate ", "`dvc repro`", "`make moments`", "`make alignment`")
+    commands = (
+        "`dvc exp run -S ",
+        "`stillmotion ablate ",
+        "`dvc repro`",
+        "`make moments`",
+        "`make alignment`",
+        "`make recognition`",
+    )
     assert all(row[1].startswith(commands) for row in rows)
 
 
@@ -69,6 +76,7 @@ def test_the_main_conclusions_of_the_sources_are_claims():
         "mug",
         "mug_bottom",
         "mug_stan",
+        "stan_recognition",
     }
 
 

@@ -3,6 +3,7 @@ import pytest
 
 from stillmotion.report.differences import (
     Comparison,
+    clustered_difference,
     differences_table,
     num_clips,
     retrieval_comparisons,
@@ -76,6 +77,28 @@ def test_samples_of_different_sizes_are_drawn_apart():
     assert difference == first_Q.mean() - second_Q.mean()
     assert low == pytest.approx(difference - half, abs=0.06)
     assert high == pytest.approx(difference + half, abs=0.06)
+
+
+def test_queries_of_a_cluster_are_drawn_together():
+    generator = np.random.default_rng(0)
+    gain_C = generator.normal(2, 3, 150)
+    alone = clustered_difference(gain_C, np.zeros(150), np.arange(150), seed=0, num_resamples=4000)
+    # by the normal approximation, of 150 independent values
+    half = 1.96 * gain_C.std() / np.sqrt(150)
+    assert alone == pytest.approx((gain_C.mean(), gain_C.mean() - half, gain_C.mean() + half), abs=0.05)
+    # Four queries that are alike in everything tell no more than one.
+    copies_Q, order = np.repeat(gain_C, 4), generator.permutation(600)
+    ids_Q = np.repeat([f"v{row}" for row in range(150)], 4)
+    shuffled = clustered_difference(copies_Q[order], np.zeros(600), ids_Q[order], seed=0, num_resamples=4000)
+    assert shuffled == pytest.approx((gain_C.mean(), gain_C.mean() - half, gain_C.mean() + half), abs=0.05)
+
+
+def test_a_resample_is_the_mean_over_the_queries_that_it_has_drawn():
+    # One query gains 60 and three of another cluster nothing: of two draws both are the first in a quarter, both the
+    # other in a quarter, and 60 of four queries otherwise.
+    first_Q, cluster_Q = np.array([0.0, 60.0, 0.0, 0.0]), ["b", "a", "b", "b"]
+    found = clustered_difference(first_Q, np.zeros(4), np.array(cluster_Q), seed=0, num_resamples=400)
+    assert found == (15.0, 0.0, 60.0)
 
 
 def test_a_base_that_is_not_evaluated_is_compared_with_nothing(make_run, make_evidence):

@@ -6,6 +6,7 @@ from stillmotion.report.mug_stan_effects import (
     mug_beats_cosine,
     mug_helps_most_on_bottom,
     stan_beats_mean_pooling,
+    stan_recognises_motions,
 )
 
 NUM = 20
@@ -48,30 +49,30 @@ def summary(measurements):
 
 def test_stan_and_its_clip_are_compared_with_one_clip_of_the_first_recipe(run, make_evidence):
     assert summary(stan_beats_mean_pooling(make_evidence(run=run, hits=ARMS))) == [
-        ("clip_stan-half-mean − clip-half-mean (1 clip)", "+5.0", "holds")
+        ("clip_stan-half-mean − clip-half-mean (1 clip, 1 seed)", "+5.0", "holds")
     ]
 
 
 def test_each_model_is_scored_by_what_it_was_trained_with(run, make_evidence):
     assert summary(mug_beats_cosine(make_evidence(run=run, hits=ARMS))) == [
-        ("clip-half_mug-mug − clip-half-mean (1 clip)", "+3.0", "holds"),
-        ("clip_stan-half_mug-mug − clip_stan-half-mean (1 clip)", "+6.0", "holds"),
+        ("clip-half_mug-mug − clip-half-mean (1 clip, 1 seed)", "+3.0", "holds"),
+        ("clip_stan-half_mug-mug − clip_stan-half-mean (1 clip, 1 seed)", "+6.0", "holds"),
     ]
 
 
 def test_both_are_compared_with_each_other_arm(run, make_evidence):
     hits = ARMS | {"clip-half_mug-mug": percent(53)}
     assert summary(both_are_best(make_evidence(run=run, hits=hits))) == [
-        ("clip_stan-half_mug-mug − clip_stan-half-mean (1 clip)", "+6.0", "holds"),
-        ("clip_stan-half_mug-mug − clip-half_mug-mug (1 clip)", "-2.0", "does not hold"),
-        ("clip_stan-half_mug-mug − clip-half-mean (1 clip)", "+11.0", "holds"),
+        ("clip_stan-half_mug-mug − clip_stan-half-mean (1 clip, 1 seed)", "+6.0", "holds"),
+        ("clip_stan-half_mug-mug − clip-half_mug-mug (1 clip, 1 seed)", "-2.0", "does not hold"),
+        ("clip_stan-half_mug-mug − clip-half-mean (1 clip, 1 seed)", "+11.0", "holds"),
     ]
 
 
 def test_the_alignment_called_cosine_stands_in_for_the_mean_of_a_model_that_is_not_aggregated(run, make_evidence):
     hits = {"clip-half-cosine": percent(40), "clip_stan-half-cosine": percent(38)}
     assert summary(stan_beats_mean_pooling(make_evidence(run=run, hits=hits))) == [
-        ("clip_stan-half-cosine − clip-half-cosine (1 clip)", "-2.0", "does not hold")
+        ("clip_stan-half-cosine − clip-half-cosine (1 clip, 1 seed)", "-2.0", "does not hold")
     ]
 
 
@@ -87,7 +88,9 @@ def test_the_gain_on_the_bottom_is_held_against_that_on_all_others(run, make_evi
     mug = {1: np.repeat([50.0, 42.0], [5, 15])}
     hits = {"clip-half-mean": cosine, "clip-half_mug-mug": mug}
     (found,) = mug_helps_most_on_bottom(make_evidence(run=run, hits=hits, levels=levels))
-    assert found.what == ("clip-half_mug-mug − clip-half-mean: gain on the 5 queries of `bottom` − gain on the others")
+    assert found.what == (
+        "clip-half_mug-mug − clip-half-mean: gain on the 5 queries of `bottom` − gain on the others (1 seed)"
+    )
     assert found.effect == "+38.0 points (+38.0 to +38.0)"
     assert found.verdict == "holds"
 
@@ -99,5 +102,64 @@ def test_without_two_groups_of_queries_no_gains_are_compared(run, make_evidence,
 
 def test_without_stan_in_the_run_nothing_is_measured(make_run, make_evidence):
     found = make_evidence(run=make_run(), hits={"clip-half_patches-mean": percent(1)}, levels=["bottom", "up"])
-    for effect in (stan_beats_mean_pooling, mug_beats_cosine, mug_helps_most_on_bottom, both_are_best):
+    effects = (stan_beats_mean_pooling, mug_beats_cosine, mug_helps_most_on_bottom, both_are_best)
+    for effect in (*effects, stan_recognises_motions):
         assert effect(found) == []
+
+
+SEEDS = ["half", "half_mug", "half_seed_1", "half_seed_2", "half_mug_seed_1", "half_mug_seed_12", "half_seed_x"]
+
+
+def test_a_query_counts_by_its_mean_over_the_seeds_that_were_run(run, make_run, make_evidence):
+    with_seeds = make_run(**run.model_dump() | {"recipes": SEEDS})
+    hits = ARMS | {
+        "clip-half_seed_1-mean": percent(20),
+        "clip-half_seed_2-cosine": percent(30),
+        "clip_stan-half_seed_1-mean": percent(46),
+        "clip-half_mug_seed_1-mug": percent(36),
+        "clip-half_mug_seed_12-mug": percent(38),
+        "clip-half_seed_x-mean": percent(99),  # no seed
+        "clip_stan-half_mug_seed_3-mug": percent(99),  # not of this run
+    }
+    evidence = make_evidence(run=with_seeds, hits=hits, levels=["bottom"] * 5 + ["up"] * 15)
+    assert summary(stan_beats_mean_pooling(evidence)) == [
+        ("clip_stan-half-mean − clip-half-mean (1 clip, 2 and 3 seeds)", "+15.5", "holds")
+    ]
+    assert summary(mug_beats_cosine(evidence)) == [
+        ("clip-half_mug-mug − clip-half-mean (1 clip, 3 seeds)", "+9.0", "holds"),
+        ("clip_stan-half_mug-mug − clip_stan-half-mean (1 clip, 1 and 2 seeds)", "+5.5", "holds"),
+    ]
+    assert both_are_best(evidence)[1].what.endswith("− clip-half_mug-mug (1 clip, 1 and 3 seeds)")
+    assert mug_helps_most_on_bottom(evidence)[0].what.endswith("on the others (3 seeds)")
+
+
+def spans_of(*right):
+    """Rows of spans.jsonl of two videos, of which the first has one span."""
+    return [
+        {"video_id": "a" if row == 0 else "b", "label": "spins", "zero_shot": "spins" if hit else "grows"}
+        for row, hit in enumerate(right)
+    ]
+
+
+def test_recognition_is_compared_over_seeds_and_with_the_spans_of_a_video_drawn_together(run, make_run, make_evidence):
+    recognising = make_run(**run.model_dump() | {"recipes": ["motions", "motions_seed_1", "motions_mug"]})
+    spans = {
+        "clip-motions": spans_of(0, 0, 0, 0),
+        "clip-motions_seed_1": spans_of(0, 1, 0, 0),
+        "clip_stan-motions": spans_of(0, 1, 1, 1),
+        "clip_stan-motions_seed_1": spans_of(1, 1, 1, 1),
+        "clip_stan-motions_mug": spans_of(0, 0, 0, 0),
+        "clip": spans_of(0, 0, 0, 0),
+    }
+    (found,) = stan_recognises_motions(make_evidence(run=recognising, spans=spans))
+    assert found.what == "clip_stan-motions − clip-motions (top-1 of 4 spans, 2 seeds)"
+    # Gains of 50 on the span of a and of 50, 100 and 100 on those of b: 75 on all. Of two drawn videos both are a in
+    # a quarter of the resamples, and both b in another: 50 and 250 / 3 are the ends.
+    assert found.effect == "+75.0 points (+50.0 to +83.3)"
+    assert found.verdict == "holds"
+
+
+@pytest.mark.parametrize("spans", [{}, {"clip-motions": spans_of(1)}, {"clip-motions": [], "clip_stan-motions": []}])
+def test_without_both_models_or_spans_recognition_is_not_compared(run, make_run, make_evidence, spans):
+    recognising = make_run(**run.model_dump() | {"recipes": ["motions"]})
+    assert stan_recognises_motions(make_evidence(run=recognising, spans=spans)) == []

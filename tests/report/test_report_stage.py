@@ -34,7 +34,7 @@ class Workplace:
         models = ["small_clip", "small_clip-half_patches"]
         params["run"] |= {"backbones": ["small_clip"], "embedded": ["small_clip"], "finetuned": ["small_clip"]}
         params["run"] |= {"expanded": [], "expansions": [], "recipes": ["half_patches"], "models": models}
-        params["run"] |= {"aggregators": ["mean"], "conditional": [], "aligned": [], "alignments": []}
+        params["run"] |= {"aggregators": ["mean"], "conditional": [], "aligned": [], "alignments": [], "attended": []}
         params["run"] |= {"architectures": []}
         params["run"] |= {"selected": models[:1], "selections": ["vc1_none"], "references": ["oracle"]}
         params["run"] |= {"shot_detectors": [], "submissions": []}
@@ -46,6 +46,7 @@ class Workplace:
         self.write("published.csv", PUBLISHED)
         for model in models:
             self.write(f"metrics/actions/{model}.json", {"zero_shot": {}, "top1": {}, "protocol": {}})
+            self.write(f"predictions/actions/{model}/spans.jsonl", "")
             flops = 67 if "-" in model else 100
             cost = {"parameters": 5, "trainable_parameters": 5, "forward_flops": flops, "backward_flops": 2 * flops}
             self.write(f"metrics/resources/{model}.json", cost)
@@ -59,7 +60,7 @@ class Workplace:
             self.write(f"metrics/moments/{system}.json", {"protocol": {"thresholds": None}})
             self.write(f"predictions/moments/{system}/queries.jsonl", "")
         for name in ("trials", "sensitivity"):
-            self.write(f"thresholds/{SELECTED}/{name}.jsonl", "")
+            self.write(f"predictions/moments/{SELECTED}/{name}.jsonl", "")
         self.add_embeddings()
         self.write("plots/finetune/small_clip-half_patches.json", [{"epoch": 0, "loss": 1.0, "score": 30.0}])
         (root / "ablations").mkdir()
@@ -108,9 +109,11 @@ class Workplace:
         self.write("metrics/moments/oracle.json", metrics("reference"))
         for system in (SELECTED, "oracle"):
             self.write_rows(f"predictions/moments/{system}/queries.jsonl", queries)
-        self.write_rows(f"thresholds/{SELECTED}/trials.jsonl", [{"number": 0, "value": 55.27, "threshold": 0.6}])
+        self.write_rows(
+            f"predictions/moments/{SELECTED}/trials.jsonl", [{"number": 0, "value": 55.27, "threshold": 0.6}]
+        )
         points = [{"parameter": "threshold", "at": at, "value": 50.0} for at in (0.0, 1.0)]
-        self.write_rows(f"thresholds/{SELECTED}/sensitivity.jsonl", points)
+        self.write_rows(f"predictions/moments/{SELECTED}/sensitivity.jsonl", points)
         if examples is not None:
             self.write_rows(f"predictions/moments/{SELECTED}/examples.jsonl", examples)
         rows = []
@@ -122,7 +125,7 @@ class Workplace:
         self.write_rows("frames/frames.jsonl", rows)
 
     def run(self, output="out"):
-        options = ("raw", "frames", "metrics", "plots", "predictions", "thresholds", "ablations")
+        options = ("raw", "frames", "metrics", "plots", "predictions", "ablations")
         words = [word for name in options for word in (f"--{name}", name)]
         words += ["--embeddings", "toy-small_clip", "--published", "published.csv", "--output", output]
         command = [sys.executable, str(ROOT / "src" / "report.py"), *words]
@@ -176,6 +179,7 @@ def test_results_and_ablations_become_figures_and_claims_with_the_same_bytes_eac
     assert "| small_clip-mean | 100.0 (100.0 to 100.0) | – | 100.0 (100.0 to 100.0) |" in page
     # of another dataset
     assert "patch_keep_rate.md" not in page
+    assert "What is attended" not in page
 
 
 def example(qid, place):
@@ -228,6 +232,23 @@ def test_without_examples_nothing_is_drawn_of_them(workplace, make_moments, make
     assert {Path(name).stem for name in workplace.files()} >= MOMENT_FIGURES
     assert "figures/moments.svg" not in workplace.files()
     assert "### Examples" not in workplace.files()["results.md"].decode()
+
+
+def test_what_a_model_attends_to_is_drawn_and_has_a_section(workplace, make_moments, make_query):
+    workplace.add_moments(make_moments, [make_query(qid, 0.5) for qid in range(QUERIES)])
+    path = workplace.root / "params.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("attended: []", "attended: [small_clip-half_patches]"), encoding="utf-8")
+    row = {"video_id": "v3", "text": "a ball", "tokens": ["<start_of_text>", "<end_of_text>"], "stored_frames": [0, 1]}
+    row |= {"text_to_frame": [0.5, 0.5], "video_to_token": [0.5, 0.5], "cosines": [[0.1, 0.2], [0.3, 0.4]]}
+    workplace.write_rows("predictions/attention/small_clip-half_patches/examples.jsonl", [row])
+    done = workplace.run()
+    assert done.returncode == 0, done.stderr
+    figure = workplace.files()["figures/attention-small_clip-half_patches.svg"]
+    assert figure.count(b"data:image/png;base64,") == 2
+    page = workplace.files()["results.md"].decode()
+    assert "## What is attended" in page
+    assert "![attention-small_clip-half_patches](figures/attention-small_clip-half_patches.svg)" in page
 
 
 def test_embeddings_of_another_dataset_are_one_line(workplace):

@@ -9,6 +9,7 @@ from stillmotion.report.page import results_page
 from stillmotion.report.tables import (
     actions_table,
     architectures_table,
+    branches_table,
     clips_table,
     markdown_table,
     number,
@@ -126,11 +127,44 @@ def step(keep_rate, frozen_blocks, forward, backward, memory=100.4):
 
 ARCHITECTURES = {
     "b32": {
+        "settings": {"family": "xclip"},
+        "num_frames": 8,
+        "batch_size": 6,
         "parameters": 196585855,
         "steps": [step(1.0, 0, 400e9, 800e9, 2500.6), step(0.5, 0, 220e9, 440e9), step(1.0, 3, 400e9, 600e9)],
     },
-    "b16": {"parameters": 194929426, "steps": [step(0.25, 0, 100e9, 200e9)]},
+    "b16": {
+        "settings": {"family": "xclip"},
+        "num_frames": 8,
+        "batch_size": 6,
+        "parameters": 194929426,
+        "steps": [step(0.25, 0, 100e9, 200e9)],
+    },
 }
+
+
+def vit(family, architecture, num_frames, parameters, *steps):
+    return {
+        "architecture": f"{family}_{num_frames}",
+        "settings": {"family": family, "architecture": architecture},
+        "num_frames": num_frames,
+        "batch_size": 6,
+        "parameters": parameters,
+        "steps": list(steps),
+    }
+
+
+def test_a_branch_is_held_to_the_clip_of_the_same_model_and_frames():
+    metrics = ARCHITECTURES | {
+        "clip": vit("clip", "ViT-B-32", 12, 100, step(1.0, 0, 400e9, 800e9, 1000.0), step(0.5, 0, 1e9, 1e9)),
+        "clip_8": vit("clip", "ViT-B-32", 8, 100, step(1.0, 0, 1e9, 1e9, 1.0)),
+        "stan": vit("stan", "ViT-B-32", 12, 130, step(1.0, 0, 600e9, 1000e9, 1510.0)),
+        "stan_b16": vit("stan", "ViT-B-16", 12, 130, step(1.0, 0, 600e9, 1000e9, 1510.0)),
+    }
+    header, _, row = rows_of(branches_table(metrics))
+    assert header == ["architecture", "against", "parameters", "forward", "backward", "memory"]
+    assert row == ["stan", "clip_12", "× 1.30", "× 1.50", "× 1.25", "× 1.51"]
+    assert branches_table(ARCHITECTURES) == ""
 
 
 def test_architectures_show_what_patch_dropout_and_freezing_leave():

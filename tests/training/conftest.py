@@ -1,5 +1,8 @@
 """A data set of noise and models with random weights, so small that a training takes a tenth of a second."""
 
+import contextlib
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from stillmotion.params.models import BuiltinBackboneParams, XClipExpansionParam
 from stillmotion.params.training import RecipeParams
 from stillmotion.records import Caption, Video, save_records
 from stillmotion.training.pairs import Pair
+from stillmotion.training.processes import Processes
 from stillmotion.video.packed import PackedFrames, PackedVideo, frame_file, write_tables
 
 SIZE_PX = 16
@@ -131,6 +135,71 @@ def new_recipe():
 def new_backbone():
     """Makes one of a family: open_clip, stan (which may have a `drop_path`) or xclip."""
     return make_backbone
+
+
+@pytest.fixture
+def double_backbone(new_backbone, monkeypatch):
+    """Makes one that computes in float64 throughout, so that rounding hides nothing."""
+    # Backbones turn their vectors into float32 before they scale them.
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+
+    def make(*args, **settings):
+        backbone = new_backbone(*args, **settings).double()
+        pixels = backbone.pixels
+        monkeypatch.setattr(backbone, "pixels", lambda frames: pixels(frames).double())
+        return backbone
+
+    return make
+
+
+class Exchange:
+    """Fabric's sum over two processes that are threads."""
+
+    def __init__(self):
+        self.barrier = threading.Barrier(2, timeout=60)
+        self.values = [None, None]
+
+    def of(self, rank):
+        exchange = self
+
+        class Fabric:
+            global_rank, world_size, device = rank, 2, torch.device("cpu")
+
+            def autocast(self):
+                return contextlib.nullcontext()
+
+            def all_reduce(self, value, reduce_op):
+                assert reduce_op == "sum"
+                exchange.values[rank] = value.clone()
+                exchange.barrier.wait()
+                value.copy_(exchange.values[0] + exchange.values[1])
+                exchange.barrier.wait()
+
+        return Processes(Fabric())
+
+
+@pytest.fixture
+def in_two_threads():
+    """Gives what a function of a process returns in each of two."""
+
+    def in_two_threads(work: Callable[[Processes], Any]) -> list[Any]:
+        exchange, results = Exchange(), [None, None]
+
+        def run(rank):
+            try:
+                results[rank] = work(exchange.of(rank))
+            except BaseException:
+                exchange.barrier.abort()
+                raise
+
+        threads = [threading.Thread(target=run, args=(rank,)) for rank in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return results
+
+    return in_two_threads
 
 
 @pytest.fixture

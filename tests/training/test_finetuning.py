@@ -20,21 +20,6 @@ class Killed(Exception):
     pass
 
 
-@pytest.fixture
-def double_backbone(new_backbone, monkeypatch):
-    """Makes one that computes in float64 throughout, so that rounding hides nothing."""
-    # Backbones turn their vectors into float32 before they scale them.
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-
-    def make(family="open_clip"):
-        backbone = new_backbone(family).double()
-        pixels = backbone.pixels
-        monkeypatch.setattr(backbone, "pixels", lambda frames: pixels(frames).double())
-        return backbone
-
-    return make
-
-
 def count_clips(backbone, monkeypatch, killed_at=None):
     """A list that gets the number of clips of each forward pass of a backbone."""
     embed_clips, clips = backbone.embed_clips, []

@@ -1,8 +1,5 @@
 """Fine-tuning of a model with a STAN branch, and by Mug."""
 
-import contextlib
-import threading
-
 import numpy as np
 import pytest
 import torch
@@ -18,20 +15,6 @@ from stillmotion.training.processes import Processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def double_backbone(new_backbone, monkeypatch):
-    """Makes one that computes in float64 throughout, so that rounding hides nothing."""
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-
-    def make(*args, **settings):
-        backbone = new_backbone(*args, **settings).double()
-        pixels = backbone.pixels
-        monkeypatch.setattr(backbone, "pixels", lambda frames: pixels(frames).double())
-        return backbone
-
-    return make
 
 
 def score(tokens, frames, tau):
@@ -96,52 +79,9 @@ def test_with_mug_micro_batches_give_the_gradients_of_the_whole_batch_in_one_pas
     assert expected.keys() == {name for name, value in backbone.named_parameters() if value.requires_grad}
 
 
-class Exchange:
-    """Fabric's sum over two processes that are threads."""
-
-    def __init__(self):
-        self.barrier = threading.Barrier(2, timeout=60)
-        self.values = [None, None]
-
-    def of(self, rank):
-        exchange = self
-
-        class Fabric:
-            global_rank, world_size, device = rank, 2, CPU
-
-            def autocast(self):
-                return contextlib.nullcontext()
-
-            def all_reduce(self, value, reduce_op):
-                assert reduce_op == "sum"
-                exchange.values[rank] = value.clone()
-                exchange.barrier.wait()
-                value.copy_(exchange.values[0] + exchange.values[1])
-                exchange.barrier.wait()
-
-        return Processes(Fabric())
-
-
-def in_two_threads(work):
-    """What `work` of a process returns in each of two."""
-    exchange, results = Exchange(), [None, None]
-
-    def run(rank):
-        try:
-            results[rank] = work(exchange.of(rank))
-        except BaseException:
-            exchange.barrier.abort()
-            raise
-
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
-
-
-def test_with_mug_two_processes_have_the_gradients_and_the_recall_of_one(corpus, double_backbone, new_recipe):
+def test_with_mug_two_processes_have_the_gradients_and_the_recall_of_one(
+    corpus, double_backbone, new_recipe, in_two_threads
+):
     recipe = new_recipe(similarity="mug", tau=20.0, micro_batch_size=3)
     batches = shuffled_batches(18, 9, seed=0, epoch=0)
 
@@ -165,8 +105,8 @@ def test_with_mug_two_processes_have_the_gradients_and_the_recall_of_one(corpus,
         assert_same_gradients(found, expected)
     # With one pair, one of two processes has none to embed.
     for num_validation in (6, 1):
-        alone = task_of(Processes(), num_validation).validation_recall()
-        assert in_two_threads(lambda p, n=num_validation: task_of(p, n).validation_recall()) == [alone, alone]
+        alone = task_of(Processes(), num_validation).validation_score()
+        assert in_two_threads(lambda p, n=num_validation: task_of(p, n).validation_score()) == [alone, alone]
 
 
 @torch.no_grad()
@@ -180,7 +120,7 @@ def test_validation_ranks_by_mug_where_the_loss_compares_by_mug(corpus, new_back
             for value in backbone.parameters():
                 value.add_(0.2 * torch.randn(value.shape, generator=generator))
             task = FineTuning(backbone, corpus.frames, corpus.train, corpus.train, recipe)
-            recalls[similarity, seed] = task.validation_recall()
+            recalls[similarity, seed] = task.validation_score()
             if similarity == "mug":
                 backbone.eval()
                 frames = [backbone.frame_embeddings(task.pixels(pair, None)[None])[0] for pair in corpus.train]
@@ -227,7 +167,7 @@ def test_a_factor_without_a_branch_is_told_and_changes_nothing(corpus, new_backb
     recipe = new_recipe(epochs=1, branch_learning_rate_factor=factor)
     with caplog.at_level("WARNING", logger="stillmotion"):
         found = trained(corpus, new_backbone(), recipe).best
-    assert ("no STAN branch: branch_learning_rate_factor plays no part" in caplog.text) == told
+    assert ("no STAN branch and no head: branch_learning_rate_factor plays no part" in caplog.text) == told
     expected = trained(corpus, new_backbone(), new_recipe(epochs=1)).best
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 

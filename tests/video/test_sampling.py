@@ -10,6 +10,7 @@ from stillmotion.video.sampling import (
     segment_indices,
     segment_times,
     span_indices,
+    view_indices,
 )
 
 durations = st.floats(0.05, 20_000)
@@ -144,3 +145,20 @@ def test_random_frames_of_a_span_are_in_order_and_repeat_with_the_seed(gaps, sta
     drawn = [span_indices(timestamps, start, start + length, num, rng=np.random.default_rng(seed)) for _ in "ab"]
     assert np.array_equal(*drawn)
     assert np.all(np.diff(drawn[0]) >= 0)
+
+
+def test_two_views_take_the_quarters_of_each_segment():
+    assert view_indices(np.arange(9.0), 0.0, 8.0, 2, num_views=2).tolist() == [[1, 5], [3, 7]]
+
+
+def test_views_together_are_one_uniform_sample_dealt_out_in_turn():
+    # Middles of twelve segments of 0.5 s, on a grid of 1/100 s: 2.25, 2.75, …
+    found = view_indices(np.arange(1000) / 100, 2.0, 8.0, 4, num_views=3)
+    assert found.tolist() == [[225, 375, 525, 675], [275, 425, 575, 725], [325, 475, 625, 775]]
+
+
+@given(steps, st.floats(-10, 100), st.floats(0, 100), st.integers(1, 20))
+def test_the_one_view_is_the_span_s_frames(gaps, start, length, num):
+    timestamps = np.cumsum(gaps)
+    (found,) = view_indices(timestamps, start, start + length, num, num_views=1)
+    assert found.tolist() == span_indices(timestamps, start, start + length, num).tolist()

@@ -1,52 +1,70 @@
-"""Published X-CLIP architectures at full size: what a training step of theirs costs, counted without running it.
+"""Architectures at full size: what a training step of theirs costs, counted without running it, and how long it takes.
 
 Tensors of torch's meta device have a shape and no content, so weights of any size are there at once, and every run
-gives the same numbers.
+gives the same numbers. Seconds, and the memory that a process really takes, are measured on the machine at hand.
 
-Source: Lindgren 2023, sections 3.2.2, 4.4 and 4.5.4; METHODS.md sections 3 and 4.
+Source: Lindgren 2023, sections 3.2.2, 4.4 and 4.5.4; METHODS.md sections 3, 4 and 6.
 
 Shapes: B pairs, L tokens.
 """
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from unittest import mock
 
 import torch
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
-from transformers import CLIPTokenizer, XCLIPConfig, XCLIPModel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stillmotion.adaptation.counting import FLOP_RULE, MEMORY_RULE, CountedStep, count_step
 from stillmotion.adaptation.freezing import freeze
+from stillmotion.adaptation.initial_models import (
+    PARAMETER_RULES,
+    context_length,
+    initial_model,
+    patch_size_px,
+    published_parameters,
+)
 from stillmotion.adaptation.patch_dropout import PatchDropout
-from stillmotion.adaptation.resources import count_parameters
-from stillmotion.backbones.xclip_backbone import PROCESSOR, XClipBackbone
-from stillmotion.backbones.xclip_processor import read_preprocessing
+from stillmotion.adaptation.resources import count_parameters, measure_passes
+from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
+from stillmotion.backbones.xclip_backbone import XClipBackbone
 from stillmotion.errors import InputError
 from stillmotion.params.evaluation import MeasureArchitecturesParams
-from stillmotion.params.models import ArchitectureParams
+from stillmotion.params.models import ClipArchitectureParams, StanArchitectureParams, XClipArchitectureParams
 from stillmotion.training.contrastive import contrastive_loss
 
 META = torch.device("meta")
-PARAMETER_RULE = (
-    "numbers in the published file as its hub counts them: with the position ids of both towers (older versions of "
-    "transformers save them), without the one scalar, the logit scale; model_parameters has the parameters alone"
+MEASURED_RULE = (
+    "measured with initial weights, embeddings frozen and all patches kept, on clips with a text each; seconds are "
+    "medians without the optimizer's step, forward without what a backward pass needs; peak_memory_mib is what the "
+    "process grew by beside the parameters, and counted_memory_mib what was counted of the same"
 )
 
+Architecture = XClipArchitectureParams | ClipArchitectureParams | StanArchitectureParams
 
-class FusedAttention(TorchFunctionMode):
-    """Makes attention on the meta device one operation, as it is on every device that computes.
 
-    Left to itself, torch takes it apart there, and would count scores that fused kernels never keep.
-    """
+class SameContent(TorchDispatchMode):
+    """Takes tensors of one shape for equal, where there is no content to compare."""
 
-    def __torch_function__(
+    def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func is functional.scaled_dot_product_attention:
-            return _fused_attention(*args, **(kwargs or {}))
+        if func is torch.ops.aten.equal.default:
+            return args[0].shape == args[1].shape
         return func(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def without_content() -> Iterator[None]:
+    """Lets models run on the meta device as they do on one that computes.
+
+    Left to itself, torch takes attention apart there, and would count scores that fused kernels never keep. It asks
+    no mode which kernel to take, so its function is replaced for the time being.
+    """
+    with mock.patch.object(functional, "scaled_dot_product_attention", _fused_attention), SameContent():
+        yield
 
 
 def _fused_attention(
@@ -62,69 +80,52 @@ def _fused_attention(
     return fused(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
 
 
-def architecture_config(architecture: ArchitectureParams) -> Any:
-    """The XCLIPConfig of an architecture: transformers' own but for patch size and frames.
-
-    Raises:
-        InputError: the patches don't tile the image.
-    """
-    vision = {"patch_size": architecture.patch_size_px, "num_frames": architecture.num_frames}
-    config: Any = XCLIPConfig(vision_config=vision)
-    size_px = config.vision_config.image_size
-    if size_px % architecture.patch_size_px:
-        raise InputError(
-            f"params.yaml: patch_size_px of an architecture is {architecture.patch_size_px} and does not divide "
-            f"X-CLIP's {size_px} px; set 14, 16 or 32"
-        )
-    return config
-
-
-def initial_xclip(config: Any, device: torch.device) -> XClipBackbone:
-    """An X-CLIP with initial weights in train mode, for what depends on no weight, text or image."""
-    size_px = config.vision_config.image_size
-    tokenizer = CLIPTokenizer(vocab={"<|startoftext|>": 0, "<|endoftext|>": 1}, merges=[])
-    settings = {"size": size_px, "image_mean": [0.0] * 3, "image_std": [1.0] * 3}
-    preprocessing = read_preprocessing(settings, image_size_px=size_px, path=Path(PROCESSOR))
-    with device:
-        context = config.text_config.max_position_embeddings
-        return XClipBackbone(XCLIPModel(config), tokenizer, preprocessing, max_tokens=context).train()
-
-
-def published_parameters(backbone: XClipBackbone) -> int:
-    """The number that the hub states for a checkpoint: see PARAMETER_RULE."""
-    vision, text = backbone.model.vision_model.embeddings, backbone.model.text_model.embeddings
-    tensors = [*backbone.parameters(), vision.position_ids, text.position_ids]
-    return sum(tensor.numel() for tensor in tensors if tensor.ndim)
-
-
 def contrastive_step(
-    backbone: XClipBackbone, *, batch_size: int, num_tokens: int, keep_rate: float
+    backbone: XClipBackbone | OpenClipBackbone, *, batch_size: int, num_frames: int, num_tokens: int, keep_rate: float
 ) -> Callable[[], torch.Tensor]:
     """What gives the loss of a training step on empty clips and texts that do not depend on one another.
 
     Args:
         backbone: its patch dropout is replaced.
         batch_size: B.
+        num_frames: of a clip.
         num_tokens: L.
         keep_rate: of patches, the same ones in all frames of a clip.
     """
     dropout = PatchDropout(keep_rate, "tubelet")
     backbone.set_patch_dropout(dropout)
-    num_frames, size_px, device = backbone.clip_frames, backbone.image_size_px, backbone.device
+    size_px, device = backbone.image_size_px, backbone.device
+    # Where a text ends is in its content: the end token has the highest number.
+    token_device = torch.device("cpu") if device.type == "meta" else device
 
     def loss_of() -> torch.Tensor:
         dropout.draw([0], num_frames)
+        backbone.draw_paths([0], first_clip=0)
         pixels = torch.zeros(batch_size, num_frames, 3, size_px, size_px, device=device)
-        tokens = torch.zeros(batch_size, num_tokens, dtype=torch.int64, device=device)
+        tokens = torch.arange(num_tokens, device=token_device).expand(batch_size, -1)
         return contrastive_loss(backbone.embed_clips(pixels), backbone.embed_texts(tokens), backbone.logit_scale)
 
     return loss_of
 
 
 def count_empty(
-    config: Any, *, batch_size: int, num_tokens: int, keep_rate: float, frozen_blocks: int
+    build: Callable[[torch.device], XClipBackbone | OpenClipBackbone],
+    *,
+    batch_size: int,
+    num_frames: int,
+    num_tokens: int,
+    keep_rate: float,
+    frozen_blocks: int,
 ) -> tuple[CountedStep, int]:
-    """Count a contrastive training step of an X-CLIP that is never made, with frozen embeddings.
+    """Count a contrastive training step of a model that is never made, with frozen embeddings.
+
+    Args:
+        build: makes the model, in train mode, on a device.
+        batch_size: B.
+        num_frames: of a clip.
+        num_tokens: L.
+        keep_rate: of patches.
+        frozen_blocks: of both towers.
 
     Returns:
         The step, and how many parameters it trains.
@@ -132,29 +133,28 @@ def count_empty(
     Raises:
         InputError: a tower has fewer blocks than `frozen_blocks`.
     """
-    model = initial_xclip(config, META)
+    model = build(META)
     freeze(model, embeddings=True, blocks=frozen_blocks)
-    loss_of = contrastive_step(model, batch_size=batch_size, num_tokens=num_tokens, keep_rate=keep_rate)
-    with FusedAttention():
+    loss_of = contrastive_step(
+        model, batch_size=batch_size, num_frames=num_frames, num_tokens=num_tokens, keep_rate=keep_rate
+    )
+    with without_content():
         return count_step(loss_of, model), count_parameters(model)["trainable_parameters"]
 
 
-def measure_architecture(
-    name: str, architecture: ArchitectureParams, setting: MeasureArchitecturesParams
-) -> dict[str, Any]:
-    """The content of metrics/resources/<architecture>.json.
+def measure_architecture(name: str, architecture: Architecture, setting: MeasureArchitecturesParams) -> dict[str, Any]:
+    """The content of metrics/resources/<architecture>.json, as far as it is counted.
 
     Embeddings are frozen in every step: keep rates vary with no block frozen, frozen blocks with all patches kept.
 
     Raises:
         InputError: a param does not fit the architecture.
     """
-    config = architecture_config(architecture)
-    whole = initial_xclip(config, META)
-    if setting.num_tokens > whole.max_tokens:
+    whole = initial_model(architecture, META)
+    if setting.num_tokens > context_length(whole):
         raise InputError(
-            f"params.yaml: measure_architectures.num_tokens is {setting.num_tokens} and X-CLIP's context "
-            f"{whole.max_tokens}; set fewer"
+            f"params.yaml: measure_architectures.num_tokens is {setting.num_tokens} and the context of {name} "
+            f"{context_length(whole)}; set fewer"
         )
     settings = [(keep_rate, 0) for keep_rate in setting.keep_rates] + [
         (1.0, blocks) for blocks in setting.frozen_blocks
@@ -162,8 +162,9 @@ def measure_architecture(
     steps = []
     for keep_rate, frozen_blocks in dict.fromkeys(settings):
         counted, trained = count_empty(
-            config,
+            lambda device: initial_model(architecture, device),
             batch_size=setting.batch_size,
+            num_frames=architecture.num_frames,
             num_tokens=setting.num_tokens,
             keep_rate=keep_rate,
             frozen_blocks=frozen_blocks,
@@ -173,12 +174,13 @@ def measure_architecture(
     forward_flops = {step["keep_rate"]: step["forward_flops"] for step in steps}
     return {
         "architecture": name,
+        "settings": architecture.model_dump(),
         "parameters": published_parameters(whole),
-        "parameter_rule": PARAMETER_RULE,
+        "parameter_rule": PARAMETER_RULES[architecture.family],
         "model_parameters": count_parameters(whole)["parameters"],
         "batch_size": setting.batch_size,
         "num_frames": architecture.num_frames,
-        "patch_size_px": architecture.patch_size_px,
+        "patch_size_px": patch_size_px(whole),
         "num_tokens": setting.num_tokens,
         "flop_rule": FLOP_RULE,
         "memory_rule": MEMORY_RULE,
@@ -186,4 +188,35 @@ def measure_architecture(
         "forward_flops_ratios": {
             str(keep_rate): round(forward_flops[keep_rate] / forward_flops[1.0], 4) for keep_rate in setting.keep_rates
         },
+    }
+
+
+def time_architecture(
+    architecture: Architecture, setting: MeasureArchitecturesParams, device: torch.device
+) -> dict[str, Any]:
+    """What forward and backward passes of a few clips take on this machine, see MEASURED_RULE.
+
+    The process should not have held much memory before.
+
+    Raises:
+        InputError: a param does not fit the architecture.
+    """
+    size: dict[str, Any] = {
+        "batch_size": setting.timed_batch_size,
+        "num_frames": architecture.num_frames,
+        "num_tokens": setting.num_tokens,
+        "keep_rate": 1.0,
+    }
+    counted, _ = count_empty(lambda where: initial_model(architecture, where), frozen_blocks=0, **size)
+    model = initial_model(architecture, device)
+    freeze(model, embeddings=True, blocks=0)
+    cost = measure_passes(contrastive_step(model, **size), model, device, repeats=setting.timed_repeats)
+    return {
+        "rule": MEASURED_RULE,
+        "batch_size": setting.timed_batch_size,
+        "repeats": setting.timed_repeats,
+        "forward_seconds_a_clip": round(cost.forward_seconds / setting.timed_batch_size, 4),
+        "forward_backward_seconds_a_clip": round(cost.forward_backward_seconds / setting.timed_batch_size, 4),
+        "peak_memory_mib": round(cost.peak_memory_mib, 1),
+        "counted_memory_mib": round((counted.gradient_bytes + counted.activation_bytes) / 2**20, 1),
     }

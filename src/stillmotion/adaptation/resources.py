@@ -40,6 +40,35 @@ class StepCost:
         }
 
 
+@dataclass(frozen=True)
+class PassCost:
+    """The cost of forward and backward passes; seconds are medians over the repeats."""
+
+    forward_seconds: float
+    """Without what a backward pass needs."""
+    forward_backward_seconds: float
+    peak_memory_mib: float
+    """Of forward and backward passes, gradients included."""
+
+
+class _Memory:
+    """What a process, or what it holds on a GPU, grows by."""
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        _forget_peak()
+        self._before = _peak_mib()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self._before = torch.cuda.memory_allocated(device) / 2**20
+
+    def grown_mib(self) -> float:
+        """At its most; elsewhere than on Linux an earlier, higher peak hides it."""
+        on_gpu = self._device.type == "cuda"
+        peak = torch.cuda.max_memory_allocated(self._device) / 2**20 if on_gpu else _peak_mib()
+        return peak - self._before
+
+
 def _forget_peak() -> None:
     """Make the peak that the operating system keeps start anew; only Linux can."""
     with contextlib.suppress(OSError):
@@ -69,30 +98,63 @@ def measure_step(
 ) -> StepCost:
     """Measure forward and backward passes of `loss_of`, with the optimizer's step in time and memory.
 
-    Peak memory is what the process grew by during the steps; on a GPU, what was allocated. Elsewhere than on
-    Linux an earlier, higher peak hides it.
+    Peak memory is what the process grew by during the steps; on a GPU, what was allocated.
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=0.0)
-    _forget_peak()
-    before = _peak_mib()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device) / 2**20
-    seconds = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
+    memory = _Memory(device)
+
+    def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         loss_of().backward()
         optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
-    peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else _peak_mib()
+
+    seconds = _median_seconds(step, device, repeats=repeats)
+    peak_mib = memory.grown_mib()
     counted = count_step(loss_of, model)
     return StepCost(
         forward_flops=counted.forward_flops,
         backward_flops=counted.backward_flops,
-        peak_memory_mib=peak - before,
-        seconds=statistics.median(seconds[1:]),
+        peak_memory_mib=peak_mib,
+        seconds=seconds,
     )
+
+
+def measure_passes(
+    loss_of: Callable[[], torch.Tensor], model: torch.nn.Module, device: torch.device, *, repeats: int
+) -> PassCost:
+    """Measure forward and backward passes of `loss_of`, and forward ones alone; nothing is trained.
+
+    Peak memory is what the process grew by during the former; on a GPU, what was allocated.
+
+    Args:
+        loss_of: what is differentiated.
+        model: it is left without gradients.
+        device: where it runs.
+        repeats: of each pass, after one to warm up.
+    """
+    memory = _Memory(device)
+
+    def train() -> None:
+        model.zero_grad(set_to_none=True)
+        loss_of().backward()
+
+    # First, as memory that a forward pass has given back to the allocator would be used again without a trace.
+    forward_backward = _median_seconds(train, device, repeats=repeats)
+    peak_mib = memory.grown_mib()
+    model.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        forward = _median_seconds(loss_of, device, repeats=repeats)
+    return PassCost(forward, forward_backward, peak_mib)
+
+
+def _median_seconds(run: Callable[[], object], device: torch.device, *, repeats: int) -> float:
+    """The median of `repeats` runs, after one to warm up."""
+    seconds = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[1:])

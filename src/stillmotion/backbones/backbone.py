@@ -159,7 +159,7 @@ class Backbone(torch.nn.Module, ABC):
         )
 
     def branch_parameter_names(self) -> list[str]:
-        """Names, as of `named_parameters`, of what a branch beside the vision tower adds; most models have none."""
+        """Names, as of `named_parameters`, of what a branch or a head adds to an image model; most models have none."""
         return []
 
     def set_gradient_checkpointing(self, on: bool) -> None:

@@ -71,15 +71,13 @@ class Embedder:
         array, remembered = self._remembered("embeddings", key, embed)
         return array[: len(frames_THWC)], array[len(frames_THWC) :], remembered
 
-    def require_tokens(self) -> None:
-        """Raise InputError where the model has no embeddings of single tokens, and so none for an alignment."""
+    def has_tokens(self) -> bool:
+        """Whether the model has embeddings of single tokens, as an alignment needs them."""
         try:
             self._embed_tokens(["a"])
         except InputError:
-            raise InputError(
-                f"params.yaml: embed.tokens is true, and this model ({type(self.backbone).__name__}) has no embeddings "
-                "of single tokens; set it to false, or embed nothing but CLIPs, CoCas and STANs"
-            ) from None
+            return False
+        return True
 
     def clip_frames(self, frames_FHWC: np.ndarray, frames_digest: str, clip_F: np.ndarray) -> np.ndarray:
         """Unit vectors (F, D) of the frames of one clip, as they are beside one another.

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
-from stillmotion.backbones import open_clip_backbone, stan_backbone, xclip_backbone
+from stillmotion.backbones import clip4clip_backbone, open_clip_backbone, stan_backbone, xclip_backbone
 from stillmotion.backbones.backbone import Backbone
+from stillmotion.backbones.clip4clip_folder import load_clip4clip
 from stillmotion.backbones.open_clip_backbone import load_open_clip
 from stillmotion.backbones.stan_folder import load_stan
 from stillmotion.backbones.xclip_folder import load_xclip
@@ -22,8 +23,11 @@ def load_backbone(folder: Path, device: torch.device) -> Backbone:
     Raises:
         InputError: the folder or one of its files is missing or does not fit.
     """
-    if (folder / stan_backbone.SETTINGS).is_file():  # its folder holds that of an open_clip model
+    # The folders of the first two hold that of an open_clip model.
+    if (folder / stan_backbone.SETTINGS).is_file():
         return load_stan(folder, device)
+    if (folder / clip4clip_backbone.SETTINGS).is_file():
+        return load_clip4clip(folder, device)
     if (folder / open_clip_backbone.CONFIG).is_file():
         return load_open_clip(folder, device)
     if (folder / xclip_backbone.SETTINGS).is_file():

@@ -16,7 +16,6 @@ from stillmotion.datasets.toy import ToySource
 from stillmotion.errors import InputError
 from stillmotion.params.data import BenchmarksParams, DownloadParams
 
-BUILT_IN = ("toy",)
 BENCHMARKS: tuple[tuple[tuple[AnnotationFiles, ...], Callable[[Path, BenchmarksParams], Source]], ...] = (
     ((activitynet.CAPTIONS, activitynet.ACTIONS), activitynet.read_activitynet),
     ((msrvtt.FILES,), msrvtt.read_msrvtt),
@@ -27,7 +26,7 @@ BENCHMARKS: tuple[tuple[tuple[AnnotationFiles, ...], Callable[[Path, BenchmarksP
 
 
 def open_source(folder: Path, params: DownloadParams) -> Source:
-    """The dataset that is named like `folder`: a built-in one, a public benchmark, or the folder's own videos.
+    """The dataset that is named like `folder`: a generated one, a public benchmark, or the folder's own videos.
 
     Which annotation files lie in the folder says which it is; a captions.csv counts before all others.
 
@@ -35,11 +34,11 @@ def open_source(folder: Path, params: DownloadParams) -> Source:
         InputError: there is no such dataset, or its annotation files are at fault.
     """
     name = folder.name
-    if name == "toy":
-        return ToySource(params.toy)
+    if name in params.generated:
+        return ToySource(params.generated[name])
     if not folder.is_dir():
         own = (other.name for other in folder.parent.glob("*/") if (other / FILE_NAME).exists() or _readers(other))
-        known = sorted({*BUILT_IN, *own})
+        known = sorted({*params.generated, *own})
         raise InputError(
             f"dataset {name!r} is unknown{did_you_mean(name, known)}; there are {', '.join(known)}; "
             f"for videos of your own make the folder {folder} with the video files and a {FILE_NAME}, "

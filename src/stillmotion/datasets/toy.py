@@ -1,4 +1,4 @@
-"""The built-in dataset: generated videos of drawn events; see data/sources/toy/README.md."""
+"""The built-in datasets: generated videos of drawn events; see data/sources/toy/README.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class ToySource:
 
     def annotate(self, videos: Mapping[str, Video], *, clip_length_s: float) -> Annotations:
         """Paragraphs, dense captions, moments with ratings, and motions."""
-        stories = self._stories()
+        stories, shift_s = self._stories(), self.params.narration_shift_s
         moments = []
         for story in stories:
             duration = videos[story.video_id].duration
@@ -45,7 +45,11 @@ class ToySource:
             assert duration is not None
             moments += story_moments(story, seed=self.params.seed, duration=duration, clip_length_s=clip_length_s)
         return Annotations(
-            captions=[caption for story in stories for caption in story_captions(story)],
+            captions=[
+                caption
+                for story in stories
+                for caption in story_captions(story, seed=self.params.seed, narration_shift_s=shift_s)
+            ],
             moments=moments,
             actions=[action for story in stories for action in story_actions(story)],
             notes=[],

@@ -1,4 +1,4 @@
-"""What happens in each video of the built-in dataset, and what is said of it: no pixels yet.
+"""What happens in each video of a generated dataset, and what is said of it: no pixels yet.
 
 data/sources/toy/README.md says what each ingredient is for.
 """
@@ -145,11 +145,20 @@ def _random_lengths(num_spans: int, num_frames: int, *, fps: int, rng: np.random
     return [int(length) + shortest for length in np.diff([0, *cuts, free])]
 
 
+def _told_scenes(scenes: list[_Scene], undescribed_rate: float, rng: np.random.Generator) -> list[_Scene]:
+    """The scenes that the paragraph speaks of, in order: one at least."""
+    told = rng.uniform(size=len(scenes)) >= undescribed_rate
+    told[rng.integers(len(scenes))] = True
+    return [scene for scene, is_told in zip(scenes, told, strict=True) if is_told]
+
+
 def _tell(params: ToyParams, split: Split, item: int, attempt: int) -> Story:
     rng = np.random.default_rng([params.seed, SPLITS.index(split), item, attempt])
     num_frames = round(float(rng.uniform(params.min_duration, params.max_duration)) * params.fps)
     scenes = _described_scenes(params, rng)
-    sentences = [sentence(*scene) for scene in scenes]
+    # Drawn apart, so that videos are the same however much is said of them.
+    told_rng = np.random.default_rng([params.seed, SPLITS.index(split), item, attempt, 1])
+    sentences = [sentence(*scene) for scene in _told_scenes(scenes, params.undescribed_rate, told_rng)]
     spans = [(scene, True) for scene in scenes]
     if rng.uniform() < params.distractor_rate:
         unrelated = _unrelated_scene(scenes, rng)
@@ -185,11 +194,24 @@ def tell_stories(params: ToyParams, split: Split) -> list[Story]:
     return stories
 
 
-def story_captions(story: Story) -> list[Caption]:
-    """The paragraph, and a dense caption for each described event."""
+def story_captions(story: Story, *, seed: int, narration_shift_s: float) -> list[Caption]:
+    """The paragraph, and a dense caption for each described event.
+
+    Args:
+        story: the video.
+        seed: of the shifts.
+        narration_shift_s: a caption's start and end are moved together by up to this, either way, and cut off at the
+            ends of the video; a second of the span stays in it, or all of a shorter one.
+    """
+    duration = story.seconds(story.num_frames)
+    # Five numbers, where stories have four and ratings three: what happens does not depend on the shifts.
+    rng = np.random.default_rng([seed, SPLITS.index(story.split), story.item, 0, 1])
     captions = [Caption(f"{story.video_id}#000", story.video_id, story.paragraph, None, None)]
     for number, (event, start, end) in enumerate(story.described(), start=1):
-        captions.append(Caption(f"{story.video_id}#{number:03d}", story.video_id, event.text, start, end))
+        kept = min(1.0, end - start)
+        shift = float(np.clip(rng.uniform(-narration_shift_s, narration_shift_s), kept - end, duration - kept - start))
+        spoken = round(max(0.0, start + shift), 6), round(min(duration, end + shift), 6)
+        captions.append(Caption(f"{story.video_id}#{number:03d}", story.video_id, event.text, *spoken))
     return captions
 
 

@@ -22,7 +22,7 @@ from stillmotion.memo import file_digest
 from stillmotion.records import Action, save_records
 from stillmotion.stage import Progress
 from stillmotion.video.packed import PackedFrames
-from stillmotion.video.sampling import clip_layout, span_indices
+from stillmotion.video.sampling import clip_layout, view_indices
 
 _log = logging.getLogger("stillmotion")
 
@@ -35,10 +35,13 @@ def write_videos(
     *,
     clip_counts: Sequence[int],
     clip_frames: int,
+    span_views: int,
 ) -> list[str]:
     """Write frames.npy, clips.npy, index.jsonl, actions.npy, actions.jsonl and classes.json.
 
-    One video is in memory at a time.
+    One video is in memory at a time. A labelled span is the unit vector along the mean of its views' vectors: its
+    cosines rank the classes as the means of the views' cosines do, which is how scores of several views are joined.
+    Views are temporal; published protocols also take several spatial crops, which sample_frames does not keep.
 
     Args:
         folder: to write to.
@@ -47,6 +50,7 @@ def write_videos(
         actions: labelled spans; those of videos that could not be decoded are left out.
         clip_counts: how many clips stand for a video, each by itself.
         clip_frames: F.
+        span_views: temporal views of a labelled span, V of `sampling.view_indices`.
 
     Returns:
         The labels, sorted.
@@ -67,13 +71,15 @@ def write_videos(
             wanted = [
                 uniform[clip_layout(len(uniform), num_clips=number, clip_frames=clip_frames)] for number in clip_counts
             ]
-            wanted += [span_indices(timestamps, action.start, action.end, clip_frames)[None] for action in own]
+            wanted += [
+                view_indices(timestamps, action.start, action.end, clip_frames, num_views=span_views) for action in own
+            ]
             frames_TD, clips_ND, from_memo = embedder.video(
                 packed.all(video.video_id), file_digest(packed.file(video.video_id)), np.concatenate(wanted)
             )
             rows[offset : offset + count] = frames_TD
             clips.append(clips_ND[:num_clips])
-            spans.append(clips_ND[num_clips:])
+            spans.append(_mean_of_views(clips_ND[num_clips:], span_views))
             known += own
             assert video.duration is not None
             clip_list = packed.clip_indices(video.video_id).tolist()
@@ -95,6 +101,14 @@ def write_videos(
     write_json(folder / "classes.json", labels)
     _log.info("%d videos embedded, %d from the memo", len(videos) - remembered, remembered)
     return labels
+
+
+def _mean_of_views(views_ND: np.ndarray, span_views: int) -> np.ndarray:
+    """Unit vectors of spans, of whose views' unit vectors each `span_views` follow one another."""
+    if span_views == 1:
+        return views_ND
+    means_AD = views_ND.reshape(-1, span_views, views_ND.shape[1]).mean(axis=1)
+    return means_AD / np.linalg.norm(means_AD, axis=1, keepdims=True)
 
 
 def clip_frames_of(embedder: Embedder, wanted: int, clip_counts: Sequence[int], num_uniform: int) -> int:

@@ -15,7 +15,7 @@
 | clip_frames.npy | with embed.tokens, the frames of the one clip that spans a video, beside one another | (V, F, D) |
 | caption_tokens.npy | likewise: tokens of the captions that are no padding, caption after caption | (all tokens, D) |
 | caption_token_offsets.npy | likewise: where the tokens of each caption begin, and the last ones end | (T + 1,) |
-| model.json | dimensions, clip counts, frames a clip, logit scale, cut texts, digest of the model | |
+| model.json | dimensions, clip counts, frames a clip, views of a span, logit scale, cut texts, digest of the model | |
 
 All vectors but the contexts are float32 of length 1. Videos that could not be decoded have no rows.
 """
@@ -125,7 +125,7 @@ class Embeddings:
         return self._optional(name, "set embed.contexts: true and embed with an X-CLIP")
 
     def _tokens(self, name: str) -> Path:
-        return self._optional(name, "set embed.tokens: true and embed again")
+        return self._optional(name, "set embed.tokens: true and embed again, with a CLIP, a CoCa or a STAN")
 
     def _optional(self, name: str, mend: str) -> Path:
         path = self.folder / name

@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stillmotion.params.section import Count, Fraction, Positive, Section, Seed
+from stillmotion.params.section import Count, Fraction, Name, NotNegative, Positive, Section, Seed
 
 
 class ToyParams(Section):
-    """The generated dataset; data/sources/toy/README.md says what each ingredient is for."""
+    """A generated dataset; data/sources/toy/README.md says what each ingredient is for."""
 
     seed: Seed
     num_train: Count
@@ -28,6 +28,10 @@ class ToyParams(Section):
     """Share of paragraphs with a sentence that matches nothing in the video."""
     similarity_rate: Fraction
     """Chance that an event is the one before it but for one attribute, which may be the motion."""
+    undescribed_rate: Fraction
+    """Chance that a paragraph leaves an event out; one stays, and dense captions and queries speak of all."""
+    narration_shift_s: NotNegative
+    """Seconds by which a dense caption's times may differ from its event's, as where narration comes early or late."""
 
     @model_validator(mode="after")
     def _ranges_are_ranges(self) -> "ToyParams":
@@ -67,7 +71,8 @@ class BenchmarksParams(Section):
 class DownloadParams(Section):
     """Sources of videos."""
 
-    toy: ToyParams
+    generated: dict[Name, ToyParams]
+    """By the dataset's name, which needs a folder under data/sources/ too."""
     folder: FolderParams
     benchmarks: BenchmarksParams
 

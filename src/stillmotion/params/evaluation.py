@@ -100,6 +100,19 @@ class MeasureArchitecturesParams(Section):
     num_tokens: Count
     keep_rates: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
     frozen_blocks: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    timed_batch_size: Count
+    """Clips of the passes that are run, where the others are counted alone; X-CLIP's are not run."""
+    timed_repeats: Count
+    """Passes, whose median is taken."""
+
+
+class ShowAttentionParams(Section):
+    """What fine-tuned models attend to in some test videos."""
+
+    num_examples: Count
+    """Captions of the test split: the middle ones of equal parts of the list by caption_id."""
+    tau: Positive
+    """Sharpness τ of Mug, see `alignments`."""
 
 
 class ReportParams(EvaluateParams):

@@ -27,15 +27,20 @@ from stillmotion.params.evaluation import (
     ReportParams,
     SelectionParams,
     ShotDetectorParams,
+    ShowAttentionParams,
 )
 from stillmotion.params.models import (
     ArchitectureParams,
     BackboneParams,
     BuiltinBackboneParams,
+    Clip4ClipExpansionParams,
+    ClipArchitectureParams,
     EmbedParams,
     ExpansionParams,
     OpenClipBackboneParams,
+    StanArchitectureParams,
     StanExpansionParams,
+    XClipArchitectureParams,
     XClipBackboneParams,
     XClipExpansionParams,
 )
@@ -55,7 +60,16 @@ FAMILIES: dict[str, dict[str, type[Section]]] = {
         "open_clip": OpenClipBackboneParams,
         "xclip": XClipBackboneParams,
     },
-    "expansions": {"xclip": XClipExpansionParams, "stan": StanExpansionParams},
+    "expansions": {
+        "xclip": XClipExpansionParams,
+        "stan": StanExpansionParams,
+        "clip4clip": Clip4ClipExpansionParams,
+    },
+    "architectures": {
+        "xclip": XClipArchitectureParams,
+        "clip": ClipArchitectureParams,
+        "stan": StanArchitectureParams,
+    },
 }
 """Of the sections whose blocks are of several kinds."""
 
@@ -98,6 +112,7 @@ class Params(Section):
     measure_resources: MeasureResourcesParams
     architectures: dict[Name, ArchitectureParams]
     measure_architectures: MeasureArchitecturesParams
+    show_attention: ShowAttentionParams
     report: ReportParams
 
     @field_validator(
@@ -116,13 +131,29 @@ class Params(Section):
         return Variants(str(info.field_name), blocks)
 
     @model_validator(mode="after")
+    def _corpora_are_other_datasets(self) -> "Params":
+        _check_once("run.corpora", self.run.corpora)
+        if self.dataset in self.run.corpora:
+            raise ValueError(
+                f"run.corpora: {self.dataset!r} is the active dataset, and two stages would write its folders; "
+                "take it out, or set another dataset"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _run_names_what_exists(self) -> "Params":
         finetuned = [f"{backbone}-{recipe}" for backbone in self.run.finetuned for recipe in self.run.recipes]
         expanded = [f"{backbone}_{expansion}" for backbone in self.run.expanded for expansion in self.run.expansions]
         _check_names("run.backbones", self.run.backbones, list(self.backbones))
         _check_names("run.expanded", self.run.expanded, self.run.backbones)
         _check_names("run.expansions", self.run.expansions, list(self.expansions))
-        _check_names("run.embedded", self.run.embedded, self.run.backbones + expanded)
+        _check_names("run.post_pretrained", self.run.post_pretrained, self.run.backbones + expanded)
+        _check_names("run.post_pretraining", self.run.post_pretraining, list(self.recipes))
+        backbones = [*self.run.backbones, *expanded, *_post_pretrained(self.run)]
+        for name in backbones:
+            if backbones.count(name) > 1:
+                raise ValueError(f"run: two backbones are called {name!r}; rename one")
+        _check_names("run.embedded", self.run.embedded, backbones)
         _check_names("run.finetuned", self.run.finetuned, self.run.embedded)
         _check_names("run.recipes", self.run.recipes, list(self.recipes))
         _check_names("run.models", self.run.models, self.run.embedded + finetuned)
@@ -135,6 +166,7 @@ class Params(Section):
             raise ValueError(f"run.alignments: {clash[0]!r} is an aggregator of this run too; rename one")
         if self.run.aligned and self.run.alignments and not self.embed.tokens:
             raise ValueError("run.alignments needs embed.tokens: true")
+        _check_names("run.attended", self.run.attended, finetuned)
         _check_names("run.selected", self.run.selected, self.run.embedded + finetuned)
         _check_names("run.selections", self.run.selections, list(self.selections))
         _check_names("run.shot_detectors", self.run.shot_detectors, list(self.shot_detectors))
@@ -154,10 +186,24 @@ class Params(Section):
         return self
 
 
+def _post_pretrained(run: RunParams) -> list[str]:
+    """The models that stage post_pretrain makes."""
+    return [
+        f"{backbone}_{corpus}_{recipe}"
+        for backbone in run.post_pretrained
+        for corpus in run.corpora
+        for recipe in run.post_pretraining
+    ]
+
+
 def _check_names(param: str, names: list[str], known: list[str]) -> None:
     for name in names:
         if name not in known:
             raise ValueError(f"{param}: unknown {name!r}; {_suggestion(name, known)}")
+    _check_once(param, names)
+
+
+def _check_once(param: str, names: list[str]) -> None:
     if len(set(names)) < len(names):
         raise ValueError(f"{param}: a name stands there twice; name each once")
 

@@ -114,14 +114,56 @@ class StanExpansionParams(Section):
         return self
 
 
-ExpansionParams = Annotated[XClipExpansionParams | StanExpansionParams, Field(discriminator="family")]
+class Clip4ClipExpansionParams(Section):
+    """A head of CLIP4Clip over the frames of a clip, behind an open_clip model (Luo et al. 2021, section 3.3)."""
+
+    family: Literal["clip4clip"]
+    head: Literal["mean_pooling", "seq_lstm", "seq_transf"]
+    """`mean_pooling` is the image model as it is."""
+    num_layers: Annotated[int, Field(ge=0)]
+    """Of `seq_transf`, copied from the first ones of the text tower: 4 in the source. The others have none."""
+    seed: Seed
 
 
-class ArchitectureParams(Section):
+ExpansionParams = Annotated[
+    XClipExpansionParams | StanExpansionParams | Clip4ClipExpansionParams, Field(discriminator="family")
+]
+
+
+class XClipArchitectureParams(Section):
     """A published X-CLIP configuration: that of transformers' XCLIPConfig but for these."""
 
+    family: Literal["xclip"]
     patch_size_px: Count
     num_frames: Count
+
+
+class ClipArchitectureParams(Section):
+    """A CLIP of open_clip on the frames of a clip, each by itself."""
+
+    family: Literal["clip"]
+    architecture: str
+    """open_clip's model name, such as ViT-B-32."""
+    num_frames: Count
+
+
+class StanArchitectureParams(StanExpansionParams):
+    """A CLIP of open_clip with a STAN branch, whose settings are those of an expansion."""
+
+    architecture: str
+    """open_clip's model name, such as ViT-B-32."""
+    num_frames: Count
+
+    @model_validator(mode="after")
+    def _frames_fit(self) -> "StanArchitectureParams":
+        if self.num_frames > self.max_frames:
+            raise ValueError(f"num_frames must be at most max_frames, {self.max_frames}")
+        return self
+
+
+ArchitectureParams = Annotated[
+    XClipArchitectureParams | ClipArchitectureParams | StanArchitectureParams, Field(discriminator="family")
+]
 
 
 class EmbedParams(Section):
@@ -131,8 +173,11 @@ class EmbedParams(Section):
     """Frames a clip or labelled span, for models that take single frames; video models have their own number."""
     clip_counts: Annotated[list[Count], Field(min_length=1)]
     """How many clips stand for a video: each count is embedded, and aggregated, by itself; rising."""
+    span_views: Count
+    """Temporal views of a labelled span, whose mean is its embedding; there are no spatial ones, as no crops are
+    stored."""
     tokens: bool
-    """Keep the frames of each video's one clip, and the tokens of its captions, for alignments."""
+    """Keep the frames of each video's one clip, and the tokens of its captions, for alignments; X-CLIPs have none."""
     contexts: bool
     """Keep what X-CLIP's conditional texts need of a video: patches × dimensions."""
     class_template: str

@@ -16,8 +16,15 @@ class RunParams(Section):
     """Backbones to which each of `expansions` gives what makes them video models."""
     expansions: list[Name]
     """Keys of `expansions`; the model is called `<backbone>_<expansion>`."""
+    corpora: list[Name]
+    """Datasets that backbones are post-pretrained on: generated ones, or folders under data/sources/; never the active
+    dataset."""
+    post_pretrained: list[Name]
+    """Backbones and expanded ones that each recipe of `post_pretraining` trains on each of `corpora`."""
+    post_pretraining: list[Name]
+    """Keys of `recipes`; the model is a backbone again, called `<backbone>_<corpus>_<recipe>`."""
     embedded: list[Name]
-    """What is embedded as it is: backbones, and expanded ones."""
+    """What is embedded as it is: backbones, expanded ones, and post-pretrained ones."""
     finetuned: list[Name]
     """Of these, the ones that each recipe fine-tunes."""
     recipes: list[Name]
@@ -32,6 +39,8 @@ class RunParams(Section):
     """What each alignment scores retrieval with, named as in `models`; with embed.tokens."""
     alignments: list[Name]
     """Keys of `alignments`; the system is called `<model>-<alignment>`."""
+    attended: list[str]
+    """Fine-tuned models of which the report shows what is attended to."""
     selected: list[str]
     """What each selection and each shot detector finds moments with: named as in `models`."""
     selections: list[Name]

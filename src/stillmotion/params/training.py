@@ -8,15 +8,16 @@ from stillmotion.params.section import Count, Fraction, NotNegative, Positive, S
 
 
 class RecipeParams(Section):
-    """Contrastive fine-tuning."""
+    """Fine-tuning: contrastive, or for recognition."""
 
-    captions: Literal["paragraph", "dense", "both"]
-    """Pairs to train on: whole videos, captioned spans, or both."""
+    captions: Literal["paragraph", "dense", "both", "class_names"]
+    """Pairs to train on: whole videos, captioned spans, or both; or for recognition labelled spans, whose texts are
+    class names in embed.class_template."""
     num_frames: Count
     """Frames a video or span, one from each of as many equal segments."""
     epochs: Count
     batch_size: Count
-    """Pairs that one step contrasts."""
+    """Pairs that one step contrasts, or labelled spans that it tells apart."""
     micro_batch_size: Count
     """Pairs embedded at once: less needs less memory, and gives the same gradients but for rounding."""
     precision: Literal["fp32", "bf16"]
@@ -24,7 +25,7 @@ class RecipeParams(Section):
     """SGD has a momentum of 0.9."""
     learning_rate: Positive
     branch_learning_rate_factor: Positive
-    """What a STAN branch trains at, as a multiple of learning_rate."""
+    """What a STAN branch or a head of CLIP4Clip trains at, as a multiple of learning_rate."""
     weight_decay: NotNegative
     warmup_fraction: Fraction
     gradient_clip: Positive
@@ -48,6 +49,12 @@ class RecipeParams(Section):
     def _frozen_blocks_rest_on_frozen_embeddings(self) -> "RecipeParams":
         if self.frozen_blocks and not self.freeze_embeddings:
             raise ValueError("frozen_blocks above 0 needs freeze_embeddings: true")
+        return self
+
+    @model_validator(mode="after")
+    def _class_names_are_compared_by_cosine(self) -> "RecipeParams":
+        if self.captions == "class_names" and self.similarity != "cosine":
+            raise ValueError("captions: class_names needs similarity: cosine; set it, or other captions")
         return self
 
 

@@ -241,6 +241,13 @@ MUG_STAN_CLAIMS = (
         mug_stan_effects.both_are_best,
         commands.ALIGNMENT,
     ),
+    Claim(
+        "stan_recognition",
+        "STAN names motions better than mean pooling, fine-tuned alike",
+        "IV-C, table III",
+        mug_stan_effects.stan_recognises_motions,
+        commands.RECOGNITION,
+    ),
 )
 
 MUG_STAN_RULES = (
@@ -249,7 +256,10 @@ MUG_STAN_RULES = (
     "name with `_mug` behind it, which differs in the similarity of its loss alone; each is scored by the similarity "
     "that it was trained with. Where text and video fit least is the level `bottom` (see partial misalignment): the "
     "effect is what Mug gains there less what it gains on all other queries, two samples that the bootstrap draws "
-    "apart. Dual softmax is part of none of it."
+    "apart. Dual softmax is part of none of it. A motion is named by the cosines of a labelled span with the texts of "
+    "all classes, after fine-tuning on the same by the recipe `motions`, with the text tower frozen; the bootstrap "
+    "draws videos with all their spans. Where a recipe was run with several seeds too, as `<recipe>_seed_<seed>`, the "
+    "value of a query or span is the mean over them; intervals take the seeds as given."
 )
 
 

@@ -129,4 +129,5 @@ BUILT_IN_XCLIP = exp_run(
 DEFAULT = "dvc repro"
 MOMENTS = "make moments"
 ALIGNMENT = "make alignment"
+RECOGNITION = "make recognition"
 SHOTS = exp_run("linear_probe.shots=[1,2,4,8,16]")

@@ -58,6 +58,8 @@ class Evidence:
     levels: Levels
     queries: Mapping[str, Rows]
     """Rows of queries.jsonl by system of moment retrieval; empty where the dataset has no moments."""
+    spans: Mapping[str, Rows]
+    """Rows of spans.jsonl by evaluated model; empty where the test split has no actions."""
     studies: Mapping[str, Study]
     """By selection, as `<model>-<selection>`."""
     ablations: Mapping[str, Mapping[str, Any]]

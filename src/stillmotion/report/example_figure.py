@@ -11,9 +11,19 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from stillmotion.report.thumbnails import MOST, MOST_IN_A_FIGURE, thumbnail_strip
+from stillmotion.video.packed import PackedFrames
+
 TRUE, CHOSEN, CURVE, RAW, CHANGE = "#7fb77e", "#c44e52", "#222222", "#aaaaaa", "#4878a8"
 LONGEST_QUERY = 70
 """Characters of a query in a title."""
+
+
+def example_figure(examples: Sequence[Mapping[str, Any]], stored: PackedFrames, change: float | None) -> Figure:
+    """The examples with as many frames of their videos as a figure can hold; see `example_panels`."""
+    num = max(1, min(MOST, MOST_IN_A_FIGURE // len(examples)))
+    strips = [thumbnail_strip(stored.all(row["vid"]), row["stored_frames"], num) for row in examples]
+    return example_panels(examples, strips, change)
 
 
 def example_panels(

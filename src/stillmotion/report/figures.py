@@ -141,7 +141,7 @@ def shots_curves(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """Loss, and validation R@1 where it was scored, by epoch."""
+    """Loss, and validation R@1 where it was scored, by epoch; of a recognition top-1."""
     figure, (loss_axes, score_axes) = plt.subplots(1, 2, figsize=(9, 2.8))
     for color, (name, history) in zip(line_colors(), histories.items(), strict=False):
         epochs = [row["epoch"] + 1 for row in history]
@@ -154,8 +154,8 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> F
             markersize=3,
             color=color,
         )
-    loss_axes.set_ylabel("contrastive loss")
-    score_axes.set_ylabel("validation R@1 in %")
+    loss_axes.set_ylabel("loss")
+    score_axes.set_ylabel("validation R@1 or top-1 in %")
     for axes in (loss_axes, score_axes):
         axes.set_xlabel("epoch")
     legend_on_the_right(score_axes, *loss_axes.get_legend_handles_labels())

@@ -1,22 +1,26 @@
 """Effects of STAN and Mug, between fine-tuned models of one run.
 
 CLIP and its STAN are fine-tuned alike, by the first recipe; Mug's models by the recipe of that name with `_mug` behind
-it, which differs in the similarity of its loss alone. A model is scored by the similarity that it was trained with,
-and a video is one clip. Each function gives a measurement for every CLIP that there is evidence for.
+it, which differs in the similarity of its loss alone; those for recognition by the recipe `motions`. A recipe may have
+variants that differ in the seed alone, with `_seed_<seed>` behind the name: the value of a query is its mean over those
+that were run. A model is scored by the similarity that it was trained with, and a video is one clip. Each function
+gives a measurement for every CLIP that there is evidence for.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from stillmotion.report.differences import unpaired_difference
+from stillmotion.report.differences import clustered_difference, unpaired_difference
 from stillmotion.report.evidence import Evidence
 from stillmotion.report.measurement import Measurement, compared, judge
 
 STAN = "stan"
 """What the names of STAN's expansions in params.yaml begin with."""
 MUG_RECIPE = "_mug"
+RECOGNITION_RECIPE = "motions"
 COSINES = ("mean", "cosine")
 """Two names of one system where a video is one clip: an aggregator and an alignment."""
 
@@ -26,7 +30,10 @@ class Found:
     """A system that was measured."""
 
     system: str
+    """As it is called with the first of its seeds."""
     hits_Q: np.ndarray
+    """The mean over the seeds."""
+    num_seeds: int
 
 
 def stan_beats_mean_pooling(evidence: Evidence) -> list[Measurement]:
@@ -57,7 +64,7 @@ def mug_helps_most_on_bottom(evidence: Evidence) -> list[Measurement]:
         found.append(
             Measurement(
                 f"{mug.system} − {cosine.system}: gain on the {np.sum(is_bottom_Q)} queries of `bottom` − gain on the "
-                "others",
+                f"others ({_seeds(mug, cosine)})",
                 f"{difference:+.1f} points ({low:+.1f} to {high:+.1f})",
                 judge(low, high),
             )
@@ -76,29 +83,82 @@ def both_are_best(evidence: Evidence) -> list[Measurement]:
     ]
 
 
+def stan_recognises_motions(evidence: Evidence) -> list[Measurement]:
+    """STAN against its CLIP, both fine-tuned to name labelled spans: top-1 by the classes' texts.
+
+    The spans of a video are drawn together.
+    """
+    found = []
+    for base in evidence.run.expanded:
+        for expansion in _stan_expansions(evidence):
+            stan, clip = (_recognising(evidence, model) for model in (f"{base}_{expansion}", base))
+            if stan is None or clip is None:
+                continue
+            videos_Q = np.array([row["video_id"] for row in evidence.spans[clip.system]])
+            difference, low, high = clustered_difference(
+                stan.hits_Q, clip.hits_Q, videos_Q, seed=evidence.seed, num_resamples=evidence.num_resamples
+            )
+            found.append(
+                Measurement(
+                    f"{stan.system} − {clip.system} (top-1 of {len(videos_Q)} spans, {_seeds(stan, clip)})",
+                    f"{difference:+.1f} points ({low:+.1f} to {high:+.1f})",
+                    judge(low, high),
+                )
+            )
+    return found
+
+
 def _ablations(evidence: Evidence) -> Iterator[Mapping[str, Found]]:
     """For each CLIP and its STAN, the four arms that were measured: `clip`, `stan`, `mug`, `mug_stan`."""
-    run = evidence.run
-    expansions = [name for name in run.expansions if name.startswith(STAN)]
-    for recipe in run.recipes[:1]:
-        for base in run.expanded:
-            for expansion in expansions:
+    for recipe in evidence.run.recipes[:1]:
+        for base in evidence.run.expanded:
+            for expansion in _stan_expansions(evidence):
                 stan = f"{base}_{expansion}"
                 arms = {
-                    "clip": _measured(evidence, f"{base}-{recipe}", *COSINES),
-                    "stan": _measured(evidence, f"{stan}-{recipe}", *COSINES),
-                    "mug": _measured(evidence, f"{base}-{recipe}{MUG_RECIPE}", "mug"),
-                    "mug_stan": _measured(evidence, f"{stan}-{recipe}{MUG_RECIPE}", "mug"),
+                    "clip": _retrieving(evidence, base, recipe, *COSINES),
+                    "stan": _retrieving(evidence, stan, recipe, *COSINES),
+                    "mug": _retrieving(evidence, base, f"{recipe}{MUG_RECIPE}", "mug"),
+                    "mug_stan": _retrieving(evidence, stan, f"{recipe}{MUG_RECIPE}", "mug"),
                 }
                 yield {name: found for name, found in arms.items() if found is not None}
 
 
-def _measured(evidence: Evidence, model: str, *heads: str) -> Found | None:
-    for head in heads:
-        hits_Q = evidence.hits_at(model, head, 1)
-        if hits_Q is not None:
-            return Found(f"{model}-{head}", hits_Q)
-    return None
+def _stan_expansions(evidence: Evidence) -> list[str]:
+    return [name for name in evidence.run.expansions if name.startswith(STAN)]
+
+
+def _retrieving(evidence: Evidence, backbone: str, recipe: str, *heads: str) -> Found | None:
+    """R@1 of a fine-tuned backbone by the first of the heads that there is."""
+
+    def measure(model: str) -> tuple[str, np.ndarray] | None:
+        for head in heads:
+            hits_Q = evidence.hits_at(model, head, 1)
+            if hits_Q is not None:
+                return f"{model}-{head}", hits_Q
+        return None
+
+    return _over_seeds(evidence, backbone, recipe, measure)
+
+
+def _recognising(evidence: Evidence, backbone: str) -> Found | None:
+    """Top-1 of a backbone fine-tuned for recognition, by the classes' texts."""
+
+    def measure(model: str) -> tuple[str, np.ndarray] | None:
+        rows = evidence.spans.get(model)
+        return (model, np.array([100.0 * (row["zero_shot"] == row["label"]) for row in rows])) if rows else None
+
+    return _over_seeds(evidence, backbone, RECOGNITION_RECIPE, measure)
+
+
+def _over_seeds(
+    evidence: Evidence, backbone: str, recipe: str, measure: Callable[[str], tuple[str, np.ndarray] | None]
+) -> Found | None:
+    """What `measure` finds of a model, its system and hits, over the recipe and its variants of other seeds."""
+    variants = [name for name in evidence.run.recipes if re.fullmatch(rf"{re.escape(recipe)}(_seed_\d+)?", name)]
+    found = [measured for name in variants if (measured := measure(f"{backbone}-{name}")) is not None]
+    if not found:
+        return None
+    return Found(found[0][0], np.mean([hits_Q for _, hits_Q in found], axis=0), len(found))
 
 
 def _mug_pairs(evidence: Evidence) -> list[tuple[Found, Found]]:
@@ -112,4 +172,12 @@ def _mug_pairs(evidence: Evidence) -> list[tuple[Found, Found]]:
 
 
 def _compared(evidence: Evidence, first: Found, second: Found) -> Measurement:
-    return compared(evidence, f"{first.system} − {second.system} (1 clip)", first.hits_Q, second.hits_Q)
+    what = f"{first.system} − {second.system} (1 clip, {_seeds(first, second)})"
+    return compared(evidence, what, first.hits_Q, second.hits_Q)
+
+
+def _seeds(first: Found, second: Found) -> str:
+    """`1 seed`, `3 seeds`, or `3 and 1 seeds` where the two differ."""
+    if first.num_seeds != second.num_seeds:
+        return f"{first.num_seeds} and {second.num_seeds} seeds"
+    return f"{first.num_seeds} seed" + ("" if first.num_seeds == 1 else "s")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from stillmotion.records import Caption, Moment, Video
+from stillmotion.report.attention_section import attention_section
 from stillmotion.report.claims import (
     MOMENT_CLAIMS,
     MOMENT_RULES,
@@ -20,6 +21,7 @@ from stillmotion.report.published import PublishedNumber
 from stillmotion.report.tables import (
     actions_table,
     architectures_table,
+    branches_table,
     clips_table,
     figure_link,
     markdown_table,
@@ -61,6 +63,7 @@ def results_page(
         videos_table(videos, captions, moments),
         *_left_out(videos),
         *_retrieval(evidence, figures),
+        *attention_section(evidence.run.attended, figures),
         *moments_section(evidence, published, figures),
         "## Action recognition",
         actions_table(evidence.metrics["actions"]),
@@ -128,4 +131,7 @@ def _costs(evidence: Evidence) -> list[str]:
             "patch dropout leaves of the forward pass and frozen blocks of the backward pass:",
             architectures_table(evidence.metrics["architectures"]),
         ]
+    branches = branches_table(evidence.metrics["architectures"])
+    if branches:
+        parts += ["What a STAN branch costs, as a multiple of the CLIP that it stands beside:", branches]
     return parts

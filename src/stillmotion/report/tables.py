@@ -113,6 +113,29 @@ def architectures_table(metrics: Metrics) -> str:
     return markdown_table(header, rows)
 
 
+def branches_table(metrics: Metrics) -> str:
+    """Counted cost of a STAN as a multiple of that of its CLIP, where both were measured; empty where none was."""
+    clips = {_same_clip(values): values for values in metrics.values() if values["settings"]["family"] == "clip"}
+    rows = []
+    for name, values in metrics.items():
+        clip = clips.get(_same_clip(values))
+        if values["settings"]["family"] != "stan" or clip is None:
+            continue
+        step, other = (
+            {(step["keep_rate"], step["frozen_blocks"]): step for step in found["steps"]}.get((1.0, 0))
+            for found in (values, clip)
+        )
+        shares = [_share(step, other, of) for of in ("forward_flops", "backward_flops", "peak_memory_mib")]
+        rows.append([name, clip["architecture"], f"× {values['parameters'] / clip['parameters']:.2f}", *shares])
+    header = ["architecture", "against", "parameters", "forward", "backward", "memory"]
+    return markdown_table(header, rows) if rows else ""
+
+
+def _same_clip(values: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a STAN and its CLIP have in common."""
+    return values["settings"].get("architecture"), values["num_frames"], values["batch_size"]
+
+
 def _share(step: Mapping[str, Any] | None, whole: Mapping[str, Any] | None, name: str) -> str:
     return "–" if step is None or whole is None else f"× {step[name] / whole[name]:.2f}"
 

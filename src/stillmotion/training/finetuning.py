@@ -1,4 +1,4 @@
-"""Contrastive fine-tuning of a backbone on videos and their texts.
+"""Fine-tuning of a backbone on videos and their texts, contrastive but for what training/recognition.py makes of it.
 
 Source: Lindgren 2023 (papers/video-embeddings.txt), sections 3.1.4 and 3.2.3; METHODS.md section 4.
 
@@ -53,33 +53,50 @@ class FineTuning:
     def loss(self, dropout: PatchDropout, batches: list[torch.Tensor], epoch: int, step: int) -> torch.Tensor:
         """The loss of one step, a function of epoch and step alone."""
         items = batches[step].tolist()
+        pairs = [self.train[item] for item in items]
 
-        def embed(rows: range) -> tuple[torch.Tensor, torch.Tensor]:
-            part = items[rows.start : rows.stop]
+        def embed(rows: range) -> tuple[torch.Tensor, ...]:
+            part = slice(rows.start, rows.stop)
             pixels = [
-                self.pixels(self.train[item], np.random.default_rng([self.recipe.seed, epoch, item])) for item in part
+                self.pixels(pair, np.random.default_rng([self.recipe.seed, epoch, item]))
+                for pair, item in zip(pairs[part], items[part], strict=True)
             ]
             dropout.draw([self.recipe.seed, epoch, step], self.recipe.num_frames, first_clip=rows.start)
             self.backbone.draw_paths([self.recipe.seed, epoch, step], first_clip=rows.start)
             # Entered anew for each part: autocast keeps copies of the weights, and their gradients would add up
             # over the parts in the lower precision.
             with self.processes.autocast():
-                return self._embed(pixels, [self.train[item].text for item in part])
+                return self.embed(torch.stack(pixels), pairs[part])
 
         parts = embed_in_parts(embed, self.processes.share(len(items)), part_size=self.recipe.micro_batch_size)
-        videos, texts = (self._gather(rows, len(items)) for rows in parts)
-        return self.similarity.loss(videos, texts, self.processes.own_once(self.backbone.logit_scale))
+        embedded = tuple(self._gather(rows, len(items)) for rows in parts)
+        return self.loss_of(embedded, pairs, self.processes.own_once(self.backbone.logit_scale))
 
-    def _embed(self, pixels: list[torch.Tensor], texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.similarity.embed(self.backbone, torch.stack(pixels), self.backbone.tokens(texts))
+    def embed(self, pixels: torch.Tensor, pairs: Sequence[Pair]) -> tuple[torch.Tensor, ...]:
+        """What is compared of pairs with pixels (S, F, 3, h, w), a row each: their videos (S, …) and texts (S, …)."""
+        return self.similarity.embed(self.backbone, pixels, self.backbone.tokens([pair.text for pair in pairs]))
+
+    def loss_of(
+        self, embedded: tuple[torch.Tensor, ...], pairs: Sequence[Pair], logit_scale: torch.Tensor
+    ) -> torch.Tensor:
+        """The loss of a whole batch, of which every process has all that `embed` has made."""
+        videos, texts = embedded
+        return self.similarity.loss(videos, texts, logit_scale)
+
+    def score_of(self, embedded: tuple[torch.Tensor, ...], pairs: Sequence[Pair]) -> float:
+        """Text-to-video R@1 in percent, by what the loss compares."""
+        videos, texts = embedded
+        scores = self.similarity.scores(videos, texts).cpu().numpy()
+        diagonal = np.arange(len(scores))
+        return float(100 * (rank_queries(scores, np.stack([diagonal, diagonal], axis=1)).ranks_Q <= 1).mean())
 
     def _gather(self, rows: torch.Tensor, num_rows: int) -> torch.Tensor:
         """All processes' rows (num_rows, …) of this one's (S, …)."""
         return self.processes.gather(rows.flatten(1), num_rows).unflatten(1, rows.shape[1:])
 
     @torch.no_grad()
-    def validation_recall(self) -> float:
-        """Text-to-video R@1 on the validation pairs, in percent, by what the loss compares."""
+    def validation_score(self) -> float:
+        """`score_of` the validation pairs, with the middle frames and all patches."""
         self.backbone.eval()
         share = self.processes.share(len(self.validation))
         embedded = []
@@ -88,14 +105,13 @@ class FineTuning:
         for first in range(share.start, stop, VALIDATION_BATCH):
             batch = self.validation[first : min(first + VALIDATION_BATCH, stop)]
             with self.processes.autocast():
-                embedded.append(self._embed([self.pixels(pair, None) for pair in batch], [pair.text for pair in batch]))
-        videos, texts = (
+                embedded.append(self.embed(torch.stack([self.pixels(pair, None) for pair in batch]), batch))
+        whole = tuple(
             self._gather(torch.cat(rows)[: len(share)], len(self.validation)) for rows in zip(*embedded, strict=True)
         )
-        scores = self.similarity.scores(videos, texts).cpu().numpy()
+        score = self.score_of(whole, self.validation)
         self.backbone.train()
-        diagonal = np.arange(len(scores))
-        return float(100 * (rank_queries(scores, np.stack([diagonal, diagonal], axis=1)).ranks_Q <= 1).mean())
+        return score
 
 
 def finetune(task: FineTuning, *, memo: Memo, key: dict[str, Any]) -> Fitted:
@@ -107,7 +123,7 @@ def finetune(task: FineTuning, *, memo: Memo, key: dict[str, Any]) -> Fitted:
         key: what decides the outcome beside the recipe: frames, weights, code, device.
 
     Returns:
-        History, with validation R@1 as the score where there are validation pairs.
+        History, with the validation score where there are validation pairs.
 
     Raises:
         InputError: a process would have no pair of a batch, the backbone lacks what the recipe asks for, or the loss
@@ -117,7 +133,7 @@ def finetune(task: FineTuning, *, memo: Memo, key: dict[str, Any]) -> Fitted:
     dropout = apply_recipe(backbone, recipe)
     branch = backbone.branch_parameter_names()
     if not branch and recipe.branch_learning_rate_factor != 1:
-        _log.warning("no STAN branch: branch_learning_rate_factor plays no part")
+        _log.warning("no STAN branch and no head: branch_learning_rate_factor plays no part")
     batches_of: dict[int, list[torch.Tensor]] = {}
 
     def loss_at(epoch: int, step: int) -> torch.Tensor:
@@ -143,7 +159,7 @@ def finetune(task: FineTuning, *, memo: Memo, key: dict[str, Any]) -> Fitted:
         rate_factors=dict.fromkeys(branch, recipe.branch_learning_rate_factor),
     )
     backbone.train()
-    score = task.validation_recall if task.validation else None
+    score = task.validation_score if task.validation else None
     fitted = fit(
         backbone,
         loss_at,

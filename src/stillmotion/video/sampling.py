@@ -102,6 +102,7 @@ def span_indices(
     end: float,
     num: int,
     *,
+    within: float = 0.5,
     rng: np.random.Generator | None = None,
 ) -> NDArray[np.int64]:
     """The stored frames nearest to one time in each of `num` equal segments of the span [start, end].
@@ -114,16 +115,39 @@ def span_indices(
         start: Seconds.
         end: Seconds, not before `start`.
         num: How many.
-        rng: Takes a random time of each segment, for training; without it the middle.
+        within: Where in each segment the time is, from 0 (its start) to 1 (its end); the middle.
+        rng: Takes a random time of each segment instead, for training.
 
     Returns:
         (num,) indices, ascending. Timestamps 0, 1, 2, 3, span [1, 3], two frames: 1 (for 1.5), 2 (for 2.5).
     """
     if num < 1 or end < start:
         raise ValueError(f"{num} frames of the span [{start}, {end}]: none are asked for, or it ends too early")
-    within = np.full(num, 0.5) if rng is None else rng.random(num)
-    times = start + (np.arange(num) + within) * ((end - start) / num)
+    within_N = np.full(num, within) if rng is None else rng.random(num)
+    times = start + (np.arange(num) + within_N) * ((end - start) / num)
     after = np.clip(np.searchsorted(timestamps, times), 0, len(timestamps) - 1)
     before = np.maximum(after - 1, 0)
     nearer_after = np.abs(timestamps[after] - times) < np.abs(times - timestamps[before])
     return np.where(nearer_after, after, before).astype(np.int64)
+
+
+def view_indices(
+    timestamps: NDArray[np.float64], start: float, end: float, num: int, *, num_views: int
+) -> NDArray[np.int64]:
+    """Several temporal views of the span [start, end], each of `num` stored frames.
+
+    View v of V has, of each of `num` equal segments, the frame nearest to the point (2v + 1) / (2V) of its length: V
+    frames of a segment lie as far apart as can be, and the one view is `span_indices`.
+
+    Args:
+        timestamps: (frames,) ascending, of the stored frames.
+        start: Seconds.
+        end: Seconds, not before `start`.
+        num: How many a view has.
+        num_views: V.
+
+    Returns:
+        (V, num) indices. Timestamps 0, 1, …, 8, span [0, 8], two views of two frames: [[1, 5], [3, 7]].
+    """
+    points = (2 * np.arange(num_views) + 1) / (2 * num_views)
+    return np.stack([span_indices(timestamps, start, end, num, within=float(point)) for point in points])

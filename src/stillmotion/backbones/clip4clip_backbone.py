@@ -1,0 +1,119 @@
+"""CLIP4Clip: a CLIP or CoCa of open_clip whose clips are made by a head over the frames, one that training can change.
+
+Frames and texts are those of the image model; a clip is what the head makes of its frames before they are unit
+vectors. With `mean_pooling` it is the image model itself. The tight transformer of the source gives a score for each
+pair of a text and a video and no vector of a video: it can be no backbone, and stays among the heads of
+`stillmotion.adaptation.clip4clip_heads`.
+
+A model folder is that of the image model (`open_clip_config.json`, `open_clip_model.safetensors`), which still
+loads as such in open_clip; beside them are `clip4clip.json` with the settings of the head and
+`clip4clip.safetensors` with its weights.
+
+Source: Luo et al. 2021, "CLIP4Clip: An Empirical Study of CLIP for End to End Video Clip Retrieval", section 3.3.
+
+Shapes: B clips, F frames of a clip, T stored frames of a video, N clips of a video, D embedding dimensions.
+"""
+
+import copy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from stillmotion.adaptation.clip4clip_heads import build_head
+from stillmotion.backbones.open_clip_backbone import OpenClipBackbone, save_backbone
+from stillmotion.errors import InputError
+from stillmotion.io.atomic import atomic_folder
+from stillmotion.io.tables import write_json
+from stillmotion.io.weights import save_tensors
+
+SETTINGS = "clip4clip.json"
+HEAD_WEIGHTS = "clip4clip.safetensors"
+EmbeddingHead = Literal["mean_pooling", "seq_lstm", "seq_transf"]
+
+
+@dataclass(frozen=True)
+class Clip4ClipSettings:
+    """What a head is made of."""
+
+    head: EmbeddingHead
+    num_layers: int
+    """Of `seq_transf`, copied from the first ones of the text tower; 4 in the source. The others have none."""
+    seed: int
+    """Of the weights of `seq_lstm`, which are copied from nothing."""
+
+    def __post_init__(self) -> None:
+        if self.head not in get_args(EmbeddingHead):
+            raise InputError(
+                f"the head of a CLIP4Clip is {self.head!r}; set one of {', '.join(get_args(EmbeddingHead))}"
+            )
+        if self.num_layers < 0:
+            raise InputError(f"num_layers of a CLIP4Clip is {self.num_layers}; set 0 or more")
+
+
+class Clip4ClipBackbone(OpenClipBackbone):
+    """An open_clip model with a head over the frames of a clip; its frames and texts are those of the model."""
+
+    def __init__(self, clip: OpenClipBackbone, settings: Clip4ClipSettings):
+        """Wrap the model of `clip`; the head is new.
+
+        Raises:
+            InputError: the head's layers can't be copied from the model's text tower.
+        """
+        super().__init__(clip.model, clip.tokenizer, clip.config)
+        self.settings = settings
+        self.head = build_head(
+            settings.head, self.model, dim=self.dim, num_layers=settings.num_layers, seed=settings.seed
+        )
+
+    def branch_parameter_names(self) -> list[str]:
+        return [f"head.{name}" for name, _ in self.head.named_parameters()]
+
+    def _fuse(self, frames_BFD: torch.Tensor) -> torch.Tensor:
+        """Frames of any length to the unit vectors (B, D) of their clips."""
+        return self.head(frames_BFD, torch.ones_like(frames_BFD[..., 0], dtype=torch.bool)).float()
+
+    def embed_clips(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, F, 3, h, w) to unit vectors (B, D): what the head makes of the frames.
+
+        Raises:
+            InputError: F is more than the positions of `seq_transf`.
+        """
+        frames_ND = self.model.encode_image(pixels.flatten(0, 1)).float()
+        return self._fuse(frames_ND.unflatten(0, pixels.shape[:2]))
+
+    @torch.inference_mode()
+    def embed_video(
+        self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Every frame is embedded once; a clip is what the head makes of its frames."""
+        frames_TD = torch.cat(
+            [
+                self.model.encode_image(self.pixels(frames_THWC[first : first + frames_a_pass])).float()
+                for first in range(0, len(frames_THWC), frames_a_pass)
+            ]
+        )
+        clips_a_pass = max(1, frames_a_pass // clips_NF.shape[1])
+        places = torch.from_numpy(clips_NF).to(self.device).split(clips_a_pass) if len(clips_NF) else ()
+        clips = [self._fuse(frames_TD[places_NF]) for places_NF in places]
+        return functional.normalize(frames_TD, dim=-1), torch.cat([frames_TD.new_empty(0, self.dim), *clips])
+
+    def save(self, folder: Path, source: dict[str, Any]) -> None:
+        with atomic_folder(folder) as partial:
+            # It fills a folder of its own and puts that in the place of this one, still empty.
+            save_backbone(partial, self.model, self.config, source, tokenizer=self.tokenizer)
+            write_json(partial / SETTINGS, asdict(self.settings))
+            save_tensors(partial / HEAD_WEIGHTS, self.head.state_dict())
+
+
+def expand_clip4clip(backbone: OpenClipBackbone, settings: Clip4ClipSettings) -> Clip4ClipBackbone:
+    """Build a CLIP4Clip around a copy of a model, which stays as it is.
+
+    Raises:
+        InputError: the head's layers can't be copied from the model's text tower.
+    """
+    clip = OpenClipBackbone(copy.deepcopy(backbone.model), backbone.tokenizer, backbone.config)
+    return Clip4ClipBackbone(clip, settings).eval()

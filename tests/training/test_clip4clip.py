@@ -1,0 +1,61 @@
+"""Fine-tuning of a model with a head of CLIP4Clip."""
+
+import pytest
+import torch
+
+from stillmotion.backbones.builtin import new_builtin
+from stillmotion.backbones.clip4clip_backbone import Clip4ClipSettings, expand_clip4clip
+from stillmotion.backbones.registry import load_backbone
+from stillmotion.memo import Memo
+from stillmotion.params.models import BuiltinBackboneParams
+from stillmotion.training.finetuning import FineTuning, finetune
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+CPU = torch.device("cpu")
+
+
+def make_backbone(head):
+    """A text tower as wide as the embeddings, as the transformer needs it."""
+    sizes = {"image_size_px": 16, "patch_size_px": 4, "width": 32, "layers": 2, "text_layers": 2, "heads": 2}
+    training = {"steps": 1, "batch_size": 2, "learning_rate": 1e-3, "weight_decay": 0.1, "warmup_fraction": 0.1}
+    clip = new_builtin(
+        BuiltinBackboneParams(family="builtin", embed_dim=32, max_sentences=1, seed=0, **sizes, **training)
+    )
+    return expand_clip4clip(clip, Clip4ClipSettings(head, 2, 0))
+
+
+@pytest.mark.parametrize("head", ["seq_lstm", "seq_transf"])
+def test_training_lowers_the_loss_moves_the_whole_head_and_saves_it(corpus, new_recipe, tmp_path, head):
+    backbone = make_backbone(head)
+    before = {name: value.detach().clone() for name, value in backbone.named_parameters()}
+    recipe = new_recipe(epochs=4, learning_rate=3e-4, micro_batch_size=4, branch_learning_rate_factor=10.0)
+    task = FineTuning(backbone, corpus.frames, corpus.train, corpus.validation, recipe)
+    fitted = finetune(task, memo=Memo(None), key={})
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+    assert 0 <= fitted.history[-1]["score"] <= 100
+    moved = {name for name, value in backbone.named_parameters() if not torch.equal(value, before[name])}
+    assert set(backbone.branch_parameter_names()) <= moved
+
+    backbone.save(tmp_path / "model", {"backbone": "small"})
+    loaded = load_backbone(tmp_path / "model", CPU)
+    pixels = torch.stack([task.pixels(pair, None) for pair in corpus.validation])
+    with torch.no_grad():
+        assert torch.equal(loaded.embed_clips(pixels), backbone.embed_clips(pixels))
+        assert torch.equal(loaded.frame_embeddings(pixels), backbone.frame_embeddings(pixels))
+
+
+def test_the_rate_factor_is_the_head_s_alone(corpus, new_recipe):
+    def movement(factor):
+        backbone = make_backbone("seq_lstm")
+        before = {name: value.detach().clone() for name, value in backbone.named_parameters()}
+        # One step, no decay: AdamW moves every weight with a gradient by the learning rate, but for its epsilon.
+        recipe = new_recipe(
+            epochs=1, batch_size=18, learning_rate=1e-5, weight_decay=0.0, branch_learning_rate_factor=factor
+        )
+        finetune(FineTuning(backbone, corpus.frames, corpus.train, [], recipe), memo=Memo(None), key={})
+        most = {name: (value - before[name]).abs().max().item() for name, value in backbone.named_parameters()}
+        return most["head.lstm.weight_ih_l0"], most["model.visual.proj"]
+
+    (head, tower), (fast_head, same_tower) = movement(1.0), movement(10.0)
+    assert fast_head == pytest.approx(10 * head, rel=0.05)
+    assert same_tower == pytest.approx(tower, rel=0.05)
