@@ -66,9 +66,13 @@ def main(
         "precision": precision,
     }
     embedder = Embedder(backbone, Memo(environment.memo), key, precision)
-    with_tokens = params.embed.tokens and embedder.has_tokens()
-    if params.embed.tokens and not with_tokens:
-        _log.warning("%s has no embeddings of single tokens: none for an alignment", model)
+    with_tokens = params.embed.tokens
+    try:
+        if with_tokens:
+            embedder.require_tokens()
+    except InputError as error:
+        _log.warning("%s: no tokens for an alignment: %s", model, error)
+        with_tokens = False
     clip_counts = params.embed.clip_counts
     num_uniform = len(packed.uniform_indices(packed.videos[0].video_id))
     clip_frames = clip_frames_of(embedder, params.embed.clip_frames, clip_counts, num_uniform)

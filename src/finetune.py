@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from stillmotion.backbones import registry
 from stillmotion.backbones.registry import load_backbone
 from stillmotion.environment import read_environment
 from stillmotion.io.tables import read_json, write_json
@@ -74,7 +75,7 @@ def main(
             "pairs": [[pair.video_id, pair.text, pair.start, pair.end] for pair in (*train, *validation)],
             "classes": classes,
             "backbone": folder_digest(backbone),
-            "code": code_version(recognition.__file__),
+            "code": [code_version(recognition.__file__), code_version(registry.__file__)],
             "torch": torch.__version__,
             "device": processes.device.type,
             "processes": processes.count,

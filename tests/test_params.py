@@ -227,6 +227,13 @@ def test_a_corpus_is_another_dataset_than_the_active_one(tmp_path):
     )
 
 
+@pytest.mark.parametrize("left_out", ["run.corpora", "run.post_pretrained", "run.post_pretraining"])
+def test_post_pretraining_wants_all_of_its_lists(tmp_path, left_out):
+    assert message_of(edited(tmp_path, *POST_PRETRAINING, (left_out, []))) == (
+        "run: corpora, post_pretrained and post_pretraining need one another; set all or none"
+    )
+
+
 def test_two_backbones_of_one_name_are_refused(tmp_path):
     name = "small_clip_mine_half_patches"
     block = {"family": "xclip", "checkpoint": "x", "revision": "main", "max_tokens": 72}

@@ -4,6 +4,7 @@ import torch
 
 from stillmotion.backbones.builtin import new_builtin
 from stillmotion.backbones.embedding import FRAMES_A_PASS, TEXTS_A_PASS, Embedder
+from stillmotion.errors import InputError
 from stillmotion.memo import Memo
 from stillmotion.params.models import BuiltinBackboneParams
 
@@ -143,4 +144,5 @@ def test_no_clips_are_no_rows_of_the_right_width(backbone):
 
 
 def test_an_x_clip_has_no_embeddings_of_single_tokens(xclip):
-    assert not embedder(xclip).has_tokens()
+    with pytest.raises(InputError, match="single frames and tokens, which XClipBackbone has not"):
+        embedder(xclip).require_tokens()

@@ -140,13 +140,14 @@ def test_another_key_or_another_clip_is_embedded_anew(tmp_path, store, backbone)
 
 
 def test_a_clip_whose_texts_end_where_nobody_knows_has_no_embeddings_of_tokens(backbone, monkeypatch):
-    assert embedder(backbone).has_tokens()
+    embedder(backbone).require_tokens()
 
     def none(*_):
         raise InputError("it pools by 'none'")
 
     monkeypatch.setattr(type(backbone), "token_embeddings", none)
-    assert not embedder(backbone).has_tokens()
+    with pytest.raises(InputError, match="it pools by 'none'"):
+        embedder(backbone).require_tokens()
 
 
 def write_spans(folder, store, own, span_views):

@@ -102,7 +102,7 @@ STAGES = {
     "download": DOWNLOAD,
     "linear_probe": "linear_probe.py --embeddings data/embeddings/x --output models/probes/x",
     "report": "report.py --raw data/raw/x --frames data/frames/x --metrics metrics --plots plots "
-    "--predictions data/predictions --thresholds models/thresholds --embeddings data/embeddings/x "
+    "--predictions data/predictions --embeddings data/embeddings/x "
     "--published data/published_results.csv "
     "--ablations reports/ablations --output reports/results",
 }

@@ -1,6 +1,6 @@
 """Models of the published size, with random weights, on real clips: from the files to retrieval by the stage scripts.
 
-About 140 s of one core, most of it starting twelve processes and writing and reading models of 0.6 to 1.2 GB.
+About 140 s of one core, most of it starting fourteen processes and writing and reading models of 0.6 to 1.2 GB.
 """
 
 import json
@@ -100,7 +100,6 @@ def test_real_clips_go_through_a_model_of_the_published_size_and_its_stan(sample
     )
     metrics = json.loads((sampled.root / "metrics" / "retrieval" / "stan-mug.json").read_text(encoding="utf-8"))
     assert (metrics["protocol"]["num_queries"], metrics["protocol"]["gallery_size"]) == (3, 3)
-    assert metrics["t2v"]["R@5"] == 100.0
 
 
 def check_embeddings(folder: Path, counts: list[int]) -> None:

@@ -72,6 +72,14 @@ class Clip4ClipBackbone(OpenClipBackbone):
     def branch_parameter_names(self) -> list[str]:
         return [f"head.{name}" for name, _ in self.head.named_parameters()]
 
+    def frame_embeddings(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Refused: by its frames alone, a clip would be scored, and trained, as if there were no head."""
+        raise InputError(self._no_parts())
+
+    def token_embeddings(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Refused, like the frames that they would be compared with."""
+        raise InputError(self._no_parts())
+
     def _fuse(self, frames_BFD: torch.Tensor) -> torch.Tensor:
         """Frames of any length to the unit vectors (B, D) of their clips."""
         return self.head(frames_BFD, torch.ones_like(frames_BFD[..., 0], dtype=torch.bool)).float()

@@ -18,7 +18,6 @@ import torch
 
 from stillmotion.backbones.backbone import Backbone
 from stillmotion.backbones.compute import autocast
-from stillmotion.errors import InputError
 from stillmotion.io.arrays import load_array
 from stillmotion.io.weights import load_tensors, save_tensors
 from stillmotion.memo import Memo
@@ -71,13 +70,9 @@ class Embedder:
         array, remembered = self._remembered("embeddings", key, embed)
         return array[: len(frames_THWC)], array[len(frames_THWC) :], remembered
 
-    def has_tokens(self) -> bool:
-        """Whether the model has embeddings of single tokens, as an alignment needs them."""
-        try:
-            self._embed_tokens(["a"])
-        except InputError:
-            return False
-        return True
+    def require_tokens(self) -> None:
+        """Raise InputError where the model has no embeddings of single tokens, as an alignment needs them."""
+        self._embed_tokens(["a"])
 
     def clip_frames(self, frames_FHWC: np.ndarray, frames_digest: str, clip_F: np.ndarray) -> np.ndarray:
         """Unit vectors (F, D) of the frames of one clip, as they are beside one another.

@@ -204,8 +204,8 @@ def story_captions(story: Story, *, seed: int, narration_shift_s: float) -> list
             ends of the video; a second of the span stays in it, or all of a shorter one.
     """
     duration = story.seconds(story.num_frames)
-    # Five numbers, where stories have four and ratings three: what happens does not depend on the shifts.
-    rng = np.random.default_rng([seed, SPLITS.index(story.split), story.item, 0, 1])
+    # Six numbers, where stories have four, what is told of them five, and ratings three: none depends on the shifts.
+    rng = np.random.default_rng([seed, SPLITS.index(story.split), story.item, 0, 0, 1])
     captions = [Caption(f"{story.video_id}#000", story.video_id, story.paragraph, None, None)]
     for number, (event, start, end) in enumerate(story.described(), start=1):
         kept = min(1.0, end - start)

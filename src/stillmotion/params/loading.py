@@ -149,6 +149,9 @@ class Params(Section):
         _check_names("run.expansions", self.run.expansions, list(self.expansions))
         _check_names("run.post_pretrained", self.run.post_pretrained, self.run.backbones + expanded)
         _check_names("run.post_pretraining", self.run.post_pretraining, list(self.recipes))
+        post_pretraining = (self.run.corpora, self.run.post_pretrained, self.run.post_pretraining)
+        if any(post_pretraining) and not all(post_pretraining):
+            raise ValueError("run: corpora, post_pretrained and post_pretraining need one another; set all or none")
         backbones = [*self.run.backbones, *expanded, *_post_pretrained(self.run)]
         for name in backbones:
             if backbones.count(name) > 1:

@@ -124,6 +124,12 @@ class Clip4ClipExpansionParams(Section):
     """Of `seq_transf`, copied from the first ones of the text tower: 4 in the source. The others have none."""
     seed: Seed
 
+    @model_validator(mode="after")
+    def _only_transformers_have_layers(self) -> "Clip4ClipExpansionParams":
+        if self.num_layers and self.head != "seq_transf":
+            raise ValueError(f"num_layers must be 0: {self.head} has no layers to copy")
+        return self
+
 
 ExpansionParams = Annotated[
     XClipExpansionParams | StanExpansionParams | Clip4ClipExpansionParams, Field(discriminator="family")
