@@ -66,8 +66,7 @@ alignment: env  ## run STAN and Mug beside CLIP and cosines, fine-tuned alike, a
 	  -S 'run.embedded=[small_clip,small_clip_stan,small_clip_stan_narrated_narrations]' -S 'run.recipes=[$(COSINE),$(MUG)]' \
 	  -S 'run.models=[small_clip,small_clip_stan_narrated_narrations]' \
 	  -S 'run.aligned=[small_clip,small_clip_stan_narrated_narrations,$(call both_tuned,$(COSINE)$(comma)$(MUG))]' \
-	  -S 'run.alignments=[cosine,mug,mug_dual_softmax]' -S 'run.attended=[small_clip_stan-clips_mug]' \
-	  -S 'run.architectures=[vit_b_32_12f,vit_b_32_stan_12f,vit_b_16_12f,vit_b_16_stan_12f]'
+	  -S 'run.alignments=[cosine,mug,mug_dual_softmax]' -S 'run.attended=[small_clip_stan-clips_mug]'
 	dvc exp show --only-changed
 
 recognition: env  ## name motions with STAN and CLIP, fine-tuned alike, as the experiment "recognition"

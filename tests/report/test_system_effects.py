@@ -47,6 +47,19 @@ def test_variants_of_the_first_recipe_speak_to_no_claim(make_run, make_evidence)
     assert finetuning_helps(found) == []
 
 
+def test_what_was_trained_to_name_motions_says_nothing_of_retrieval(make_run, make_evidence):
+    run = make_run(
+        recipes=["motions_seed_1", "half_patches"], models=["clip", "clip-motions_seed_1", "clip-half_patches"]
+    )
+    hits = {
+        "clip-mean": {1: percent(30)},
+        "clip-motions_seed_1-mean": {1: percent(5)},
+        "clip-half_patches-mean": {1: percent(42)},
+    }
+    (found,) = finetuning_helps(make_evidence(run=run, hits=hits))
+    assert found.what == "clip-half_patches-mean (1 clip) − clip-mean (1 clip)"
+
+
 def test_trained_aggregation_is_compared_with_mean_and_with_the_class_token_at_the_most_clips(make_evidence):
     hits = {
         "clip-mean": {1: percent(0), 4: percent(40)},

@@ -14,6 +14,10 @@ Rows = Sequence[Mapping[str, Any]]
 """Content of a JSON Lines file."""
 
 
+RECOGNITION_RECIPE = "motions"
+"""What the names of the recipes begin with that train to name labelled spans, and not to retrieve."""
+
+
 @dataclass(frozen=True)
 class FineTuned:
     """A fine-tuned model and what it was made from."""
@@ -76,6 +80,11 @@ class Evidence:
     def finetuned(self) -> list[FineTuned]:
         """The evaluated models that a recipe has fine-tuned."""
         return [found for found in finetuned_models(self.run) if found.model in self.run.models]
+
+    @property
+    def retrieving_recipes(self) -> list[str]:
+        """The recipes that train on captions: effects on retrieval are of the first one's models."""
+        return [recipe for recipe in self.run.recipes if not recipe.startswith(RECOGNITION_RECIPE)]
 
     def hits_at(self, model: str, aggregator: str, num_clips: int) -> np.ndarray | None:
         """R@1 of each query by a model and an aggregator; None where that is not measured."""

@@ -1,10 +1,10 @@
 """Effects of STAN and Mug, between fine-tuned models of one run.
 
 CLIP and its STAN are fine-tuned alike, by the first recipe; Mug's models by the recipe of that name with `_mug` behind
-it, which differs in the similarity of its loss alone; those for recognition by the recipe `motions`. A recipe may have
-variants that differ in the seed alone, with `_seed_<seed>` behind the name: the value of a query is its mean over those
-that were run. A model is scored by the similarity that it was trained with, and a video is one clip. Each function
-gives a measurement for every CLIP that there is evidence for.
+it, which differs in the similarity of its loss alone; those for recognition by the recipe `motions`, which has no part
+in retrieval. A recipe may have variants that differ in the seed alone, with `_seed_<seed>` behind the name: the value
+of a query is its mean over those that were run. A model is scored by the similarity that it was trained with, and a
+video is one clip. Each function gives a measurement for every CLIP that there is evidence for.
 """
 
 import re
@@ -14,13 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from stillmotion.report.differences import clustered_difference, unpaired_difference
-from stillmotion.report.evidence import Evidence
+from stillmotion.report.evidence import RECOGNITION_RECIPE, Evidence
 from stillmotion.report.measurement import Measurement, compared, judge
 
 STAN = "stan"
 """What the names of STAN's expansions in params.yaml begin with."""
 MUG_RECIPE = "_mug"
-RECOGNITION_RECIPE = "motions"
 COSINES = ("mean", "cosine")
 """Two names of one system where a video is one clip: an aggregator and an alignment."""
 
@@ -110,7 +109,7 @@ def stan_recognises_motions(evidence: Evidence) -> list[Measurement]:
 
 def _ablations(evidence: Evidence) -> Iterator[Mapping[str, Found]]:
     """For each CLIP and its STAN, the four arms that were measured: `clip`, `stan`, `mug`, `mug_stan`."""
-    for recipe in evidence.run.recipes[:1]:
+    for recipe in evidence.retrieving_recipes[:1]:
         for base in evidence.run.expanded:
             for expansion in _stan_expansions(evidence):
                 stan = f"{base}_{expansion}"

@@ -50,7 +50,7 @@ def small_reaches_large(evidence: Evidence) -> list[Measurement]:
             for large in models
             if 0 < frames[small] < frames[large] and frames[large] % frames[small] == 0
         ]
-    for recipe in run.recipes[:1]:
+    for recipe in evidence.retrieving_recipes[:1]:
         for base in run.expanded:
             small = f"{base}-{recipe}"
             most = evidence.most_clips(small, "transformer_mean")
@@ -138,7 +138,7 @@ def _named(first: System, second: System) -> str:
 
 def _tuned(evidence: Evidence) -> list[FineTuned]:
     """The models of the first recipe: the others are variants of it."""
-    return [found for found in evidence.finetuned if found.recipe == evidence.run.recipes[0]]
+    return [found for found in evidence.finetuned if found.recipe in evidence.retrieving_recipes[:1]]
 
 
 def _models(evidence: Evidence) -> list[str]:
