@@ -6,6 +6,7 @@ import torch
 from stillmotion.backbones.builtin import new_builtin
 from stillmotion.backbones.clip4clip_backbone import Clip4ClipSettings, expand_clip4clip
 from stillmotion.backbones.registry import load_backbone
+from stillmotion.errors import InputError
 from stillmotion.memo import Memo
 from stillmotion.params.models import BuiltinBackboneParams
 from stillmotion.training.finetuning import FineTuning, finetune
@@ -41,7 +42,13 @@ def test_training_lowers_the_loss_moves_the_whole_head_and_saves_it(corpus, new_
     pixels = torch.stack([task.pixels(pair, None) for pair in corpus.validation])
     with torch.no_grad():
         assert torch.equal(loaded.embed_clips(pixels), backbone.embed_clips(pixels))
-        assert torch.equal(loaded.frame_embeddings(pixels), backbone.frame_embeddings(pixels))
+        assert torch.equal(loaded.embed_frames(pixels[:, 0]), backbone.embed_frames(pixels[:, 0]))
+
+
+def test_mug_which_would_pass_the_head_by_trains_none(corpus, new_recipe):
+    task = FineTuning(make_backbone("seq_lstm"), corpus.frames, corpus.train, [], new_recipe(similarity="mug"))
+    with pytest.raises(InputError, match="which Clip4ClipBackbone has not; set similarity: cosine"):
+        finetune(task, memo=Memo(None), key={})
 
 
 def test_the_rate_factor_is_the_head_s_alone(corpus, new_recipe):
