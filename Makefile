@@ -75,7 +75,7 @@ recognition: env  ## name motions with STAN and CLIP, fine-tuned alike, as the e
 	  -S 'run.models=[small_clip,$(call both_tuned,$(MOTIONS))]'
 	dvc exp show --only-changed
 
-full: env  ## run every system on the built-in dataset, as the experiment "full" beside the default results
+full: env  ## run retrieval and moments with every recipe of the thesis, as the experiment "full" beside the default results
 	dvc exp run --temp --name full $(XCLIP) \
 	  -S 'run.recipes=[half_patches,all_patches,two_blocks_frozen]' \
 	  -S 'run.models=[small_clip,small_clip-half_patches,small_clip-all_patches,small_clip-two_blocks_frozen,small_clip_xclip,small_clip_xclip-half_patches,small_clip_xclip-all_patches,small_clip_xclip-two_blocks_frozen]' \

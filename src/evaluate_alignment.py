@@ -4,7 +4,8 @@
         --metrics metrics/retrieval/small_clip-mug.json --predictions data/predictions/retrieval/small_clip-mug
 
 Reads embeddings that were made with embed.tokens: true, and the captions of the test split. A video is the one clip
-that spans it. All scores are in memory: 4 bytes for each pair, and with dual softmax 16 more. Writes the metrics and,
+that spans it. The metrics say too how alike its frames are, as no text can choose between equal ones. All scores are
+in memory: 4 bytes for each pair, and with dual softmax 16 more. Writes the metrics and,
 in the predictions folder, ranks.jsonl, as evaluate_retrieval does.
 """
 
@@ -21,6 +22,7 @@ from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.embeddings import Embeddings
 from stillmotion.io.tables import write_json, write_rows
 from stillmotion.metrics.dual_softmax import dual_softmax
+from stillmotion.metrics.frame_cosine import mean_frame_cosine
 from stillmotion.params.loading import load_params
 from stillmotion.records import Caption, Video, load_records
 from stillmotion.stage import run_stage
@@ -63,11 +65,12 @@ def main(
         write_json(metrics, {"t2v": {}, "v2t": {}, "by_num_clips": {}, "protocol": protocol})
         return
     row_of = {caption.caption_id: row for row, caption in enumerate(captions)}
+    videos_V = [embedded.row_of[video_id] for video_id in pairs.video_ids]
     scores_TV = alignment_scores(
         embedded,
         [row_of[caption.caption_id] for caption in pairs.captions],
         [caption.text for caption in pairs.captions],
-        [embedded.row_of[video_id] for video_id in pairs.video_ids],
+        videos_V,
         aligned,
         device=device,
     )
@@ -75,6 +78,7 @@ def main(
     if aligned.dual_softmax:
         t2v_TV, v2t_TV = dual_softmax(scores_TV, tau=aligned.tau), dual_softmax(scores_TV.T, tau=aligned.tau).T
     found, rows = evaluate_scores(pairs, t2v_TV, v2t_TV, settings)
+    found["mean_frame_cosine"] = mean_frame_cosine(embedded.clip_frames[videos_V])
     with atomic_folder(predictions) as folder:
         write_rows(folder / "ranks.jsonl", rows)
     write_json(metrics, found | {"protocol": protocol}, digits=4)

@@ -69,6 +69,7 @@ def main(
             for task, names in systems.items()
         },
         hits={name: hits_by_num_clips(rows) for name, rows in ranks.items()},
+        hits_in_five={name: hits_by_num_clips(rows, k=5) for name, rows in ranks.items()},
         levels=query_levels(embedded, captions, ranks, embeddings.name.removeprefix(f"{params.dataset}-")),
         queries={name: read_rows(predictions / "moments" / name / "queries.jsonl") for name in systems["moments"]},
         spans={name: read_rows(predictions / "actions" / name / "spans.jsonl") for name in systems["actions"]},

@@ -25,7 +25,7 @@ from stillmotion.io.weights import save_tensors
 from stillmotion.params.loading import load_params
 from stillmotion.records import Caption, load_records
 from stillmotion.stage import run_stage
-from stillmotion.training.aggregation import fit_aggregator, retrieval_pairs
+from stillmotion.training.aggregation import AggregatorTraining, fit_aggregators, retrieval_pairs
 
 _log = logging.getLogger("stillmotion")
 
@@ -39,13 +39,15 @@ def main(
 ) -> None:
     """Train one aggregator, once for each number of clips and each seed."""
     params = load_params()
+    environment = read_environment()
     chosen = params.aggregators[aggregator]
-    device = prepare_torch(read_environment())
+    device = prepare_torch(environment)
     embedded = Embeddings(embeddings)
     captions = load_records(raw, Caption)
     clip_counts = embedded.clip_counts
     seeds: list[int] = []
     selected_on = "nothing"
+    trainings: list[AggregatorTraining] = []
     history: list[dict[str, Any]] = []
     with atomic_folder(output) as partial:
         for num_clips in clip_counts:
@@ -62,9 +64,13 @@ def main(
             selected_on = "validation" if len(validation) else "last epoch"
             for seed in seeds:
                 module = build_aggregator(chosen, dim=train.clips_VCD.shape[2], num_clips=num_clips, seed=seed)
-                fitted = fit_aggregator(module.to(device), train, validation, params.train_aggregator, seed=seed)
-                save_tensors(partial / f"clips-{num_clips}" / f"seed-{seed}.safetensors", fitted.best)
-                history += [{"num_clips": num_clips, "seed": seed, **row} for row in fitted.history]
+                trainings.append(AggregatorTraining(module.to(device), train, validation, seed))
+        at_once = environment.threads if device.type == "cpu" else 1
+        all_fitted = fit_aggregators(trainings, params.train_aggregator, at_once=at_once)
+        for training, fitted in zip(trainings, all_fitted, strict=True):
+            num_clips = training.train.clips_VCD.shape[1]
+            save_tensors(partial / f"clips-{num_clips}" / f"seed-{training.seed}.safetensors", fitted.best)
+            history += [{"num_clips": num_clips, "seed": training.seed, **row} for row in fitted.history]
         shape = {"dim": embedded.model["dim"], "clip_counts": clip_counts, "seeds": seeds, "selected_on": selected_on}
         origin = {"model": embedded.model["model"]}
         write_json(partial / "aggregator.json", chosen.model_dump() | shape | origin)

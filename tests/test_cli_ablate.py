@@ -31,8 +31,10 @@ batch_size:
     embed.clip_counts:
       - 1
   model: small_clip-half_patches
+  evaluation: evaluate_retrieval
   aggregator: mean
   num_clips: 1
+  recall_at: 1
   validation: finetune
   cost: true
 """

@@ -148,6 +148,9 @@ def test_the_stage_ranks_in_both_directions_by_the_formula(evaluated, expected, 
     assert metrics["t2v"]["MeanR"] == pytest.approx(np.mean(of_texts))
     assert metrics["t2v"]["R@1"] == pytest.approx(100 * np.mean(np.array(of_texts) <= 1), abs=1e-4)
     assert metrics["v2t"]["MeanR"] == pytest.approx(np.mean(of_videos))
+    frames = np.load(evaluated / "embedded" / "clip_frames.npy")[1:].astype(float)
+    pairs = [video[first] @ video[second] for video in frames for first, second in ((0, 1), (0, 2), (1, 2))]
+    assert metrics["mean_frame_cosine"] == pytest.approx(np.mean(pairs), abs=1e-4)
     assert metrics["by_num_clips"] == {"1": {name: metrics[name] for name in metrics["by_num_clips"]["1"]}}
 
 

@@ -38,6 +38,7 @@ RECIPE: dict[str, Any] = {
     "gradient_checkpointing": False,
     "similarity": "cosine",
     "tau": 100.0,
+    "loss_temperature": None,
     "freeze_texts": False,
     "freeze_embeddings": False,
     "frozen_blocks": 0,

@@ -41,9 +41,11 @@ class Progress:
     Use it as a context manager and call `advance` for each item.
     """
 
-    def __init__(self, label: str, total: int):
+    def __init__(self, label: str, total: int, *, silent: bool = False):
+        """Begin at nothing done; `silent` where something else tells of the whole."""
         self.label = label
         self.total = total
+        self.silent = silent
         self.done = 0
         self._log = logging.getLogger("stillmotion")
         self._bar: RichProgress | None = None
@@ -52,7 +54,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         self._started = self._last_line = time.monotonic()
         console = Console(stderr=True)
-        if console.is_terminal:
+        if console.is_terminal and not self.silent:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -77,7 +79,7 @@ class Progress:
             self._bar.update(self._task, advance=count)
             return
         now = time.monotonic()
-        if now - self._last_line >= SECONDS_BETWEEN_LINES and self.done < self.total:
+        if not self.silent and now - self._last_line >= SECONDS_BETWEEN_LINES and self.done < self.total:
             self._last_line = now
             left = (now - self._started) / self.done * (self.total - self.done)
             self._log.info("%s: %d of %d, about %.0f s left", self.label, self.done, self.total, left)
@@ -87,5 +89,5 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        if kind is None:
+        if kind is None and not self.silent:
             self._log.info("%s: %d in %.1f s", self.label, self.done, time.monotonic() - self._started)

@@ -16,8 +16,10 @@ PLAIN: dict[str, Any] = {
     "seeds": [0, 1],
     "settings": {},
     "model": "small_clip-half_patches",
+    "evaluation": "evaluate_retrieval",
     "aggregator": "mean",
     "num_clips": 1,
+    "recall_at": 1,
     "validation": "finetune",
     "cost": False,
 }

@@ -17,6 +17,7 @@ EXPECTED_BY_THE_REPORT = {
     "frozen_blocks",
     "patch_keep_rate",
 }
+OF_MUG = {"told_cosine", "told_mug"}
 
 
 @pytest.fixture
@@ -40,10 +41,10 @@ def message_of(tmp_path):
     return of
 
 
-def test_the_ablations_of_the_repository_are_those_of_the_thesis_and_params_yaml_takes_them():
+def test_the_ablations_of_the_repository_are_those_of_the_thesis_and_of_mug_and_params_yaml_takes_them():
     ablations = load_ablations(REPOSITORY / "ablations.yaml")
     params = load_params(REPOSITORY / "params.yaml")
-    assert set(ablations) == EXPECTED_BY_THE_REPORT
+    assert set(ablations) == EXPECTED_BY_THE_REPORT | OF_MUG
     assert ablations["patch_keep_rate"].values == [0.05, 0.25, 0.5, 0.75, 1.0]
     assert [value for value, _ in ablations["frozen_blocks"].points] == [0, 1, 2, "nothing"]
     for name, ablation in ablations.items():
@@ -62,6 +63,12 @@ def test_files_come_from_the_model_and_the_stage(make_ablation):
     aggregated = make_ablation(of_aggregator=True)
     assert aggregated.targets == ["evaluate_retrieval@small_clip-half_patches-transformer_mean"]
     assert aggregated.validation_file == "plots/train_aggregator/small_clip-half_patches-transformer_mean.json"
+
+
+def test_an_alignment_is_ranked_by_its_own_stage(make_ablation):
+    aligned = make_ablation(evaluation="evaluate_alignment", aggregator="mug")
+    assert aligned.targets == ["evaluate_alignment@small_clip-half_patches-mug"]
+    assert aligned.ranks_file == "data/predictions/retrieval/small_clip-half_patches-mug/ranks.jsonl"
 
 
 def test_fine_tuning_has_an_experiment_for_each_seed_and_the_aggregator_one_for_all(make_ablation):

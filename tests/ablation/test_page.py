@@ -31,6 +31,7 @@ def result():
         "model": "clip-half_patches",
         "aggregator": "mean",
         "num_clips": 1,
+        "recall_at": 1,
         "points": [
             {"value": 8, "runs": [run(0, 40.0, 100.0, 0.0), run(1, 44.0, 100.0, 100.0)]},
             {"value": 16, "runs": [run(0, 50.0, 0.0, 0.0)]},
@@ -63,6 +64,10 @@ def test_the_table_has_a_row_for_each_point_and_dashes_where_nothing_was_collect
         "| 16 | 1 | 50.0 | 0.0 (0.0 to 0.0) |",
         "| 32 | 0 | – | – |",
     ]
+
+
+def test_the_table_names_the_recall_of_the_test_queries(result):
+    assert ablation_table(result | {"recall_at": 5}).splitlines()[0].endswith("| validation R@1 | test R@5 |")
 
 
 def test_the_cost_has_columns_where_it_was_measured(result):

@@ -81,6 +81,18 @@ def test_dvc_sets_what_the_overrides_say(tmp_path):
     assert [type(value) for value in loaded.values()] == [type(value) for value in settings.values()]
 
 
+ALIGNED = {
+    "evaluation": "evaluate_alignment",
+    "aggregator": "mug",
+    "settings": RUN
+    | {"run.aligned": ["small_clip-half_patches"], "run.alignments": ["mug"], "run.models": [], "embed.tokens": True},
+}
+
+
+def test_a_model_can_be_ranked_by_an_alignment(make_ablation, params):
+    assert len(planned_experiments("a", make_ablation(**ALIGNED), params)) == 4
+
+
 FAULTS = {
     "an unknown param": (
         {"param": "recipes.half_patches.batchsize"},
@@ -119,6 +131,18 @@ FAULTS = {
     "a model that is not fine-tuned": (
         {"model": "small_clip", "settings": {**RUN, "run.models": ["small_clip"]}},
         "ablations.yaml: b.validation: small_clip is not fine-tuned; there are small_clip-half_patches",
+    ),
+    "a model that is not aligned": (
+        ALIGNED | {"settings": RUN},
+        "ablations.yaml: b.model: run.aligned is empty; set it in settings to have small_clip-half_patches",
+    ),
+    "an alignment that does not run": (
+        ALIGNED | {"aggregator": "cosine"},
+        "ablations.yaml: b.aggregator: run.alignments is mug; set it in settings to have cosine",
+    ),
+    "an alignment of several clips": (
+        ALIGNED | {"num_clips": 2},
+        "ablations.yaml: b.num_clips is 2 and evaluate_alignment takes one clip; set 1",
     ),
     "the training of a mean": (
         {"validation": "train_aggregator", "seed_param": "train_aggregator.seeds"},

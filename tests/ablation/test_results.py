@@ -33,6 +33,12 @@ def test_a_fine_tuning_is_one_run_of_its_best_epoch_and_its_number_of_clips(make
     ]
 
 
+def test_the_recall_is_the_one_that_is_asked_for(make_ablation):
+    ranks = [{"rank_by_num_clips": {"1": [rank]}} for rank in (1.0, 5.0, 5.5, 6.0)]
+    (run,) = experiment_runs(experiment(), make_ablation(recall_at=5), HISTORY, ranks)
+    assert (run["test_R@5"], run["test_hits"]) == (50.0, [100.0, 100.0, 0.0, 0.0])
+
+
 def test_each_seed_of_the_aggregator_is_a_run_with_its_own_ranks_and_epochs(make_ablation):
     history = [
         {"num_clips": 1, "seed": 0, "epoch": 0, "score": 90.0},
@@ -80,6 +86,7 @@ def test_the_result_has_the_points_in_order_with_their_runs_and_the_mean_cost(ma
         "model": "small_clip-half_patches",
         "aggregator": "mean",
         "num_clips": 1,
+        "recall_at": 1,
     }
     cost = {"forward_flops": 10.0, "backward_flops": 20.0, "peak_memory_mib": 5.0}
     assert found["points"] == [

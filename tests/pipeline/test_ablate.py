@@ -26,8 +26,10 @@ heads:
       - small_clip
     train_aggregator.learning_rate: 1.0e-2
   model: small_clip
+  evaluation: evaluate_retrieval
   aggregator: transformer_mean
   num_clips: 1
+  recall_at: 1
   validation: train_aggregator
   cost: false
 """

@@ -133,6 +133,7 @@ def make_evidence() -> Callable[..., Evidence]:
             run=run or run_params(),
             metrics={task: found.get(task, {}) for task in TASKS},
             hits=found.get("hits", {}),
+            hits_in_five=found.get("hits_in_five", {}),
             levels=Levels("clip", np.array(found.get("levels", []), dtype=str)),
             queries=found.get("queries", {}),
             spans=found.get("spans", {}),

@@ -16,6 +16,8 @@ def test_the_value_of_a_caption_is_its_mean_over_the_seeds_by_number_of_clips():
     hits = hits_by_num_clips(rows)
     assert list(hits) == [1, 2, 10]
     assert [hits[count].tolist() for count in hits] == [[50.0, 0.0], [0.0, 100.0], [100.0, 50.0]]
+    in_five = hits_by_num_clips(rows, k=5)
+    assert [in_five[count].tolist() for count in in_five] == [[100.0, 50.0], [100.0, 100.0], [100.0, 50.0]]
     assert hits_by_num_clips([]) == {}
 
 

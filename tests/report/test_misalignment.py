@@ -44,6 +44,16 @@ def test_where_nothing_was_asked_there_are_no_levels(embedded, make_evidence):
     assert misalignment_section(evidence) == []
 
 
+def test_models_whose_frames_were_compared_are_listed_once_with_how_alike_these_are(make_run, make_evidence):
+    run = make_run(aligned=["clip", "stan"], alignments=["cosine", "mug"])
+    retrieval = {"clip-cosine": {"mean_frame_cosine": 0.4567}, "clip-mug": {"mean_frame_cosine": 0.4567}}
+    retrieval |= {"stan-mug": {"mean_frame_cosine": None}}
+    found = {"run": run, "hits": {"clip-mug": {1: np.zeros(2)}}, "levels": ["up", "bottom"]}
+    *_, table = misalignment_section(make_evidence(**found, retrieval=retrieval))
+    assert table.splitlines()[2:] == ["| clip | 0.46 |", "| stan | – |"]
+    assert "cosine of two frames" not in misalignment_section(make_evidence(**found))[-1]
+
+
 def test_each_system_has_its_recall_in_each_level_with_the_most_clips(make_evidence):
     hits = {
         "clip-mean": {1: np.zeros(5), 4: np.array([100.0, 0.0, 100.0, 100.0, 100.0])},

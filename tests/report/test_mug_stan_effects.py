@@ -49,30 +49,54 @@ def summary(measurements):
 
 def test_stan_and_its_clip_are_compared_with_one_clip_of_the_first_recipe(run, make_evidence):
     assert summary(stan_beats_mean_pooling(make_evidence(run=run, hits=ARMS))) == [
-        ("clip_stan-half-mean − clip-half-mean (1 clip, 1 seed)", "+5.0", "holds")
+        ("clip_stan-half-mean − clip-half-mean (R@1, 1 clip, 1 seed)", "+5.0", "holds")
     ]
 
 
 def test_each_model_is_scored_by_what_it_was_trained_with(run, make_evidence):
     assert summary(mug_beats_cosine(make_evidence(run=run, hits=ARMS))) == [
-        ("clip-half_mug-mug − clip-half-mean (1 clip, 1 seed)", "+3.0", "holds"),
-        ("clip_stan-half_mug-mug − clip_stan-half-mean (1 clip, 1 seed)", "+6.0", "holds"),
+        ("clip-half_mug-mug − clip-half-mean (R@1, 1 clip, 1 seed)", "+3.0", "holds"),
+        ("clip_stan-half_mug-mug − clip_stan-half-mean (R@1, 1 clip, 1 seed)", "+6.0", "holds"),
+    ]
+
+
+def test_what_is_found_among_the_first_five_is_compared_beside_what_is_found_first(run, make_evidence):
+    in_five = {name: {1: hits[1] + 20 * (name == "clip-half-mean")} for name, hits in ARMS.items()}
+    evidence = make_evidence(run=run, hits=ARMS, hits_in_five=in_five, levels=["bottom"] * 5 + ["up"] * 15)
+    assert summary(stan_beats_mean_pooling(evidence)) == [
+        ("clip_stan-half-mean − clip-half-mean (R@1, 1 clip, 1 seed)", "+5.0", "holds"),
+        ("clip_stan-half-mean − clip-half-mean (R@5, 1 clip, 1 seed)", "-15.0", "does not hold"),
+    ]
+    assert [row.effect.split(" ")[0] for row in mug_beats_cosine(evidence)] == ["+3.0", "+6.0", "-17.0", "+6.0"]
+    assert [row.effect.split(" ")[0] for row in both_are_best(evidence)] == [
+        "+6.0",
+        "+8.0",
+        "+11.0",
+        "+6.0",
+        "+8.0",
+        "-9.0",
+    ]
+    assert [row.what.partition("others ")[2] for row in mug_helps_most_on_bottom(evidence)] == [
+        "(R@1, 1 seed)",
+        "(R@1, 1 seed)",
+        "(R@5, 1 seed)",
+        "(R@5, 1 seed)",
     ]
 
 
 def test_both_are_compared_with_each_other_arm(run, make_evidence):
     hits = ARMS | {"clip-half_mug-mug": percent(53)}
     assert summary(both_are_best(make_evidence(run=run, hits=hits))) == [
-        ("clip_stan-half_mug-mug − clip_stan-half-mean (1 clip, 1 seed)", "+6.0", "holds"),
-        ("clip_stan-half_mug-mug − clip-half_mug-mug (1 clip, 1 seed)", "-2.0", "does not hold"),
-        ("clip_stan-half_mug-mug − clip-half-mean (1 clip, 1 seed)", "+11.0", "holds"),
+        ("clip_stan-half_mug-mug − clip_stan-half-mean (R@1, 1 clip, 1 seed)", "+6.0", "holds"),
+        ("clip_stan-half_mug-mug − clip-half_mug-mug (R@1, 1 clip, 1 seed)", "-2.0", "does not hold"),
+        ("clip_stan-half_mug-mug − clip-half-mean (R@1, 1 clip, 1 seed)", "+11.0", "holds"),
     ]
 
 
 def test_the_alignment_called_cosine_stands_in_for_the_mean_of_a_model_that_is_not_aggregated(run, make_evidence):
     hits = {"clip-half-cosine": percent(40), "clip_stan-half-cosine": percent(38)}
     assert summary(stan_beats_mean_pooling(make_evidence(run=run, hits=hits))) == [
-        ("clip_stan-half-cosine − clip-half-cosine (1 clip, 1 seed)", "-2.0", "does not hold")
+        ("clip_stan-half-cosine − clip-half-cosine (R@1, 1 clip, 1 seed)", "-2.0", "does not hold")
     ]
 
 
@@ -89,7 +113,7 @@ def test_the_gain_on_the_bottom_is_held_against_that_on_all_others(run, make_evi
     hits = {"clip-half-mean": cosine, "clip-half_mug-mug": mug}
     (found,) = mug_helps_most_on_bottom(make_evidence(run=run, hits=hits, levels=levels))
     assert found.what == (
-        "clip-half_mug-mug − clip-half-mean: gain on the 5 queries of `bottom` − gain on the others (1 seed)"
+        "clip-half_mug-mug − clip-half-mean: gain on the 5 queries of `bottom` − gain on the others (R@1, 1 seed)"
     )
     assert found.effect == "+38.0 points (+38.0 to +38.0)"
     assert found.verdict == "holds"
@@ -123,14 +147,14 @@ def test_a_query_counts_by_its_mean_over_the_seeds_that_were_run(run, make_run, 
     }
     evidence = make_evidence(run=with_seeds, hits=hits, levels=["bottom"] * 5 + ["up"] * 15)
     assert summary(stan_beats_mean_pooling(evidence)) == [
-        ("clip_stan-half-mean − clip-half-mean (1 clip, 2 and 3 seeds)", "+15.5", "holds")
+        ("clip_stan-half-mean − clip-half-mean (R@1, 1 clip, 2 and 3 seeds)", "+15.5", "holds")
     ]
     assert summary(mug_beats_cosine(evidence)) == [
-        ("clip-half_mug-mug − clip-half-mean (1 clip, 3 seeds)", "+9.0", "holds"),
-        ("clip_stan-half_mug-mug − clip_stan-half-mean (1 clip, 1 and 2 seeds)", "+5.5", "holds"),
+        ("clip-half_mug-mug − clip-half-mean (R@1, 1 clip, 3 seeds)", "+9.0", "holds"),
+        ("clip_stan-half_mug-mug − clip_stan-half-mean (R@1, 1 clip, 1 and 2 seeds)", "+5.5", "holds"),
     ]
-    assert both_are_best(evidence)[1].what.endswith("− clip-half_mug-mug (1 clip, 1 and 3 seeds)")
-    assert mug_helps_most_on_bottom(evidence)[0].what.endswith("on the others (3 seeds)")
+    assert both_are_best(evidence)[1].what.endswith("− clip-half_mug-mug (R@1, 1 clip, 1 and 3 seeds)")
+    assert mug_helps_most_on_bottom(evidence)[0].what.endswith("on the others (R@1, 3 seeds)")
 
 
 def spans_of(*right):

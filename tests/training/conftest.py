@@ -42,6 +42,7 @@ RECIPE: dict[str, Any] = {
     "gradient_checkpointing": False,
     "similarity": "cosine",
     "tau": 100.0,
+    "loss_temperature": None,
     "freeze_texts": False,
     "freeze_embeddings": True,
     "frozen_blocks": 0,

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from stillmotion.adaptation.aggregators import build_aggregator
+from stillmotion.errors import InputError
 from stillmotion.io.arrays import save_array
 from stillmotion.io.embeddings import EmbeddedVideo, Embeddings
 from stillmotion.io.tables import write_json, write_rows
@@ -12,9 +13,10 @@ from stillmotion.metrics.retrieval import QueryRanks
 from stillmotion.params.training import AggregatorParams, TrainAggregatorParams
 from stillmotion.records import Caption
 from stillmotion.training.aggregation import (
+    AggregatorTraining,
     RetrievalPairs,
     aggregate,
-    fit_aggregator,
+    fit_aggregators,
     rank_rows,
     retrieval_pairs,
     retrieval_protocol,
@@ -153,7 +155,10 @@ def make_params(epochs):
 
 def trained(kind, train, validation, epochs=60, seed=0):
     aggregator = build_aggregator(AggregatorParams(kind=kind, heads=2, mlp_ratio=2.0), dim=DIM, num_clips=2, seed=seed)
-    return aggregator, fit_aggregator(aggregator, train, validation, make_params(epochs), seed=seed)
+    (fitted,) = fit_aggregators(
+        [AggregatorTraining(aggregator, train, validation, seed)], make_params(epochs), at_once=1
+    )
+    return aggregator, fitted
 
 
 @pytest.mark.parametrize("kind", ["transformer_mean", "class_token"])
@@ -189,6 +194,42 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not():
     first, same, other = (trained("class_token", train, validation, 2, seed)[1].best for seed in (0, 0, 1))
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("at_once", [2, 3])
+def test_trainings_at_once_end_in_their_order_with_the_bits_of_one_after_another(at_once):
+    train, validation = ordered_events(0), ordered_events(1)
+    settings = AggregatorParams(kind="transformer_mean", heads=2, mlp_ratio=2.0)
+
+    def fitted(at_once):
+        trainings = [
+            AggregatorTraining(build_aggregator(settings, dim=DIM, num_clips=2, seed=seed), train, validation, seed)
+            for seed in range(5)
+        ]
+        return list(fit_aggregators(trainings, make_params(3), at_once=at_once))
+
+    threads = torch.get_num_threads()
+    alone, together = fitted(1), fitted(at_once)
+    assert torch.get_num_threads() == threads
+    assert len(together) == 5
+    for one, other in zip(alone, together, strict=True):
+        assert one.history == other.history
+        assert all(torch.equal(one.best[name], other.best[name]) for name in one.best)
+
+
+def test_the_first_training_that_fails_is_named_and_ends_them_all():
+    train, validation = ordered_events(0), ordered_events(1)
+    settings = AggregatorParams(kind="transformer_mean", heads=2, mlp_ratio=2.0)
+    trainings = [
+        AggregatorTraining(build_aggregator(settings, dim=DIM, num_clips=2, seed=seed), train, validation, seed)
+        for seed in range(3)
+    ]
+    for value in trainings[1].aggregator.parameters():
+        torch.nn.init.constant_(value, torch.nan)
+    found = fit_aggregators(trainings, make_params(2), at_once=2)
+    assert len(next(found).history) == 2
+    with pytest.raises(InputError, match=r"the loss is nan at step 0 of training the aggregator, 2 clips, seed 1"):
+        next(found)
 
 
 def test_several_captions_of_a_video_are_all_trained_on():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from open_clip.loss import ClipLoss
 
 from stillmotion.training.contrastive import (
     contrastive_loss,
@@ -36,6 +37,18 @@ def test_the_loss_is_symmetric_info_nce(num, scale):
     videos, texts = unit_vectors(0, num), unit_vectors(1, num)
     loss = contrastive_loss(torch.from_numpy(videos).float(), torch.from_numpy(texts).float(), torch.tensor(scale))
     assert loss.item() == pytest.approx(info_nce(videos, texts, scale), rel=1e-5)
+
+
+@pytest.mark.parametrize(("num", "scale"), [(7, 14.2857), (64, 100.0)])
+def test_loss_and_gradients_are_those_of_open_clip(num, scale):
+    def graded(loss_of):
+        videos, texts = (torch.from_numpy(unit_vectors(seed, num, 32)).float().requires_grad_() for seed in (0, 1))
+        loss = loss_of(videos, texts, torch.tensor(scale))
+        loss.backward()
+        return loss, videos.grad, texts.grad
+
+    for ours, theirs in zip(graded(contrastive_loss), graded(ClipLoss()), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
 
 
 def test_pairs_that_can_not_be_told_apart_cost_the_logarithm_of_their_number():

@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from stillmotion.adaptation.freezing import freeze
 from stillmotion.adaptation.patch_dropout import PatchDropout
+from stillmotion.adaptation.recipe import apply_recipe
 from stillmotion.errors import InputError
 from stillmotion.memo import Memo
 from stillmotion.training.contrastive import shuffled_batches
@@ -88,6 +89,29 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch_in_one_pass(
     other = gradients_of(backbone, one_pass_loss(backbone, task, dropout, batches[1].tolist(), 2, 0))
     name = max(trained, key=lambda name: expected[name].abs().max())
     assert (other[name] - expected[name]).abs().max() > 1e-3 * expected[name].abs().max()
+
+
+@pytest.mark.parametrize("family", ["open_clip", "stan", "xclip"])
+def test_a_temperature_of_the_recipe_divides_the_scores_from_the_first_step_to_the_saved_model(
+    corpus, new_backbone, new_recipe, family
+):
+    recipe = new_recipe(loss_temperature=0.02, epochs=1, patch_keep_rate=1.0, micro_batch_size=4)
+    backbone = new_backbone(family)
+    assert backbone.logit_scale.item() != pytest.approx(50, rel=0.1)
+    task = FineTuning(backbone.train(), corpus.frames, corpus.train, corpus.validation, recipe)
+    dropout = apply_recipe(backbone, recipe)
+    batches = shuffled_batches(len(task.train), recipe.batch_size, seed=0, epoch=0)
+    with torch.no_grad():
+        items = batches[0].tolist()
+        pixels = [task.pixels(task.train[item], np.random.default_rng([0, 0, item])) for item in items]
+        videos = backbone.embed_clips(torch.stack(pixels))
+        texts = backbone.embed_texts(backbone.tokens([task.train[item].text for item in items]))
+        expected = ClipLoss()(videos, texts, torch.tensor(50.0)).item()
+    assert task.loss(dropout, batches, 0, 0).item() == pytest.approx(expected, rel=1e-5)
+
+    fitted = finetune(task, memo=Memo(None), key={})
+    assert backbone.logit_scale.item() == pytest.approx(50)
+    assert "model.logit_scale" not in fitted.best
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,15 @@ class Ablation(Section):
     """Set in every experiment."""
     model: str
     """One of `run.models`."""
+    evaluation: Literal["evaluate_retrieval", "evaluate_alignment"]
+    """The stage that ranks the test videos."""
     aggregator: Name
+    """One of `run.aggregators`; with evaluate_alignment, one of `run.alignments`."""
     num_clips: Count
-    """The number of clips a video, of those in embed.clip_counts, whose results are collected."""
+    """The number of clips a video, of those in embed.clip_counts, whose results are collected; 1 with
+    evaluate_alignment."""
+    recall_at: Literal[1, 5, 10]
+    """K of the recall of the test queries."""
     validation: Literal["finetune", "train_aggregator"]
     """The stage whose best validation R@1 is collected: `finetune` has a seed an experiment, `train_aggregator` trains
     all of them in one."""
@@ -73,7 +79,7 @@ class Ablation(Section):
     def targets(self) -> list[str]:
         """The stages of dvc.yaml that make what is collected."""
         cost = [f"measure_resources_finetuning@{self.model}"] if self.cost else []
-        return [f"evaluate_retrieval@{self.system}", *cost]
+        return [f"{self.evaluation}@{self.system}", *cost]
 
     @property
     def validation_file(self) -> str:

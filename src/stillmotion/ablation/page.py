@@ -21,7 +21,7 @@ def recall_on_validation(point: Mapping[str, Any]) -> tuple[float, float | None]
 
 
 def recall_on_test(point: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Test R@1 of a point with its 95 % interval: the seeds averaged, the bootstrap over the queries."""
+    """Test R@K of a point with its 95 % interval: the seeds averaged, the bootstrap over the queries."""
     hits_Q = np.mean([run["test_hits"] for run in point["runs"]], axis=0)
     ((low, high),) = bootstrap_intervals(hits_Q[None], ["mean"], rng=np.random.default_rng(BOOTSTRAP_SEED))
     return float(hits_Q.mean()), float(low), float(high)
@@ -32,7 +32,7 @@ def ablation_page(result: Mapping[str, Any], failures: Mapping[str, str]) -> str
     seeds = sorted({run["seed"] for point in result["points"] for run in point["runs"]})
     setting = (
         f"`{result['param']}` of {result['model']} with {result['aggregator']} ({num_clips(result['num_clips'])}) on "
-        f"{result['dataset']}; seeds {', '.join(map(str, seeds))}. R@1 is text-to-video, in percent: on the validation "
+        f"{result['dataset']}; seeds {', '.join(map(str, seeds))}. R@K is text-to-video, in percent: on the validation "
         "split of the best epoch, ± the standard deviation over the seeds; on the test split of that epoch's model, "
         "with the 95 % bootstrap interval over the queries, the value of a query the mean over the seeds."
     )
@@ -67,7 +67,7 @@ def ablation_table(result: Mapping[str, Any]) -> str:
             cost = point.get("cost")
             cells += _cost_cells(cost) if cost else ["–"] * 4
         rows.append(cells)
-    header = [result["param"].rsplit(".", 1)[-1], "runs", "validation R@1", "test R@1"]
+    header = [result["param"].rsplit(".", 1)[-1], "runs", "validation R@1", f"test R@{result['recall_at']}"]
     cost_header = ["forward GFLOPs", "backward GFLOPs", "peak memory in MiB", "seconds a step"]
     return markdown_table(header + (cost_header if with_cost else []), rows)
 
@@ -78,7 +78,7 @@ def _cost_cells(cost: Mapping[str, float]) -> list[str]:
 
 
 def ablation_figure(result: Mapping[str, Any]) -> Figure:
-    """R@1 by value, at equal distances: validation with its standard deviation, test with its interval."""
+    """R@K by value, at equal distances: validation with its standard deviation, test with its interval."""
     points = [point for point in result["points"] if point["runs"]]
     places = np.arange(len(points))
     validation = [recall_on_validation(point) for point in points]
@@ -91,7 +91,7 @@ def ablation_figure(result: Mapping[str, Any]) -> Figure:
         marker="o",
         capsize=3,
         color="C0",
-        label="validation (± standard deviation over seeds)",
+        label="validation R@1 (± standard deviation over seeds)",
     )
     axes.errorbar(
         places + 0.04,
@@ -100,11 +100,11 @@ def ablation_figure(result: Mapping[str, Any]) -> Figure:
         marker="s",
         capsize=3,
         color="C1",
-        label="test (95 % interval over queries)",
+        label=f"test R@{result['recall_at']} (95 % interval over queries)",
     )
     axes.set_xticks(places, [str(point["value"]) for point in points])
     axes.set_xlabel(result["param"])
-    axes.set_ylabel("text-to-video R@1 in %")
+    axes.set_ylabel("text-to-video recall in %")
     axes.set_title(result["title"])
     axes.legend()
     return figure

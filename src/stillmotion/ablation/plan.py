@@ -92,13 +92,17 @@ def _section(data: dict[str, Any], sections: list[str], where: str) -> dict[str,
 def _check_collected(where: str, ablation: Ablation, params: Params) -> None:
     """That the pipeline makes with these params what is collected."""
     run = params.run
-    for field, name, known in (
-        ("model", ablation.model, run.models),
-        ("aggregator", ablation.aggregator, run.aggregators),
-    ):
+    by_alignment = ablation.evaluation == "evaluate_alignment"
+    models, heads = ("aligned", "alignments") if by_alignment else ("models", "aggregators")
+    for field, name, key in (("model", ablation.model, models), ("aggregator", ablation.aggregator, heads)):
+        known = getattr(run, key)
         if name not in known:
-            raise InputError(f"{where}.{field}: run.{field}s is {', '.join(known)}; set it in settings to have {name}")
-    if ablation.num_clips not in params.embed.clip_counts:
+            raise InputError(
+                f"{where}.{field}: run.{key} is {', '.join(known) or 'empty'}; set it in settings to have {name}"
+            )
+    if by_alignment and ablation.num_clips != 1:
+        raise InputError(f"{where}.num_clips is {ablation.num_clips} and evaluate_alignment takes one clip; set 1")
+    if not by_alignment and ablation.num_clips not in params.embed.clip_counts:
         counts = ", ".join(map(str, params.embed.clip_counts))
         raise InputError(
             f"{where}.num_clips: embed.clip_counts is {counts}; set it in settings to have {ablation.num_clips}"

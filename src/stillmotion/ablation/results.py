@@ -54,14 +54,15 @@ def validation_scores(history: Rows, ablation: Ablation, seeds: Sequence[int]) -
     return [max(by_seed[seed]) for seed in seeds]
 
 
-def hits_of_queries(ranks: Rows, num_clips: int) -> np.ndarray:
-    """R@1 of each test query in percent, (S, Q), from the rows of ranks.jsonl.
+def hits_of_queries(ranks: Rows, num_clips: int, *, k: int) -> np.ndarray:
+    """R@k of each test query in percent, (S, Q), from the rows of ranks.jsonl.
 
-    A rank of 1.5, which two videos share, is no hit.
+    A rank of k + 0.5, which two videos share, is no hit.
     """
     if not ranks:
         raise InputError("ranks.jsonl: no test query; the dataset needs captions in its test split")
-    return 100.0 * (np.array([row["rank_by_num_clips"][str(num_clips)] for row in ranks]).T <= 1)
+    ranks_SQ = np.array([row["rank_by_num_clips"][str(num_clips)] for row in ranks]).T
+    return 100.0 * (ranks_SQ <= k)
 
 
 def experiment_runs(experiment: Experiment, ablation: Ablation, history: Rows, ranks: Rows) -> list[dict[str, Any]]:
@@ -70,14 +71,14 @@ def experiment_runs(experiment: Experiment, ablation: Ablation, history: Rows, r
     Seeds of the aggregator below one fine-tuning are one run, its mean.
     """
     scores = validation_scores(history, ablation, experiment.seeds)
-    hits_SQ = hits_of_queries(ranks, ablation.num_clips)
+    hits_SQ = hits_of_queries(ranks, ablation.num_clips, k=ablation.recall_at)
     if ablation.validation == "finetune":
         hits_SQ = hits_SQ.mean(axis=0, keepdims=True)
     return [
         {
             "seed": seed,
             "validation_R@1": score,
-            "test_R@1": float(hits_Q.mean()),
+            f"test_R@{ablation.recall_at}": float(hits_Q.mean()),
             "test_hits": hits_Q.tolist(),
             "experiment": experiment.name,
         }
@@ -103,5 +104,6 @@ def ablation_result(name: str, ablation: Ablation, dataset: str, collected: Sequ
         "model": ablation.model,
         "aggregator": ablation.aggregator,
         "num_clips": ablation.num_clips,
+        "recall_at": ablation.recall_at,
         "points": points,
     }

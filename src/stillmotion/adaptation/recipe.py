@@ -7,7 +7,7 @@ from stillmotion.params.training import RecipeParams
 
 
 def apply_recipe(backbone: Backbone, recipe: RecipeParams) -> PatchDropout:
-    """Freeze what the recipe freezes, put its patch dropout in and choose what is kept for the gradients.
+    """Freeze what the recipe freezes, set its temperature and patch dropout, and choose what is kept for the gradients.
 
     Returns:
         The dropout, to draw from.
@@ -16,6 +16,8 @@ def apply_recipe(backbone: Backbone, recipe: RecipeParams) -> PatchDropout:
         InputError: the layers can't be frozen so, or there is no branch whose layers could be computed again.
     """
     freeze(backbone, embeddings=recipe.freeze_embeddings, blocks=recipe.frozen_blocks, texts=recipe.freeze_texts)
+    if recipe.loss_temperature is not None:
+        backbone.fix_temperature(recipe.loss_temperature)
     backbone.set_gradient_checkpointing(recipe.gradient_checkpointing)
     dropout = PatchDropout(recipe.patch_keep_rate, recipe.patch_sampling)
     backbone.set_patch_dropout(dropout)

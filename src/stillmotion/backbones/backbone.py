@@ -6,6 +6,7 @@ Shapes: N frames or texts, B clips, F frames of a clip, T stored frames of a vid
 dimensions, L tokens, P patches.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ class Layers:
 class Backbone(torch.nn.Module, ABC):
     """A model that embeds frames, clips and texts as unit vectors in one space."""
 
+    model: Any
+    """What is wrapped: its parameter logit_scale is the logarithm of the inverse temperature."""
     mean: torch.Tensor
     std: torch.Tensor
     image_size_px: int
@@ -48,9 +51,15 @@ class Backbone(torch.nn.Module, ABC):
         return self.mean.device
 
     @property
-    @abstractmethod
     def logit_scale(self) -> torch.Tensor:
         """The learned inverse temperature, at most 100 as in CLIP."""
+        return self.model.logit_scale.exp().clamp(max=100.0)
+
+    def fix_temperature(self, temperature: float) -> None:
+        """Set the temperature, of 0.01 or more, and learn it no further."""
+        with torch.no_grad():
+            self.model.logit_scale.fill_(-math.log(temperature))
+        self.model.logit_scale.requires_grad_(False)
 
     def pixels(self, frames: np.ndarray) -> torch.Tensor:
         """Stored frames as the model's input.

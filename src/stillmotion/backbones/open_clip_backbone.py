@@ -50,10 +50,6 @@ class OpenClipBackbone(Backbone):
         self.image_transform = image_transform_v2(preprocess, is_train=False)
         self.dim = int(model.visual.output_dim)
 
-    @property
-    def logit_scale(self) -> torch.Tensor:
-        return self.model.logit_scale.exp().clamp(max=100.0)
-
     def embed_frames(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels (N, 3, h, w) to unit vectors (N, D)."""
         return functional.normalize(self.model.encode_image(pixels).float(), dim=-1)

@@ -95,10 +95,6 @@ class XClipBackbone(Backbone):
         parts = (self.model.prompts_visual_layernorm, self.model.prompts_generator)
         return [self.model.prompts_visual_projection, *(value for part in parts for value in part.parameters())]
 
-    @property
-    def logit_scale(self) -> torch.Tensor:
-        return self.model.logit_scale.exp().clamp(max=100.0)
-
     def pixels(self, frames: np.ndarray) -> torch.Tensor:
         """As every backbone's; larger frames are first resized as the checkpoint's processor does it, to 8 bits."""
         size_px = self.image_size_px

@@ -35,6 +35,9 @@ class RecipeParams(Section):
     """What the loss compares: a video's and a text's vectors, or their frames and tokens by Mug."""
     tau: Positive
     """τ of Mug, see `alignments`."""
+    loss_temperature: Annotated[float, Field(ge=0.01)] | None
+    """What scores are divided by in the loss, for good: 0.01 to 0.05 in the releases of Mug-STAN. With null it is
+    learned on from the model's own."""
     freeze_texts: bool
     """The whole text tower stays as it is, as for recognition with class names as texts."""
     freeze_embeddings: bool

@@ -251,15 +251,15 @@ MUG_STAN_CLAIMS = (
 )
 
 MUG_STAN_RULES = (
-    "R@1 is text-to-video on the test split, a video one clip; intervals are those of a paired bootstrap over the "
-    "queries. CLIP with mean pooling and STAN are fine-tuned by the first recipe, those with Mug by the recipe of that "
-    "name with `_mug` behind it, which differs in the similarity of its loss alone; each is scored by the similarity "
-    "that it was trained with. Where text and video fit least is the level `bottom` (see partial misalignment): the "
-    "effect is what Mug gains there less what it gains on all other queries, two samples that the bootstrap draws "
-    "apart. Dual softmax is part of none of it. A motion is named by the cosines of a labelled span with the texts of "
-    "all classes, after fine-tuning on the same by the recipe `motions`, with the text tower frozen; the bootstrap "
-    "draws videos with all their spans. Where a recipe was run with several seeds too, as `<recipe>_seed_<seed>`, the "
-    "value of a query or span is the mean over them; intervals take the seeds as given."
+    "R@1 and R@5 are text-to-video on the test split, a video one clip; intervals are those of a paired bootstrap over "
+    "the queries. CLIP with mean pooling and STAN are fine-tuned by the first recipe, those with Mug by the recipe of "
+    "that name with `_mug` behind it, which differs in the similarity of its loss alone; each is scored by the "
+    "similarity that it was trained with. Where text and video fit least is the level `bottom` (see partial "
+    "misalignment): the effect is what Mug gains there less what it gains on all other queries, two samples that the "
+    "bootstrap draws apart. Dual softmax is part of none of it. A motion is named by the cosines of a labelled span "
+    "with the texts of all classes, after fine-tuning on the same by the recipe `motions`, with the text tower frozen; "
+    "the bootstrap draws videos with all their spans. Where a recipe was run with several seeds too, as "
+    "`<recipe>_seed_<seed>`, the value of a query or span is the mean over them; intervals take the seeds as given."
 )
 
 

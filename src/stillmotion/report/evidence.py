@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from stillmotion.params.run import RunParams
 
 Hits = Mapping[int, np.ndarray]
-"""R@1 of each test query in percent, the mean over the seeds, by number of clips."""
+"""R@1 (or R@5) of each test query in percent, the mean over the seeds, by number of clips."""
 Rows = Sequence[Mapping[str, Any]]
 """Content of a JSON Lines file."""
 
@@ -58,7 +58,9 @@ class Evidence:
     """Content of the metrics files by task (`retrieval`, `moments`, `assessment`, `actions`, `resources`,
     `architectures`) and system."""
     hits: Mapping[str, Hits]
-    """By system of retrieval; empty where the dataset has nothing to rank."""
+    """R@1 by system of retrieval; empty where the dataset has nothing to rank."""
+    hits_in_five: Mapping[str, Hits]
+    """R@5, likewise."""
     levels: Levels
     queries: Mapping[str, Rows]
     """Rows of queries.jsonl by system of moment retrieval; empty where the dataset has no moments."""
@@ -86,9 +88,10 @@ class Evidence:
         """The recipes that train on captions: effects on retrieval are of the first one's models."""
         return [recipe for recipe in self.run.recipes if not recipe.startswith(RECOGNITION_RECIPE)]
 
-    def hits_at(self, model: str, aggregator: str, num_clips: int) -> np.ndarray | None:
-        """R@1 of each query by a model and an aggregator; None where that is not measured."""
-        return self.hits.get(f"{model}-{aggregator}", {}).get(num_clips)
+    def hits_at(self, model: str, aggregator: str, num_clips: int, *, k: Literal[1, 5] = 1) -> np.ndarray | None:
+        """R@k of each query by a model and an aggregator; None where that is not measured."""
+        hits = self.hits if k == 1 else self.hits_in_five
+        return hits.get(f"{model}-{aggregator}", {}).get(num_clips)
 
     def most_clips(self, model: str, aggregator: str) -> int:
         """The largest number of clips measured, 0 where there is none."""
@@ -129,10 +132,10 @@ def finetuned_models(run: RunParams) -> list[FineTuned]:
     return [FineTuned(f"{base}-{recipe}", base, recipe) for base in run.finetuned for recipe in run.recipes]
 
 
-def hits_by_num_clips(rows: Sequence[Mapping[str, Any]]) -> dict[int, np.ndarray]:
-    """R@1 of each caption in percent by number of clips, the mean over the seeds, from the rows of ranks.jsonl."""
+def hits_by_num_clips(rows: Sequence[Mapping[str, Any]], *, k: int = 1) -> dict[int, np.ndarray]:
+    """R@k of each caption in percent by number of clips, the mean over the seeds, from the rows of ranks.jsonl."""
     counts = sorted({int(count) for row in rows for count in row["rank_by_num_clips"]})
     return {
-        count: np.array([100 * np.mean(np.asarray(row["rank_by_num_clips"][str(count)]) <= 1) for row in rows])
+        count: np.array([100 * np.mean(np.asarray(row["rank_by_num_clips"][str(count)]) <= k) for row in rows])
         for count in counts
     }

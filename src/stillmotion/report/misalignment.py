@@ -54,6 +54,23 @@ def misalignment_section(evidence: Evidence) -> list[str]:
         "videos (figure 1 of Mug-STAN, which does not say how its cosines were centred). What fits less is found less "
         "by any cosine: compare the systems within a level. T2V R@1, each with the most clips:",
         table,
+        *_frames_paragraphs(evidence),
+    ]
+
+
+def _frames_paragraphs(evidence: Evidence) -> list[str]:
+    """How alike the frames of a video are to the models whose frames were compared one by one, if there are any."""
+    rows = []
+    for model in evidence.run.aligned:
+        found = [evidence.metrics["retrieval"].get(f"{model}-{name}", {}) for name in evidence.run.alignments]
+        cosines = [metrics["mean_frame_cosine"] for metrics in found if "mean_frame_cosine" in metrics]
+        rows += [[model, number(cosine, 2)] for cosine in cosines[:1]]
+    if not rows:
+        return []
+    return [
+        "A caption that speaks of some of the frames can choose these only where the others are not the same vector. "
+        "The mean cosine of two frames of a test video:",
+        markdown_table(["model", "cosine of two frames"], rows),
     ]
 
 

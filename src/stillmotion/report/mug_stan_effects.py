@@ -4,12 +4,14 @@ CLIP and its STAN are fine-tuned alike, by the first recipe; Mug's models by the
 it, which differs in the similarity of its loss alone; those for recognition by the recipe `motions`, which has no part
 in retrieval. A recipe may have variants that differ in the seed alone, with `_seed_<seed>` behind the name: the value
 of a query is its mean over those that were run. A model is scored by the similarity that it was trained with, and a
-video is one clip. Each function gives a measurement for every CLIP that there is evidence for.
+video is one clip. Each function gives a measurement for every CLIP that there is evidence for; those of retrieval give
+one by R@1 and one by R@5, the first columns of the source's tables: few queries of a small gallery are found first.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -20,6 +22,9 @@ from stillmotion.report.measurement import Measurement, compared, judge
 STAN = "stan"
 """What the names of STAN's expansions in params.yaml begin with."""
 MUG_RECIPE = "_mug"
+Recall = Literal[1, 5]
+RECALLS: tuple[Recall, ...] = (1, 5)
+"""The K of R@K."""
 COSINES = ("mean", "cosine")
 """Two names of one system where a video is one clip: an aggregator and an alignment."""
 
@@ -38,15 +43,16 @@ class Found:
 def stan_beats_mean_pooling(evidence: Evidence) -> list[Measurement]:
     """STAN against its CLIP, both fine-tuned with cosines."""
     return [
-        _compared(evidence, arms["stan"], arms["clip"])
-        for arms in _ablations(evidence)
+        _compared(evidence, arms["stan"], arms["clip"], k=k)
+        for k in RECALLS
+        for arms in _ablations(evidence, k=k)
         if "stan" in arms and "clip" in arms
     ]
 
 
 def mug_beats_cosine(evidence: Evidence) -> list[Measurement]:
     """Mug against cosine, with CLIP and with STAN."""
-    return [_compared(evidence, mug, cosine) for mug, cosine in _mug_pairs(evidence)]
+    return [_compared(evidence, mug, cosine, k=k) for k in RECALLS for mug, cosine in _mug_pairs(evidence, k=k)]
 
 
 def mug_helps_most_on_bottom(evidence: Evidence) -> list[Measurement]:
@@ -55,27 +61,29 @@ def mug_helps_most_on_bottom(evidence: Evidence) -> list[Measurement]:
     if not 0 < np.sum(is_bottom_Q) < len(is_bottom_Q):
         return []
     found = []
-    for mug, cosine in _mug_pairs(evidence):
-        gain_Q = mug.hits_Q - cosine.hits_Q
-        difference, low, high = unpaired_difference(
-            gain_Q[is_bottom_Q], gain_Q[~is_bottom_Q], seed=evidence.seed, num_resamples=evidence.num_resamples
-        )
-        found.append(
-            Measurement(
-                f"{mug.system} − {cosine.system}: gain on the {np.sum(is_bottom_Q)} queries of `bottom` − gain on the "
-                f"others ({_seeds(mug, cosine)})",
-                f"{difference:+.1f} points ({low:+.1f} to {high:+.1f})",
-                judge(low, high),
+    for k in RECALLS:
+        for mug, cosine in _mug_pairs(evidence, k=k):
+            gain_Q = mug.hits_Q - cosine.hits_Q
+            difference, low, high = unpaired_difference(
+                gain_Q[is_bottom_Q], gain_Q[~is_bottom_Q], seed=evidence.seed, num_resamples=evidence.num_resamples
             )
-        )
+            found.append(
+                Measurement(
+                    f"{mug.system} − {cosine.system}: gain on the {np.sum(is_bottom_Q)} queries of `bottom` − gain on "
+                    f"the others (R@{k}, {_seeds(mug, cosine)})",
+                    f"{difference:+.1f} points ({low:+.1f} to {high:+.1f})",
+                    judge(low, high),
+                )
+            )
     return found
 
 
 def both_are_best(evidence: Evidence) -> list[Measurement]:
     """Mug with STAN against each of the other three arms."""
     return [
-        _compared(evidence, arms["mug_stan"], arms[other])
-        for arms in _ablations(evidence)
+        _compared(evidence, arms["mug_stan"], arms[other], k=k)
+        for k in RECALLS
+        for arms in _ablations(evidence, k=k)
         if "mug_stan" in arms
         for other in ("stan", "mug", "clip")
         if other in arms
@@ -107,17 +115,17 @@ def stan_recognises_motions(evidence: Evidence) -> list[Measurement]:
     return found
 
 
-def _ablations(evidence: Evidence) -> Iterator[Mapping[str, Found]]:
+def _ablations(evidence: Evidence, *, k: Recall) -> Iterator[Mapping[str, Found]]:
     """For each CLIP and its STAN, the four arms that were measured: `clip`, `stan`, `mug`, `mug_stan`."""
     for recipe in evidence.retrieving_recipes[:1]:
         for base in evidence.run.expanded:
             for expansion in _stan_expansions(evidence):
                 stan = f"{base}_{expansion}"
                 arms = {
-                    "clip": _retrieving(evidence, base, recipe, *COSINES),
-                    "stan": _retrieving(evidence, stan, recipe, *COSINES),
-                    "mug": _retrieving(evidence, base, f"{recipe}{MUG_RECIPE}", "mug"),
-                    "mug_stan": _retrieving(evidence, stan, f"{recipe}{MUG_RECIPE}", "mug"),
+                    "clip": _retrieving(evidence, base, recipe, *COSINES, k=k),
+                    "stan": _retrieving(evidence, stan, recipe, *COSINES, k=k),
+                    "mug": _retrieving(evidence, base, f"{recipe}{MUG_RECIPE}", "mug", k=k),
+                    "mug_stan": _retrieving(evidence, stan, f"{recipe}{MUG_RECIPE}", "mug", k=k),
                 }
                 yield {name: found for name, found in arms.items() if found is not None}
 
@@ -126,12 +134,12 @@ def _stan_expansions(evidence: Evidence) -> list[str]:
     return [name for name in evidence.run.expansions if name.startswith(STAN)]
 
 
-def _retrieving(evidence: Evidence, backbone: str, recipe: str, *heads: str) -> Found | None:
-    """R@1 of a fine-tuned backbone by the first of the heads that there is."""
+def _retrieving(evidence: Evidence, backbone: str, recipe: str, *heads: str, k: Recall) -> Found | None:
+    """R@k of a fine-tuned backbone by the first of the heads that there is."""
 
     def measure(model: str) -> tuple[str, np.ndarray] | None:
         for head in heads:
-            hits_Q = evidence.hits_at(model, head, 1)
+            hits_Q = evidence.hits_at(model, head, 1, k=k)
             if hits_Q is not None:
                 return f"{model}-{head}", hits_Q
         return None
@@ -160,18 +168,18 @@ def _over_seeds(
     return Found(found[0][0], np.mean([hits_Q for _, hits_Q in found], axis=0), len(found))
 
 
-def _mug_pairs(evidence: Evidence) -> list[tuple[Found, Found]]:
+def _mug_pairs(evidence: Evidence, *, k: Recall) -> list[tuple[Found, Found]]:
     """Each model of Mug with the one of cosines; a CLIP with several STANs once."""
     pairs = {}
-    for arms in _ablations(evidence):
+    for arms in _ablations(evidence, k=k):
         for mug, cosine in (("mug", "clip"), ("mug_stan", "stan")):
             if mug in arms and cosine in arms:
                 pairs[arms[mug].system] = (arms[mug], arms[cosine])
     return list(pairs.values())
 
 
-def _compared(evidence: Evidence, first: Found, second: Found) -> Measurement:
-    what = f"{first.system} − {second.system} (1 clip, {_seeds(first, second)})"
+def _compared(evidence: Evidence, first: Found, second: Found, *, k: Recall) -> Measurement:
+    what = f"{first.system} − {second.system} (R@{k}, 1 clip, {_seeds(first, second)})"
     return compared(evidence, what, first.hits_Q, second.hits_Q)
 
 

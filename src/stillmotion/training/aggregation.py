@@ -5,7 +5,8 @@ Source: Lindgren 2023 (papers/video-embeddings.txt), section 3.1.5 and table 3.4
 Shapes: N pairs, B of them in a batch, C clips, D embedding dimensions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from stillmotion.memo import Memo
 from stillmotion.metrics.retrieval import QueryRanks, rank_queries
 from stillmotion.params.training import TrainAggregatorParams
 from stillmotion.records import Caption
+from stillmotion.stage import Progress
 from stillmotion.training.contrastive import contrastive_loss, shuffled_batches
 from stillmotion.training.loop import FitSettings, Fitted, fit
 
@@ -144,26 +146,62 @@ def aggregate(aggregator: torch.nn.Module, clips_VCD: np.ndarray) -> np.ndarray:
     return aggregator.eval()(torch.from_numpy(np.array(clips_VCD)).to(device)).cpu().numpy()
 
 
-def fit_aggregator(
-    aggregator: torch.nn.Module,
-    train: RetrievalPairs,
-    validation: RetrievalPairs,
-    params: TrainAggregatorParams,
-    *,
-    seed: int,
-) -> Fitted:
-    """Train an aggregator with symmetric InfoNCE; texts stay as they are.
+@dataclass(frozen=True)
+class AggregatorTraining:
+    """One training of an aggregator."""
+
+    aggregator: torch.nn.Module
+    """It is trained in place."""
+    train: RetrievalPairs
+    validation: RetrievalPairs
+    """Text-to-video R@1 on these chooses the epoch; with none, the last one is kept."""
+    seed: int
+    """Of the order of the pairs."""
+
+    def __str__(self) -> str:
+        return f"training the aggregator, {self.train.clips_VCD.shape[1]} clips, seed {self.seed}"
+
+
+def fit_aggregators(
+    trainings: Sequence[AggregatorTraining], params: TrainAggregatorParams, *, at_once: int
+) -> Iterator[Fitted]:
+    """Train aggregators with symmetric InfoNCE; texts stay as they are.
+
+    A training is too small to gain from several threads: on a CPU each has one, so that what it ends with does not
+    depend on `at_once`, or on how many threads there are.
 
     Args:
-        aggregator: trained in place.
-        train: what it is trained on.
-        validation: text-to-video R@1 on these chooses the epoch; with none, the last one is kept.
+        trainings: each by itself.
         params: length and rates.
-        seed: of the order of the pairs.
+        at_once: how many run at a time.
 
-    Returns:
-        The aggregator's tensors of the best epoch, and the history.
+    Yields:
+        The aggregator's tensors of the best epoch, and the history, in the order of the trainings.
+
+    Raises:
+        InputError: a loss is not finite.
     """
+    if not trainings:
+        return
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(at_once, initializer=_take_one_thread)
+    try:
+        with Progress("training aggregators", len(trainings)) as progress:
+            for fitted in pool.map(lambda training: _fit_aggregator(training, params), trainings):
+                yield fitted
+                progress.advance()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+def _take_one_thread() -> None:
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # as prepare_torch has it for the thread that it is called in
+
+
+def _fit_aggregator(training: AggregatorTraining, params: TrainAggregatorParams) -> Fitted:
+    aggregator, train, validation, seed = training.aggregator, training.train, training.validation, training.seed
     module = _ScaledAggregator(aggregator, train.logit_scale)
     device = next(aggregator.parameters()).device
     module.to(device)
@@ -194,10 +232,11 @@ def fit_aggregator(
         module,
         loss_at,
         settings,
-        label=f"training the aggregator, {train.clips_VCD.shape[1]} clips, seed {seed}",
+        label=str(training),
         memo=Memo(None),
         key={},
         score=validation_recall if len(validation) else None,
+        silent=True,
     )
     prefix = "aggregator."
     best = {name[len(prefix) :]: value for name, value in fitted.best.items() if name.startswith(prefix)}

@@ -5,7 +5,6 @@ state and history are the whole state. It goes to the memo now and then; a run t
 on from it and ends with the bytes of a run that was never interrupted.
 """
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -99,6 +98,7 @@ def fit(
     key: Mapping[str, Any],
     score: Callable[[], float] | None = None,
     processes: Processes = ALONE,
+    silent: bool = False,
 ) -> Fitted:
     """Train the parameters of `model` that require gradients.
 
@@ -111,7 +111,8 @@ def fit(
         key: everything that decides the outcome, for the memo.
         score: called after each epoch; the epoch with the highest value is kept, the first of equals. The same in
             all processes.
-        processes: those that train the model together; the first one alone uses the memo.
+        processes: those that train the model together; the first one alone uses the memo and tells of the progress.
+        silent: tell of no progress.
 
     Raises:
         InputError: the loss is not finite.
@@ -139,8 +140,7 @@ def fit(
 
     checkpoint_s = read_environment().checkpoint_s
     last_checkpoint = time.monotonic()
-    progress = Progress(label, settings.total_steps)
-    with progress if processes.first else contextlib.nullcontext():
+    with Progress(label, settings.total_steps, silent=silent or not processes.first) as progress:
         progress.skip(state["step"])
         while state["step"] < settings.total_steps:
             epoch, step = divmod(state["step"], settings.steps_per_epoch)
