@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := 1
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro retrieval moments alignment recognition full test lint bench lock
+.PHONY: help env repro retrieval moments alignment recognition resources full test lint bench lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,8 +31,7 @@ repro: env  ## make the environment and rebuild every result that is not up to d
 # counts of the thesis.
 XCLIP := -S 'run.aggregators=[mean,transformer_mean,class_token]' -S 'run.expanded=[small_clip]' -S 'run.expansions=[xclip]' \
   -S 'run.embedded=[small_clip,small_clip_xclip]' -S 'run.finetuned=[small_clip,small_clip_xclip]' \
-  -S 'embed.clip_counts=[1,2,3,4]' -S embed.contexts=true -S 'run.conditional=[small_clip_xclip]' \
-  -S 'run.architectures=[xclip_base_patch32_8f,xclip_base_patch32_16f,xclip_base_patch16_8f,xclip_base_patch16_16f,xclip_base_patch16_32f]'
+  -S 'embed.clip_counts=[1,2,3,4]' -S embed.contexts=true -S 'run.conditional=[small_clip_xclip]'
 
 retrieval: env  ## run the retrieval matrix of CLIP and X-CLIP, as the experiment "retrieval" beside the default results
 	dvc exp run --temp --name retrieval $(XCLIP) -S 'run.selected=[]' -S 'run.references=[]' \
@@ -73,6 +72,11 @@ recognition: env  ## name motions with STAN and CLIP, fine-tuned alike, as the e
 	dvc exp run --temp --name recognition $(STAN) -S 'run.embedded=[small_clip,small_clip_stan]' \
 	  -S 'run.recipes=[$(MOTIONS)]' \
 	  -S 'run.models=[small_clip,$(call both_tuned,$(MOTIONS))]'
+	dvc exp show --only-changed
+
+resources: env  ## count and time the published models at full size, as the experiment "resources"
+	dvc exp run --temp --name resources \
+	  -S 'run.architectures=[xclip_base_patch32_8f,xclip_base_patch32_16f,xclip_base_patch16_8f,xclip_base_patch16_16f,xclip_base_patch16_32f,vit_b_32_12f,vit_b_32_stan_12f,vit_b_16_12f,vit_b_16_stan_12f]'
 	dvc exp show --only-changed
 
 full: env  ## run retrieval and moments with every recipe of the thesis, as the experiment "full" beside the default results

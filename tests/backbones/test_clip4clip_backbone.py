@@ -134,6 +134,7 @@ def test_mean_pooling_is_the_image_model_and_adds_nothing():
 def test_frames_of_a_video_are_the_image_model_s_and_clips_the_head_s(settings, frames_a_pass):
     model, frames = make_model(settings), make_frames()
     clips_NF = np.array([[0, 2, 4], [1, 1, 6], [3, 5, 6]])
+    assert not model.clips_are_means
     found_TD, found_ND = model.embed_video(frames, clips_NF, frames_a_pass=frames_a_pass)
     pixels = model.pixels(frames)
     torch.testing.assert_close(found_TD, unit(model.model.encode_image(pixels)), atol=1e-6, rtol=0)

@@ -85,12 +85,23 @@ def test_other_frames_or_another_key_are_embedded_anew(backbone, tmp_path, diges
     assert embedder(backbone, tmp_path, **key).video(make_frames(2, seed=1), digest, NO_CLIPS)[2] is False
 
 
-def test_other_clips_of_the_same_frames_are_embedded_anew(backbone, tmp_path):
-    frames = make_frames(4)
+def test_other_clips_of_an_image_model_need_no_forward_pass_and_have_the_same_bytes(backbone, tmp_path):
+    frames, clips = make_frames(4), np.array([[2, 3]])
     _, first, _ = embedder(backbone, tmp_path).video(frames, "digest", np.array([[0, 1]]))
-    _, other, remembered = embedder(backbone, tmp_path).video(frames, "digest", np.array([[2, 3]]))
-    assert remembered is False
+    _, other, remembered = embedder(backbone, tmp_path).video(frames, "digest", clips)
+    assert remembered is True
     assert np.abs(first - other).max() > 1e-3
+    assert other.tobytes() == backbone.embed_video(frames, clips, frames_a_pass=FRAMES_A_PASS)[1].numpy().tobytes()
+
+
+def test_other_clips_of_a_model_that_mixes_their_frames_are_embedded_anew(xclip, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (8, xclip.image_size_px, xclip.image_size_px, 3), np.uint8)
+    first, other = np.arange(xclip.clip_frames)[None], np.arange(xclip.clip_frames)[None] + 2
+    _, one, _ = embedder(xclip, tmp_path).video(frames, "digest", first)
+    _, two, remembered = embedder(xclip, tmp_path).video(frames, "digest", other)
+    assert remembered is False
+    assert np.abs(one - two).max() > 1e-4
+    assert embedder(xclip, tmp_path).video(frames, "digest", other)[2] is True
 
 
 def test_other_texts_are_embedded_anew(backbone, tmp_path):

@@ -210,6 +210,7 @@ def test_the_layers_that_are_read_are_the_tower_s(stan):
 def test_a_video_s_frames_are_embedded_in_runs_and_its_clips_by_themselves(stan):
     frames = make_frames(6)
     clips_NF = np.array([[0, 2, 5], [1, 3, 4], [0, 1, 2]])
+    assert not stan.clips_are_means
     frames_TD, clips_ND = stan.embed_video(frames, clips_NF, frames_a_pass=8)
     pixels = stan.pixels(frames)
     first, second = stan.frame_embeddings(pixels[None, :4])[0], stan.frame_embeddings(pixels[None, 2:])[0]

@@ -50,6 +50,7 @@ def test_without_any_evidence_every_claim_says_how_to_measure_it(make_run, make_
         "`make moments`",
         "`make alignment`",
         "`make recognition`",
+        "`make resources`",
     )
     assert all(row[1].startswith(commands) for row in rows)
 

@@ -5,6 +5,7 @@ from stillmotion.report.mug_stan_effects import (
     both_are_best,
     mug_beats_cosine,
     mug_helps_most_on_bottom,
+    mug_helps_most_where_least_is_told,
     stan_beats_mean_pooling,
     stan_recognises_motions,
 )
@@ -122,6 +123,32 @@ def test_the_gain_on_the_bottom_is_held_against_that_on_all_others(run, make_evi
 @pytest.mark.parametrize("levels", [[], ["up"] * NUM, ["bottom"] * NUM])
 def test_without_two_groups_of_queries_no_gains_are_compared(run, make_evidence, levels):
     assert mug_helps_most_on_bottom(make_evidence(run=run, hits=ARMS, levels=levels)) == []
+
+
+def told(system, *points, k=5):
+    """An ablation with a run for each list of hits of a point: (value, hits of a run, …)."""
+    model, aggregator = system
+    runs = [{"value": value, "runs": [{"test_hits": hits} for hits in of_runs]} for value, *of_runs in points]
+    return {"model": model, "aggregator": aggregator, "recall_at": k, "points": runs}
+
+
+def test_the_gain_where_least_is_told_is_held_against_that_where_all_is(make_evidence):
+    cosine = told(("clip-a", "cosine"), (0.0, [90.0] * NUM), (0.5, [50.0] * NUM), (1.0, [40.0] * NUM))
+    mug = told(("clip-b", "mug"), (0.0, [80.0] * NUM), (0.5,), (1.0, [60.0] * NUM, [50.0] * NUM))
+    evidence = make_evidence(ablations={"told_cosine": cosine, "told_mug": mug})
+    (found,) = mug_helps_most_where_least_is_told(evidence)
+    assert found.what == (
+        "clip-b-mug − clip-a-cosine: gain with undescribed_rate 1 (+15.0) − gain with 0 (-10.0) (R@5, 1 to 2 seeds)"
+    )
+    assert found.effect == "+25.0 points (+25.0 to +25.0)"
+    assert found.verdict == "holds"
+
+
+def test_without_both_ablations_at_two_values_no_gains_of_them_are_compared(make_evidence):
+    one = told(("clip", "mug"), (0.0, [1.0]), (1.0, [1.0]))
+    other = told(("clip", "cosine"), (0.0, [1.0]), (1.0,))
+    for ablations in ({}, {"told_mug": one}, {"told_mug": one, "told_cosine": other}):
+        assert mug_helps_most_where_least_is_told(make_evidence(ablations=ablations)) == []
 
 
 def test_without_stan_in_the_run_nothing_is_measured(make_run, make_evidence):

@@ -83,7 +83,7 @@ def ablation_figure(result: Mapping[str, Any]) -> Figure:
     places = np.arange(len(points))
     validation = [recall_on_validation(point) for point in points]
     test = np.array([recall_on_test(point) for point in points])
-    figure, axes = plt.subplots(figsize=(5.5, 3.2))
+    figure, axes = plt.subplots(figsize=(5.5, 3.7), layout="constrained")
     axes.errorbar(
         places - 0.04,
         [mean for mean, _ in validation],
@@ -106,5 +106,5 @@ def ablation_figure(result: Mapping[str, Any]) -> Figure:
     axes.set_xlabel(result["param"])
     axes.set_ylabel("text-to-video recall in %")
     axes.set_title(result["title"])
-    axes.legend()
+    figure.legend(loc="outside lower center")
     return figure

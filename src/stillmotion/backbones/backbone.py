@@ -31,6 +31,12 @@ class Layers:
     """For the vision and the text tower: the parameters of each of its blocks, the first one first."""
 
 
+def mean_clips(frames_TD: torch.Tensor, clips_NF: np.ndarray) -> torch.Tensor:
+    """Unit vectors (N, D) along the means of frames' unit vectors; `clips_NF` says which of the frames."""
+    clips_NFD = frames_TD[torch.from_numpy(clips_NF).to(frames_TD.device)]
+    return functional.normalize(clips_NFD.mean(1), dim=-1)
+
+
 class Backbone(torch.nn.Module, ABC):
     """A model that embeds frames, clips and texts as unit vectors in one space."""
 
@@ -43,6 +49,8 @@ class Backbone(torch.nn.Module, ABC):
     """D."""
     clip_frames: int | None
     """Frames that a clip must have; None where any number will do."""
+    clips_are_means: bool = False
+    """Whether a frame is embedded by itself, and a clip is the mean of its frames: `mean_clips`."""
     image_transform: Callable[[Image.Image], torch.Tensor]
     """The model's own transform of a whole image, for image queries."""
 

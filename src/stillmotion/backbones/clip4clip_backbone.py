@@ -57,6 +57,8 @@ class Clip4ClipSettings:
 class Clip4ClipBackbone(OpenClipBackbone):
     """An open_clip model with a head over the frames of a clip; its frames and texts are those of the model."""
 
+    clips_are_means = False
+
     def __init__(self, clip: OpenClipBackbone, settings: Clip4ClipSettings):
         """Wrap the model of `clip`; the head is new.
 

@@ -14,7 +14,8 @@ def prepare_torch(environment: Environment) -> torch.device:
     """Fix threads, rounding and deterministic kernels for this process and return the device to use."""
     torch.set_num_threads(environment.threads)
     torch.set_flush_denormal(True)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # What use_deterministic_algorithms(True, warn_only=True) sets, without importing torch's compiler for two seconds.
+    torch.set_deterministic_debug_mode("warn")
     name = environment.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

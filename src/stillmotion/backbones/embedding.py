@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stillmotion.backbones.backbone import Backbone
+from stillmotion.backbones.backbone import Backbone, mean_clips
 from stillmotion.backbones.compute import autocast
 from stillmotion.io.arrays import load_array
 from stillmotion.io.weights import load_tensors, save_tensors
@@ -60,15 +60,21 @@ class Embedder:
             frames_digest: digest of the same frames, for the memo.
             clips_NF: which of the frames make each clip.
         """
+        # Clips that are means of frames are made anew: other clips of known frames cost no forward pass.
+        means = self.backbone.clips_are_means
+        embedded_NF = clips_NF[:0] if means else clips_NF
 
         def embed() -> np.ndarray:
             with autocast(self.backbone.device, self.precision):
-                found = self.backbone.embed_video(frames_THWC, clips_NF, frames_a_pass=FRAMES_A_PASS)
+                found = self.backbone.embed_video(frames_THWC, embedded_NF, frames_a_pass=FRAMES_A_PASS)
             return torch.cat(found).float().cpu().numpy()
 
-        key = self.key | {"frames": frames_digest, "clips": clips_NF.tolist()}
+        key = self.key | {"frames": frames_digest, "clips": embedded_NF.tolist()}
         array, remembered = self._remembered("embeddings", key, embed)
-        return array[: len(frames_THWC)], array[len(frames_THWC) :], remembered
+        frames_TD, clips_ND = array[: len(frames_THWC)], array[len(frames_THWC) :]
+        if means:
+            clips_ND = mean_clips(torch.from_numpy(frames_TD), clips_NF).numpy()
+        return frames_TD, clips_ND, remembered
 
     def require_tokens(self) -> None:
         """Raise InputError where the model has no embeddings of single tokens, as an alignment needs them."""

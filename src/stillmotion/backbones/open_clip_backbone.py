@@ -17,7 +17,7 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch.nn import functional
 
-from stillmotion.backbones.backbone import Backbone, Layers
+from stillmotion.backbones.backbone import Backbone, Layers, mean_clips
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.tables import write_json
@@ -36,6 +36,7 @@ class OpenClipBackbone(Backbone):
     model: Any
     """The open_clip model."""
     clip_frames = None
+    clips_are_means = True
 
     def __init__(self, model: Any, tokenizer: Callable[..., torch.Tensor], config: dict[str, Any]):
         super().__init__()
@@ -73,8 +74,7 @@ class OpenClipBackbone(Backbone):
                 for first in range(0, len(frames_THWC), frames_a_pass)
             ]
         )
-        clips_NFD = frames_TD[torch.from_numpy(clips_NF).to(self.device)]
-        return frames_TD, functional.normalize(clips_NFD.mean(1), dim=-1)
+        return frames_TD, mean_clips(frames_TD, clips_NF)
 
     def tokens(self, texts: list[str]) -> torch.Tensor:
         return self.tokenizer(texts).to(self.device)

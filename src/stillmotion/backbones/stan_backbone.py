@@ -59,6 +59,8 @@ class KeptPatches(torch.nn.Module):
 class StanBackbone(OpenClipBackbone):
     """An open_clip model with a STAN branch; its texts are those of the image model."""
 
+    clips_are_means = False
+
     def __init__(self, clip: OpenClipBackbone, settings: StanSettings):
         """Wrap the model of `clip`, whose patch dropout is replaced; the branch is new.
 

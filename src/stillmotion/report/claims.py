@@ -235,6 +235,13 @@ MUG_STAN_CLAIMS = (
         commands.ALIGNMENT,
     ),
     Claim(
+        "mug_told",
+        "Mug helps more the less of its video a caption tells",
+        "I, IV-D",
+        mug_stan_effects.mug_helps_most_where_least_is_told,
+        commands.TOLD,
+    ),
+    Claim(
         "mug_stan",
         "Mug and STAN together are best of all",
         "IV-D, table V",

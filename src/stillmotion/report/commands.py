@@ -92,11 +92,9 @@ THESIS_32_FRAMES = _thesis(
     XCLIP["16", "32"], frames=32, clip_counts="[1]", more=(_xclip(XCLIP["16", "32"], "xclip-base-patch16-zero-shot"),)
 )
 LEARNING_RATES = "stillmotion ablate learning_rate_adamw\nstillmotion ablate learning_rate_sgd"
+TOLD = "stillmotion ablate told_cosine\nstillmotion ablate told_mug"
 KEEP_RATES = "stillmotion ablate patch_keep_rate"
-ARCHITECTURES = exp_run(
-    "run.architectures=[xclip_base_patch32_8f,xclip_base_patch32_16f,xclip_base_patch16_8f,"
-    "xclip_base_patch16_16f,xclip_base_patch16_32f]"
-)
+ARCHITECTURES = "make resources"
 MSRVTT_XCLIP = exp_run(
     "dataset=msrvtt",
     _xclip("xclip_large_patch14", "xclip-large-patch14"),
