@@ -81,15 +81,14 @@ def test_the_segments_are_those_of_the_span_and_not_of_the_video(seen):
 
 
 def test_embedding_takes_the_middle_frames_that_validation_takes(numbered, new_backbone, monkeypatch, tmp_path):
-    backbone = new_backbone()
-    embed, numbers = backbone.embed_video, []
+    embed, numbers = Embedder.video, []
 
-    def watched(frames_THWC, clips_NF, **settings):
+    def watched(embedder, frames_THWC, frames_digest, clips_NF):
         numbers.append(frames_THWC[clips_NF][..., 0, 0, 0].tolist())
-        return embed(frames_THWC, clips_NF, **settings)
+        return embed(embedder, frames_THWC, frames_digest, clips_NF)
 
-    monkeypatch.setattr(backbone, "embed_video", watched)
-    embedder = Embedder(backbone, Memo(None), {}, "fp32")
+    monkeypatch.setattr(Embedder, "video", watched)
+    embedder = Embedder(new_backbone(), Memo(None), {}, "fp32")
     actions = [Action("b", "spins", 1.0, 3.0)]
     write_videos(tmp_path, embedder, numbered, actions, clip_counts=[1, 2], clip_frames=4, span_views=1)
     whole = [[5, 15, 25, 35], [2, 7, 12, 17], [22, 27, 32, 37]]
