@@ -22,7 +22,7 @@ import numpy as np
 import ruamel.yaml
 import torch
 
-from stillmotion.adaptation.architectures import architecture_config, initial_xclip
+from stillmotion.adaptation.initial_models import architecture_config, initial_xclip
 from stillmotion.backbones.builtin import new_builtin
 from stillmotion.backbones.embedding import FRAMES_A_PASS
 from stillmotion.backbones.open_clip_backbone import save_backbone
