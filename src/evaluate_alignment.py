@@ -4,9 +4,9 @@
         --metrics metrics/retrieval/small_clip-mug.json --predictions data/predictions/retrieval/small_clip-mug
 
 Reads embeddings that were made with embed.tokens: true, and the captions of the test split. A video is the one clip
-that spans it. The metrics say too how alike its frames are, as no text can choose between equal ones. All scores are
-in memory: 4 bytes for each pair, and with dual softmax 16 more. Writes the metrics and,
-in the predictions folder, ranks.jsonl, as evaluate_retrieval does.
+that spans it. All scores are in memory: 4 bytes for each pair, and with dual softmax 16 more. Writes the metrics, which
+say too how alike the frames of a video are, as no text can choose between equal ones, and, in the predictions folder,
+ranks.jsonl, as evaluate_retrieval does.
 """
 
 import logging

@@ -74,7 +74,7 @@ def main(
         queries={name: read_rows(predictions / "moments" / name / "queries.jsonl") for name in systems["moments"]},
         spans={name: read_rows(predictions / "actions" / name / "spans.jsonl") for name in systems["actions"]},
         studies={name: read_study(predictions / "moments" / name) for name in selected_systems(run)},
-        ablations={row["name"]: row for row in collected if row["dataset"] == params.dataset},
+        ablations={row["name"]: row for row in collected},
         seed=settings.seed,
         num_resamples=settings.bootstrap_samples,
     )

@@ -138,7 +138,7 @@ def make_evidence() -> Callable[..., Evidence]:
             queries=found.get("queries", {}),
             spans=found.get("spans", {}),
             studies=found.get("studies", {}),
-            ablations=found.get("ablations", {}),
+            ablations={name: {"dataset": dataset, **row} for name, row in found.get("ablations", {}).items()},
             seed=0,
             num_resamples=400,
         )

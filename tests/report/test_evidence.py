@@ -21,6 +21,12 @@ def test_the_value_of_a_caption_is_its_mean_over_the_seeds_by_number_of_clips():
     assert hits_by_num_clips([]) == {}
 
 
+def test_an_ablation_speaks_for_its_own_dataset_alone(make_evidence):
+    evidence = make_evidence(dataset="toy", ablations={"a": {"dataset": "toy"}, "b": {"dataset": "clips"}})
+    assert evidence.ablation("a") == {"dataset": "toy"}
+    assert (evidence.ablation("b"), evidence.ablation("c")) == (None, None)
+
+
 def test_the_systems_of_a_run_are_every_model_with_every_head(make_run):
     run = make_run(
         expanded=["clip"],

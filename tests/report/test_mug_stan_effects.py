@@ -128,8 +128,11 @@ def test_without_two_groups_of_queries_no_gains_are_compared(run, make_evidence,
 def told(system, *points, k=5):
     """An ablation with a run for each list of hits of a point: (value, hits of a run, …)."""
     model, aggregator = system
-    runs = [{"value": value, "runs": [{"test_hits": hits} for hits in of_runs]} for value, *of_runs in points]
-    return {"model": model, "aggregator": aggregator, "recall_at": k, "points": runs}
+    runs = [
+        {"value": value, "runs": [{"validation_R@1": 0.0, "test_hits": hits} for hits in of_runs]}
+        for value, *of_runs in points
+    ]
+    return {"model": model, "aggregator": aggregator, "dataset": "clips", "recall_at": k, "points": runs}
 
 
 def test_the_gain_where_least_is_told_is_held_against_that_where_all_is(make_evidence):
@@ -138,7 +141,8 @@ def test_the_gain_where_least_is_told_is_held_against_that_where_all_is(make_evi
     evidence = make_evidence(ablations={"told_cosine": cosine, "told_mug": mug})
     (found,) = mug_helps_most_where_least_is_told(evidence)
     assert found.what == (
-        "clip-b-mug − clip-a-cosine: gain with undescribed_rate 1 (+15.0) − gain with 0 (-10.0) (R@5, 1 to 2 seeds)"
+        "clip-b-mug − clip-a-cosine: gain with undescribed_rate 1 (+15.0) − gain with 0 (-10.0) "
+        "(R@5 on clips, 1 to 2 seeds)"
     )
     assert found.effect == "+25.0 points (+25.0 to +25.0)"
     assert found.verdict == "holds"

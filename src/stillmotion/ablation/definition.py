@@ -32,7 +32,7 @@ class Ablation(Section):
     settings: Settings
     """Set in every experiment."""
     model: str
-    """One of `run.models`."""
+    """One of `run.models`; with evaluate_alignment, one of `run.aligned`."""
     evaluation: Literal["evaluate_retrieval", "evaluate_alignment"]
     """The stage that ranks the test videos."""
     aggregator: Name

@@ -228,7 +228,7 @@ def keep_rate(groups: Mapping[str, str], evidence: Evidence) -> Ours | None:
 
 
 def _ablation(evidence: Evidence, name: str, value: float, model: str, scale: float) -> Ours | None:
-    ablation = evidence.ablations.get(name)
+    ablation = evidence.ablation(name)
     if ablation is None or not ablation["model"].startswith(model):
         return None
     for point in ablation["points"]:

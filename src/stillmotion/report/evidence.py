@@ -10,6 +10,8 @@ from stillmotion.params.run import RunParams
 
 Hits = Mapping[int, np.ndarray]
 """R@1 (or R@5) of each test query in percent, the mean over the seeds, by number of clips."""
+Recall = Literal[1, 5]
+"""The K of R@K."""
 Rows = Sequence[Mapping[str, Any]]
 """Content of a JSON Lines file."""
 
@@ -69,7 +71,7 @@ class Evidence:
     studies: Mapping[str, Study]
     """By selection, as `<model>-<selection>`."""
     ablations: Mapping[str, Mapping[str, Any]]
-    """Content of reports/ablations/<name>.json by name, of the active dataset alone."""
+    """Content of reports/ablations/<name>.json by name, of any dataset."""
     seed: int
     num_resamples: int
 
@@ -88,7 +90,12 @@ class Evidence:
         """The recipes that train on captions: effects on retrieval are of the first one's models."""
         return [recipe for recipe in self.run.recipes if not recipe.startswith(RECOGNITION_RECIPE)]
 
-    def hits_at(self, model: str, aggregator: str, num_clips: int, *, k: Literal[1, 5] = 1) -> np.ndarray | None:
+    def ablation(self, name: str) -> Mapping[str, Any] | None:
+        """The ablation of that name, where it is one of the active dataset."""
+        found = self.ablations.get(name)
+        return found if found is not None and found["dataset"] == self.dataset else None
+
+    def hits_at(self, model: str, aggregator: str, num_clips: int, *, k: Recall = 1) -> np.ndarray | None:
         """R@k of each query by a model and an aggregator; None where that is not measured."""
         hits = self.hits if k == 1 else self.hits_in_five
         return hits.get(f"{model}-{aggregator}", {}).get(num_clips)

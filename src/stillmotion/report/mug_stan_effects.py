@@ -11,20 +11,18 @@ one by R@1 and one by R@5, the first columns of the source's tables: few queries
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 
 from stillmotion.report.differences import clustered_difference, unpaired_difference
-from stillmotion.report.evidence import RECOGNITION_RECIPE, Evidence
+from stillmotion.report.evidence import RECOGNITION_RECIPE, Evidence, Recall
 from stillmotion.report.measurement import Measurement, compared, judge
+from stillmotion.report.recipe_effects import ablation_points
 
 STAN = "stan"
 """What the names of STAN's expansions in params.yaml begin with."""
 MUG_RECIPE = "_mug"
-Recall = Literal[1, 5]
 RECALLS: tuple[Recall, ...] = (1, 5)
-"""The K of R@K."""
 COSINES = ("mean", "cosine")
 """Two names of one system where a video is one clip: an aggregator and an alignment."""
 
@@ -81,16 +79,15 @@ def mug_helps_most_on_bottom(evidence: Evidence) -> list[Measurement]:
 def mug_helps_most_where_least_is_told(evidence: Evidence) -> list[Measurement]:
     """What Mug gains where captions leave most of a video's events out against where they leave out least.
 
-    From the ablations told_mug and told_cosine; the queries of two values are drawn apart.
+    From the ablations told_mug and told_cosine, which set their own dataset, whichever is active; the queries of two
+    values are drawn apart.
     """
     mug, cosine = (evidence.ablations.get(f"told_{name}") for name in ("mug", "cosine"))
     if mug is None or cosine is None:
         return []
-    hits_of = {point["value"]: _mean_hits(point) for point in cosine["points"] if point["runs"]}
+    hits_of = {point.value: point.hits_Q for point in ablation_points(cosine)}
     gains = {
-        point["value"]: _mean_hits(point) - hits_of[point["value"]]
-        for point in mug["points"]
-        if point["runs"] and point["value"] in hits_of
+        point.value: point.hits_Q - hits_of[point.value] for point in ablation_points(mug) if point.value in hits_of
     }
     if len(gains) < 2:
         return []
@@ -99,20 +96,16 @@ def mug_helps_most_where_least_is_told(evidence: Evidence) -> list[Measurement]:
         gains[most], gains[least], seed=evidence.seed, num_resamples=evidence.num_resamples
     )
     counts = sorted({len(point["runs"]) for found in (mug, cosine) for point in found["points"] if point["runs"]})
+    seeds = f"{' to '.join(map(str, counts))} {'seed' if counts == [1] else 'seeds'}"
     return [
         Measurement(
             f"{mug['model']}-{mug['aggregator']} − {cosine['model']}-{cosine['aggregator']}: gain with "
             f"undescribed_rate {most:g} ({gains[most].mean():+.1f}) − gain with {least:g} ({gains[least].mean():+.1f}) "
-            f"(R@{mug['recall_at']}, {' to '.join(map(str, counts))} {'seed' if counts == [1] else 'seeds'})",
+            f"(R@{mug['recall_at']} on {mug['dataset']}, {seeds})",
             f"{difference:+.1f} points ({low:+.1f} to {high:+.1f})",
             judge(low, high),
         )
     ]
-
-
-def _mean_hits(point: Mapping[str, Any]) -> np.ndarray:
-    """The hits of each test query at a point of an ablation, the mean over its runs."""
-    return np.mean([run["test_hits"] for run in point["runs"]], axis=0)
 
 
 def both_are_best(evidence: Evidence) -> list[Measurement]:

@@ -51,7 +51,7 @@ def larger_batches_help_aggregators(evidence: Evidence) -> list[Measurement]:
 
 
 def _largest_and_smallest(evidence: Evidence, name: str) -> list[Measurement]:
-    points = [point for point in ablation_points(evidence.ablations.get(name)) if isinstance(point.value, int)]
+    points = [point for point in ablation_points(evidence.ablation(name)) if isinstance(point.value, int)]
     points.sort(key=lambda point: point.value)
     if len(points) < 2:
         return []
@@ -62,7 +62,7 @@ def _largest_and_smallest(evidence: Evidence, name: str) -> list[Measurement]:
 
 def only_embeddings_frozen_is_best(evidence: Evidence) -> list[Measurement]:
     """No block frozen against the best of the others, chosen on validation, and against the most blocks."""
-    points = {point.value: point for point in ablation_points(evidence.ablations.get("frozen_blocks"))}
+    points = {point.value: point for point in ablation_points(evidence.ablation("frozen_blocks"))}
     none = points.pop(0, None)
     if none is None or not points:
         return []
@@ -84,7 +84,7 @@ def _depth(value: int | float | str) -> str:
 def half_the_patches_cost_nothing(evidence: Evidence) -> list[Measurement]:
     """Keep rate 0.5 against 1: in the ablation, and between models of the two recipes."""
     found = []
-    points = {point.value: point for point in ablation_points(evidence.ablations.get("patch_keep_rate"))}
+    points = {point.value: point for point in ablation_points(evidence.ablation("patch_keep_rate"))}
     if 0.5 in points and 1.0 in points:
         found.append(compared(evidence, "keep rate 0.5 − 1", points[0.5].hits_Q, points[1.0].hits_Q, MARGIN))
     for tuned in evidence.finetuned:
@@ -136,7 +136,7 @@ def adamw_beats_sgd(evidence: Evidence) -> list[Measurement]:
     """The best learning rate of each optimizer, chosen on validation, compared on the test split."""
     best = []
     for name in ("learning_rate_adamw", "learning_rate_sgd"):
-        points = ablation_points(evidence.ablations.get(name))
+        points = ablation_points(evidence.ablation(name))
         if not points:
             return []
         best.append(max(points, key=lambda point: point.validation))
