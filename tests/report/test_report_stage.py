@@ -156,13 +156,13 @@ def test_a_dataset_with_nothing_to_score_and_no_ablations_still_has_its_pages(wo
 def test_results_and_ablations_become_figures_and_claims_with_the_same_bytes_each_time(workplace):
     workplace.add_retrieval("small_clip-mean", 2.0, 1.0)
     workplace.add_retrieval("small_clip-half_patches-mean", 1.0, 1.0)
-    points = [
-        {"value": value, "runs": [{"seed": 0, "validation_R@1": 1.0, "test_hits": [hit] * QUERIES}]}
-        for value, hit in ((8, 0.0), (64, 100.0))
-    ]
-    ablation = {"name": "batch_size", "title": "Batches", "dataset": "toy", "points": points}
-    workplace.write("ablations/batch_size.json", ablation)
-    workplace.write("ablations/patch_keep_rate.json", ablation | {"name": "patch_keep_rate", "dataset": "another"})
+    for name, dataset, values in (("batch_size", "toy", (8, 64)), ("patch_keep_rate", "another", (0.5, 1.0))):
+        points = [
+            {"value": value, "runs": [{"seed": 0, "validation_R@1": 1.0, "test_hits": [hit] * QUERIES}]}
+            for value, hit in zip(values, (0.0, 100.0), strict=True)
+        ]
+        ablation = {"name": name, "title": f"Values of {name}", "dataset": dataset, "points": points}
+        workplace.write(f"ablations/{name}.json", ablation)
     for output in ("out", "again"):
         done = workplace.run(output)
         assert done.returncode == 0, done.stderr
@@ -172,13 +172,14 @@ def test_results_and_ablations_become_figures_and_claims_with_the_same_bytes_eac
     assert "| small_clip-mean: 2 clips − 1 clip | +100.0 points (+100.0 to +100.0) | holds |" in page
     assert "| small_clip-half_patches-mean (1 clip) − small_clip-mean (1 clip) | +100.0 points" in page
     assert "| batches of 64 − batches of 8 | +100.0 points (+100.0 to +100.0) | holds |" in page
-    assert "- [Batches](../ablations/batch_size.md)" in page
+    assert "- [Values of batch_size](../ablations/batch_size.md)" in page
+    # of another dataset: its page is linked, but it measures no claim on this one
+    assert "- [Values of patch_keep_rate](../ablations/patch_keep_rate.md)" in page
+    assert "keep rate 0.5 − 1" not in page
     assert "### Partial misalignment" in page
     assert "by the cosines of small_clip:" in page
     assert "| share of the queries (number) | 95.0 % (19) | 0.0 % (0) | 5.0 % (1) |" in page
     assert "| small_clip-mean | 100.0 (100.0 to 100.0) | – | 100.0 (100.0 to 100.0) |" in page
-    # of another dataset
-    assert "patch_keep_rate.md" not in page
     assert "What is attended" not in page
 
 

@@ -228,7 +228,7 @@ def full(make_selected):
     hits = {system: {1: np.zeros(9)} for system in ("clip-transformer_mean", "clip-half_patches-transformer_mean")}
     hits |= {"clip-mean": {1: np.zeros(9)}, "clip-half_patches-mean": {1: np.full(9, 100.0)}}
     hits |= {"clip-class_token": {}, "clip-half_patches-class_token": {}}
-    ablations = {"batch_size": {"title": "Batches of fine-tuning", "points": []}}
+    ablations = {"batch_size": {"title": "Batches of fine-tuning", "dataset": "toy", "points": []}}
     return replace(evidence, metrics={**evidence.metrics, **metrics}, hits=hits, ablations=ablations)
 
 
