@@ -1,3 +1,4 @@
+import math
 from itertools import permutations
 
 import numpy as np
@@ -197,7 +198,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not():
 
 
 @pytest.mark.parametrize("at_once", [2, 3])
-def test_trainings_at_once_end_in_their_order_with_the_bits_of_one_after_another(at_once):
+def test_trainings_at_once_end_in_their_order_with_the_bits_of_one_after_another(at_once, caplog):
     train, validation = ordered_events(0), ordered_events(1)
     settings = AggregatorParams(kind="transformer_mean", heads=2, mlp_ratio=2.0)
 
@@ -209,7 +210,11 @@ def test_trainings_at_once_end_in_their_order_with_the_bits_of_one_after_another
         return list(fit_aggregators(trainings, make_params(3), at_once=at_once))
 
     threads = torch.get_num_threads()
+    caplog.set_level("INFO", logger="stillmotion")
     alone, together = fitted(1), fitted(at_once)
+    # 5 trainings of 3 epochs
+    steps = 5 * 3 * math.ceil(len(train) / 30)
+    assert [line.split(" in ")[0] for line in caplog.messages] == [f"training 5 aggregators: {steps}"] * 2
     assert torch.get_num_threads() == threads
     assert len(together) == 5
     for one, other in zip(alone, together, strict=True):

@@ -5,9 +5,10 @@ Source: Lindgren 2023 (papers/video-embeddings.txt), section 3.1.5 and table 3.4
 Shapes: N pairs, B of them in a batch, C clips, D embedding dimensions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -167,8 +168,8 @@ def fit_aggregators(
 ) -> Iterator[Fitted]:
     """Train aggregators with symmetric InfoNCE; texts stay as they are.
 
-    A training is too small to gain from several threads: on a CPU each has one, so that what it ends with does not
-    depend on `at_once`, or on how many threads there are.
+    On a CPU each has one thread, as small matrices gain more from another training beside them than from another
+    thread; so what a training ends with does not depend on `at_once`, or on how many threads there are.
 
     Args:
         trainings: each by itself.
@@ -184,12 +185,16 @@ def fit_aggregators(
     if not trainings:
         return
     threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(at_once, initializer=_take_one_thread)
+    pool, lock = ThreadPoolExecutor(at_once, initializer=_take_one_thread), Lock()
+    steps = params.epochs * sum(_steps_an_epoch(training, params) for training in trainings)
     try:
-        with Progress("training aggregators", len(trainings)) as progress:
-            for fitted in pool.map(lambda training: _fit_aggregator(training, params), trainings):
-                yield fitted
-                progress.advance()
+        with Progress(f"training {len(trainings)} aggregators", steps) as progress:
+
+            def advance() -> None:
+                with lock:
+                    progress.advance()
+
+            yield from pool.map(lambda training: _fit_aggregator(training, params, advance), trainings)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
@@ -200,7 +205,12 @@ def _take_one_thread() -> None:
     torch.set_flush_denormal(True)  # as prepare_torch has it for the thread that it is called in
 
 
-def _fit_aggregator(training: AggregatorTraining, params: TrainAggregatorParams) -> Fitted:
+def _steps_an_epoch(training: AggregatorTraining, params: TrainAggregatorParams) -> int:
+    return len(shuffled_batches(len(training.train), params.batch_size, seed=training.seed, epoch=0))
+
+
+def _fit_aggregator(training: AggregatorTraining, params: TrainAggregatorParams, advance: Callable[[], None]) -> Fitted:
+    """Train one; `advance` is called at each step."""
     aggregator, train, validation, seed = training.aggregator, training.train, training.validation, training.seed
     module = _ScaledAggregator(aggregator, train.logit_scale)
     device = next(aggregator.parameters()).device
@@ -212,6 +222,7 @@ def _fit_aggregator(training: AggregatorTraining, params: TrainAggregatorParams)
     def loss_at(epoch: int, step: int) -> torch.Tensor:
         items = shuffled_batches(len(train), params.batch_size, seed=seed, epoch=epoch)[step].to(device)
         aggregator.train()
+        advance()
         return contrastive_loss(
             aggregator(clips[video_of[items]]), texts[items], module.log_scale.exp().clamp(max=100.0)
         )
@@ -222,7 +233,7 @@ def _fit_aggregator(training: AggregatorTraining, params: TrainAggregatorParams)
 
     settings = FitSettings(
         epochs=params.epochs,
-        steps_per_epoch=len(shuffled_batches(len(train), params.batch_size, seed=seed, epoch=0)),
+        steps_per_epoch=_steps_an_epoch(training, params),
         learning_rate=params.learning_rate,
         weight_decay=params.weight_decay,
         warmup_fraction=params.warmup_fraction,
