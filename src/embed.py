@@ -85,6 +85,7 @@ def main(
             clip_counts=clip_counts,
             clip_frames=clip_frames,
             span_views=params.embed.span_views,
+            single_frames=params.embed.single_frames,
         )
         texts = {
             "captions": [caption.text for caption in load_records(raw, Caption)],

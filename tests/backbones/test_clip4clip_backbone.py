@@ -139,6 +139,9 @@ def test_frames_of_a_video_are_the_image_model_s_and_clips_the_head_s(settings, 
     pixels = model.pixels(frames)
     torch.testing.assert_close(found_TD, unit(model.model.encode_image(pixels)), atol=1e-6, rtol=0)
     torch.testing.assert_close(found_ND, model.embed_clips(pixels[torch.from_numpy(clips_NF)]), atol=1e-6, rtol=0)
+    none, clips_ND = model.embed_video(frames, clips_NF, frames_a_pass=frames_a_pass, single_frames=False)
+    assert none.shape == (0, DIM)
+    assert torch.equal(clips_ND, found_ND)
 
 
 @TRAINED

@@ -104,6 +104,19 @@ def test_other_clips_of_a_model_that_mixes_their_frames_are_embedded_anew(xclip,
     assert embedder(xclip, tmp_path).video(frames, "digest", other)[2] is True
 
 
+def test_single_frames_are_left_out_where_clips_are_not_means_of_them(backbone, xclip, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (8, xclip.image_size_px, xclip.image_size_px, 3), np.uint8)
+    clips = np.arange(xclip.clip_frames)[None]
+    with_frames = embedder(xclip, tmp_path).video(frames, "digest", clips)
+    for remembered in (False, True):
+        frames_TD, clips_ND, from_memo = embedder(xclip, tmp_path).video(frames, "digest", clips, single_frames=False)
+        assert frames_TD.shape == (0, with_frames[0].shape[1])
+        assert clips_ND.tobytes() == with_frames[1].tobytes()
+        assert from_memo is remembered
+    kept, _, _ = embedder(backbone).video(make_frames(3), "digest", NO_CLIPS, single_frames=False)
+    assert kept.shape == (3, 16)
+
+
 def test_other_texts_are_embedded_anew(backbone, tmp_path):
     first = embedder(backbone, tmp_path).texts(["a red ball", "two"], "captions")
     other = embedder(backbone, tmp_path).texts(["a red ball", "three"], "captions")

@@ -218,6 +218,9 @@ def test_a_video_s_frames_are_embedded_in_runs_and_its_clips_by_themselves(stan)
     torch.testing.assert_close(clips_ND, stan.embed_clips(pixels[clips_NF]), atol=1e-6, rtol=1e-5)
     one_a_pass = stan.embed_video(frames, clips_NF, frames_a_pass=1)
     torch.testing.assert_close(one_a_pass, (frames_TD, clips_ND), atol=1e-6, rtol=1e-5)
+    none, clips_alone_ND = stan.embed_video(frames, clips_NF, frames_a_pass=8, single_frames=False)
+    assert none.shape == (0, 16)
+    assert torch.equal(clips_alone_ND, clips_ND)
 
 
 @torch.no_grad()

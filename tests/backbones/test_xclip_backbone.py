@@ -122,6 +122,18 @@ def test_frames_are_those_of_their_group_before_integration_and_clips_are_their_
     torch.testing.assert_close(clips_ND, expected_clips, atol=1e-6, rtol=1e-5)
 
 
+def test_without_single_frames_the_clips_are_the_same_and_nothing_else_passes_the_model(xclip):
+    frames, clips = make_frames(6), np.array([[0, 2, 3, 5], [1, 1, 4, 4]])
+    _, with_frames = xclip.embed_video(frames, clips, frames_a_pass=8)
+    passes = []
+    hook = xclip.model.vision_model.register_forward_hook(lambda _, __, found: passes.append(len(found.pooler_output)))
+    frames_TD, clips_ND = xclip.embed_video(frames, clips, frames_a_pass=8, single_frames=False)
+    hook.remove()
+    assert frames_TD.shape == (0, 16)
+    assert torch.equal(clips_ND, with_frames)
+    assert passes == [8]
+
+
 def test_frames_lie_in_the_space_of_the_clips_because_integration_adds_to_them(xclip):
     pixels = xclip.pixels(make_frames(4))[None]
     with torch.no_grad():

@@ -10,6 +10,8 @@ from stillmotion.backbones.stan_expansion import expand_stan
 from stillmotion.errors import InputError
 from stillmotion.io.arrays import save_array
 from stillmotion.io.embedding_writer import write_caption_tokens, write_clip_frames, write_videos
+from stillmotion.io.embeddings import Embeddings
+from stillmotion.io.tables import write_json
 from stillmotion.memo import Memo
 from stillmotion.params.models import BuiltinBackboneParams
 from stillmotion.records import Action, Video
@@ -190,3 +192,24 @@ def test_views_of_spans_leave_all_other_files_as_they_are(tmp_path, store, backb
     for path in (tmp_path / "1").iterdir():
         same = path.read_bytes() == (tmp_path / "3" / path.name).read_bytes()
         assert same == (path.name != "actions.npy"), path.name
+
+
+@pytest.mark.parametrize("single_frames", [True, False])
+def test_a_model_that_mixes_frames_has_those_by_themselves_where_they_are_wanted(
+    tmp_path, store, backbone, single_frames
+):
+    settings = StanSettings(1, 0, 1, "branch", "self_attention", "linear", 8, 2, drop_path=0.0, seed=0)
+    for name, own in (("image", embedder(backbone)), ("video", embedder(expand_stan(backbone, settings).eval()))):
+        folder = tmp_path / name
+        folder.mkdir()
+        sizes = {"clip_counts": [1, 2], "clip_frames": 2, "span_views": 1}
+        write_videos(folder, own, store, [], **sizes, single_frames=single_frames)
+        write_json(folder / "model.json", {"clip_counts": [1, 2]})
+        embedded = Embeddings(folder)
+        assert embedded.clips(2).shape == (3, 2, 16)
+        assert embedded.has_frames is (single_frames or name == "image")
+        if embedded.has_frames:
+            assert embedded.video_frames(embedded.videos[2]).shape == (8, 16)
+            continue
+        with pytest.raises(InputError, match=r"frames\.npy: no such file; set embed\.single_frames: true"):
+            embedded.video_frames(embedded.videos[2])

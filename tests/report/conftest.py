@@ -30,6 +30,7 @@ def run_params(**changes: Any) -> RunParams:
         "aligned": [],
         "alignments": [],
         "attended": [],
+        "assessed": ["clip"],
         "selected": ["clip"],
         "selections": ["vc1_none", "vc1_norm"],
         "shot_detectors": [],

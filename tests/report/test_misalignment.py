@@ -36,6 +36,11 @@ def test_levels_are_of_the_captions_that_were_asked_in_their_order(embedded):
     assert found.level_Q.tolist() == ["up", "bottom"]
 
 
+def test_where_no_frames_were_embedded_by_themselves_there_are_no_levels(embedded, tmp_path):
+    (tmp_path / "frames.npy").unlink()
+    assert query_levels(embedded, CAPTIONS, {"x": [{"caption_id": "c0"}]}, "clip").level_Q.tolist() == []
+
+
 def test_where_nothing_was_asked_there_are_no_levels(embedded, make_evidence):
     found = query_levels(embedded, CAPTIONS, {"x": []}, "clip")
     assert found.level_Q.tolist() == []

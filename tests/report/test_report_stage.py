@@ -36,7 +36,12 @@ class Workplace:
         params["run"] |= {"expanded": [], "expansions": [], "recipes": ["half_patches"], "models": models}
         params["run"] |= {"aggregators": ["mean"], "conditional": [], "aligned": [], "alignments": [], "attended": []}
         params["run"] |= {"architectures": []}
-        params["run"] |= {"selected": models[:1], "selections": ["vc1_none"], "references": ["oracle"]}
+        params["run"] |= {
+            "assessed": models,
+            "selected": models[:1],
+            "selections": ["vc1_none"],
+            "references": ["oracle"],
+        }
         params["run"] |= {"shot_detectors": [], "submissions": []}
         with (root / "params.yaml").open("w", encoding="utf-8") as out:
             yaml.dump(params, out)

@@ -107,7 +107,7 @@ class Backbone(torch.nn.Module, ABC):
 
     @abstractmethod
     def embed_video(
-        self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int
+        self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int, single_frames: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """A video's stored frames, and clips made of them, without gradients.
 
@@ -115,6 +115,7 @@ class Backbone(torch.nn.Module, ABC):
             frames_THWC: uint8 RGB, all stored frames in display order.
             clips_NF: which of the stored frames make each clip, ascending; N may be 0.
             frames_a_pass: how many frames go through the model at once, at most.
+            single_frames: without them the first result is (0, D), and costs nothing.
 
         Returns:
             Unit vectors (T, D) of the frames and (N, D) of the clips.

@@ -97,7 +97,7 @@ class Clip4ClipBackbone(OpenClipBackbone):
 
     @torch.inference_mode()
     def embed_video(
-        self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int
+        self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int, single_frames: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Every frame is embedded once; a clip is what the head makes of its frames."""
         frames_TD = torch.cat(
@@ -109,7 +109,8 @@ class Clip4ClipBackbone(OpenClipBackbone):
         clips_a_pass = max(1, frames_a_pass // clips_NF.shape[1])
         places = torch.from_numpy(clips_NF).to(self.device).split(clips_a_pass) if len(clips_NF) else ()
         clips = [self._fuse(frames_TD[places_NF]) for places_NF in places]
-        return functional.normalize(frames_TD, dim=-1), torch.cat([frames_TD.new_empty(0, self.dim), *clips])
+        none = frames_TD[:0]
+        return functional.normalize(frames_TD, dim=-1) if single_frames else none, torch.cat([none, *clips])
 
     def save(self, folder: Path, source: dict[str, Any]) -> None:
         with atomic_folder(folder) as partial:

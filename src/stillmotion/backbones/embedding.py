@@ -51,7 +51,7 @@ class Embedder:
         return array, False
 
     def video(
-        self, frames_THWC: np.ndarray, frames_digest: str, clips_NF: np.ndarray
+        self, frames_THWC: np.ndarray, frames_digest: str, clips_NF: np.ndarray, *, single_frames: bool = True
     ) -> tuple[np.ndarray, np.ndarray, bool]:
         """Unit vectors (T, D) of a video's stored frames and (N, D) of its clips, and whether the memo had them.
 
@@ -59,19 +59,24 @@ class Embedder:
             frames_THWC: uint8 RGB.
             frames_digest: digest of the same frames, for the memo.
             clips_NF: which of the frames make each clip.
+            single_frames: without them the first result is (0, D), unless the clips are means of them.
         """
         # Clips that are means of frames are made anew: other clips of known frames cost no forward pass.
         means = self.backbone.clips_are_means
+        single_frames = single_frames or means
         embedded_NF = clips_NF[:0] if means else clips_NF
 
         def embed() -> np.ndarray:
             with autocast(self.backbone.device, self.precision):
-                found = self.backbone.embed_video(frames_THWC, embedded_NF, frames_a_pass=FRAMES_A_PASS)
+                found = self.backbone.embed_video(
+                    frames_THWC, embedded_NF, frames_a_pass=FRAMES_A_PASS, single_frames=single_frames
+                )
             return torch.cat(found).float().cpu().numpy()
 
-        key = self.key | {"frames": frames_digest, "clips": embedded_NF.tolist()}
+        key = self.key | {"frames": frames_digest, "clips": embedded_NF.tolist(), "single_frames": single_frames}
         array, remembered = self._remembered("embeddings", key, embed)
-        frames_TD, clips_ND = array[: len(frames_THWC)], array[len(frames_THWC) :]
+        num_single = len(frames_THWC) if single_frames else 0
+        frames_TD, clips_ND = array[:num_single], array[num_single:]
         if means:
             clips_ND = mean_clips(torch.from_numpy(frames_TD), clips_NF).numpy()
         return frames_TD, clips_ND, remembered

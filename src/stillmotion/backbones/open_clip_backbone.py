@@ -65,7 +65,7 @@ class OpenClipBackbone(Backbone):
 
     @torch.inference_mode()
     def embed_video(
-        self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int
+        self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int, single_frames: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Every frame is embedded once; a clip is the mean of its frames."""
         frames_TD = torch.cat(
@@ -74,7 +74,7 @@ class OpenClipBackbone(Backbone):
                 for first in range(0, len(frames_THWC), frames_a_pass)
             ]
         )
-        return frames_TD, mean_clips(frames_TD, clips_NF)
+        return frames_TD if single_frames else frames_TD[:0], mean_clips(frames_TD, clips_NF)
 
     def tokens(self, texts: list[str]) -> torch.Tensor:
         return self.tokenizer(texts).to(self.device)

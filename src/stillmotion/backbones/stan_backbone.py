@@ -138,7 +138,7 @@ class StanBackbone(OpenClipBackbone):
 
     @torch.inference_mode()
     def embed_video(
-        self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int
+        self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int, single_frames: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """A frame is embedded beside its neighbours, in runs of `context_frames`; a clip by itself."""
 
@@ -148,12 +148,14 @@ class StanBackbone(OpenClipBackbone):
                 runs = runs_GF[first : first + size]
                 yield self.pixels(frames_THWC[runs.ravel()]).unflatten(0, runs.shape)
 
+        none = torch.empty(0, self.dim, device=self.device)
+        clips_ND = torch.cat([none, *(self.embed_clips(pixels) for pixels in batches(clips_NF))])
+        if not single_frames:
+            return none, clips_ND
         runs_GF = frame_groups(len(frames_THWC), min(len(frames_THWC), self.settings.context_frames))
         frames_ND = torch.cat([self.frame_embeddings(pixels).flatten(0, 1) for pixels in batches(runs_GF)])
         first_of_T = np.unique(runs_GF.ravel(), return_index=True)[1]
-        frames_TD = frames_ND[torch.from_numpy(first_of_T).to(self.device)]
-        none = frames_TD.new_empty(0, self.dim)
-        return frames_TD, torch.cat([none, *(self.embed_clips(pixels) for pixels in batches(clips_NF))])
+        return frames_ND[torch.from_numpy(first_of_T).to(self.device)], clips_ND
 
     def save(self, folder: Path, source: dict[str, Any]) -> None:
         with atomic_folder(folder) as partial:

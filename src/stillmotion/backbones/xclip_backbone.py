@@ -127,7 +127,7 @@ class XClipBackbone(Backbone):
 
     @torch.inference_mode()
     def embed_video(
-        self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int
+        self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int, single_frames: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """A frame is embedded beside its neighbours, as it attends to them; a clip by itself."""
         clips_a_pass = max(1, frames_a_pass // self.clip_frames)
@@ -136,12 +136,14 @@ class XClipBackbone(Backbone):
             passes = [runs_GF[first : first + clips_a_pass] for first in range(0, len(runs_GF), clips_a_pass)]
             return [self.pixels(frames_THWC[runs.ravel()]).unflatten(0, runs.shape) for runs in passes]
 
+        none = torch.empty(0, self.dim, device=self.device)
+        clips_ND = torch.cat([none, *(self.embed_clips(pixels) for pixels in batches(clips_NF))])
+        if not single_frames:
+            return none, clips_ND
         groups_GF = frame_groups(len(frames_THWC), self.clip_frames)
         frames_ND = torch.cat([self.frame_features(pixels).flatten(0, 1).float() for pixels in batches(groups_GF)])
         first_of_T = np.unique(groups_GF.ravel(), return_index=True)[1]
-        frames_TD = functional.normalize(frames_ND[torch.from_numpy(first_of_T).to(self.device)], dim=-1)
-        none = frames_TD.new_empty(0, self.dim)
-        return frames_TD, torch.cat([none, *(self.embed_clips(pixels) for pixels in batches(clips_NF))])
+        return functional.normalize(frames_ND[torch.from_numpy(first_of_T).to(self.device)], dim=-1), clips_ND
 
     @property
     def context_shape(self) -> tuple[int, int]:

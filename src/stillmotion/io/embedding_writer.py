@@ -36,6 +36,7 @@ def write_videos(
     clip_counts: Sequence[int],
     clip_frames: int,
     span_views: int,
+    single_frames: bool = True,
 ) -> list[str]:
     """Write frames.npy, clips.npy, index.jsonl, actions.npy, actions.jsonl and classes.json.
 
@@ -51,6 +52,7 @@ def write_videos(
         clip_counts: how many clips stand for a video, each by itself.
         clip_frames: F.
         span_views: temporal views of a labelled span, V of `sampling.view_indices`.
+        single_frames: without them there is no frames.npy, unless clips are means of them.
 
     Returns:
         The labels, sorted.
@@ -62,7 +64,10 @@ def write_videos(
     counts = [len(packed.timestamps(video.video_id)) for video in videos]
     num_clips = sum(clip_counts)
     dim = embedder.backbone.dim
-    rows = np.lib.format.open_memmap(folder / "frames.npy", mode="w+", dtype=np.float32, shape=(sum(counts), dim))
+    single_frames = single_frames or embedder.backbone.clips_are_means
+    rows = None
+    if single_frames:
+        rows = np.lib.format.open_memmap(folder / "frames.npy", mode="w+", dtype=np.float32, shape=(sum(counts), dim))
     index, clips, spans, known, offset, remembered = [], [], [], [], 0, 0
     with Progress("embedding videos", len(videos)) as progress:
         for video, count in zip(videos, counts, strict=True):
@@ -75,9 +80,13 @@ def write_videos(
                 view_indices(timestamps, action.start, action.end, clip_frames, num_views=span_views) for action in own
             ]
             frames_TD, clips_ND, from_memo = embedder.video(
-                packed.all(video.video_id), file_digest(packed.file(video.video_id)), np.concatenate(wanted)
+                packed.all(video.video_id),
+                file_digest(packed.file(video.video_id)),
+                np.concatenate(wanted),
+                single_frames=single_frames,
             )
-            rows[offset : offset + count] = frames_TD
+            if rows is not None:
+                rows[offset : offset + count] = frames_TD
             clips.append(clips_ND[:num_clips])
             spans.append(_mean_of_views(clips_ND[num_clips:], span_views))
             known += own
@@ -91,7 +100,8 @@ def write_videos(
             offset += count
             remembered += from_memo
             progress.advance()
-    rows.flush()
+    if rows is not None:
+        rows.flush()
     save_array(folder / "clips.npy", np.stack(clips))
     save_array(folder / "actions.npy", np.concatenate(spans))
     write_rows(folder / "index.jsonl", index)

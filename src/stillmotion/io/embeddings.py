@@ -2,7 +2,7 @@
 
 | file | rows | shape |
 |---|---|---|
-| frames.npy | stored frames, video after video | (all frames, D) |
+| frames.npy | with embed.single_frames, or by an image model: stored frames, video after video | (all frames, D) |
 | clips.npy | videos × clips: those of the first clip count, of the second … | (V, C, D) |
 | actions.npy, actions.jsonl | labelled spans | (A, D) |
 | captions.npy | rows of captions.jsonl in data/raw | (T, D) |
@@ -66,7 +66,12 @@ class Embeddings:
 
     @cached_property
     def frames(self) -> np.ndarray:
-        return load_array(self.folder / "frames.npy")
+        return load_array(self._optional("frames.npy", "set embed.single_frames: true and embed again"))
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether stored frames were embedded by themselves."""
+        return (self.folder / "frames.npy").is_file()
 
     @cached_property
     def _clips(self) -> np.ndarray:

@@ -170,6 +170,7 @@ class Params(Section):
         if self.run.aligned and self.run.alignments and not self.embed.tokens:
             raise ValueError("run.alignments needs embed.tokens: true")
         _check_names("run.attended", self.run.attended, finetuned)
+        _check_names("run.assessed", self.run.assessed, self.run.embedded + finetuned)
         _check_names("run.selected", self.run.selected, self.run.embedded + finetuned)
         _check_names("run.selections", self.run.selections, list(self.selections))
         _check_names("run.shot_detectors", self.run.shot_detectors, list(self.shot_detectors))

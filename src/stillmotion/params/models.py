@@ -182,6 +182,9 @@ class EmbedParams(Section):
     span_views: Count
     """Temporal views of a labelled span, whose mean is its embedding; there are no spatial ones, as no crops are
     stored."""
+    single_frames: bool
+    """Embed each stored frame by itself too, for moment retrieval and its assessment. Image models, whose clips are
+    means of frames, have them anyway."""
     tokens: bool
     """Keep the frames of each video's one clip, and the tokens of its captions, for alignments; X-CLIPs have none."""
     contexts: bool

@@ -41,6 +41,8 @@ class RunParams(Section):
     """Keys of `alignments`; the system is called `<model>-<alignment>`."""
     attended: list[str]
     """Fine-tuned models of which the report shows what is attended to."""
+    assessed: list[str]
+    """Models whose frames are assessed as finders of moments, named as in `models`."""
     selected: list[str]
     """What each selection and each shot detector finds moments with: named as in `models`."""
     selections: list[Name]

@@ -32,6 +32,8 @@ def _models(*backbones: str, finetuned: bool, selected: str = "") -> tuple[str, 
         *(["run.recipes=[half_patches]"] if finetuned else []),
         f"run.models=[{','.join([*backbones, *tuned])}]",
         "run.conditional=[]",
+        *([] if selected else ["embed.single_frames=false"]),
+        f"run.assessed=[{selected}]",
         f"run.selected=[{selected}]",
     )
 
@@ -127,5 +129,7 @@ BUILT_IN_XCLIP = exp_run(
 DEFAULT = "dvc repro"
 MOMENTS = "make moments"
 ALIGNMENT = "make alignment"
+HEADS = "make heads"
+PRETRAINING = "make pretraining"
 RECOGNITION = "make recognition"
 SHOTS = exp_run("linear_probe.shots=[1,2,4,8,16]")

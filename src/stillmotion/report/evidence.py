@@ -117,7 +117,7 @@ def systems_of(run: RunParams) -> dict[str, list[str]]:
             *run.references,
             *run.submissions,
         ],
-        "assessment": list(run.models),
+        "assessment": list(run.assessed),
         "actions": list(run.models),
         "resources": [*run.embedded, *(found.model for found in finetuned_models(run))],
         "architectures": list(run.architectures),

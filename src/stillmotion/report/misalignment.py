@@ -16,7 +16,7 @@ from stillmotion.report.tables import markdown_table, number, with_interval
 
 
 def query_levels(embedded: Embeddings, captions: Sequence[Caption], ranks: Mapping[str, Rows], model: str) -> Levels:
-    """The levels of the test queries by the embeddings of one model.
+    """The levels of the test queries by the embeddings of one model; none where it has no frames by themselves.
 
     Args:
         embedded: of the dataset.
@@ -25,7 +25,7 @@ def query_levels(embedded: Embeddings, captions: Sequence[Caption], ranks: Mappi
         model: what the embeddings are of.
     """
     asked = next(filter(None, ranks.values()), ())
-    if not asked:
+    if not asked or not embedded.has_frames:
         return Levels(model, np.array([], dtype=str))
     row_of = {caption.caption_id: row for row, caption in enumerate(captions)}
     rows = [row_of[query["caption_id"]] for query in asked]
