@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := 1
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro retrieval moments alignment recognition resources full test lint bench lock
+.PHONY: help env repro retrieval moments alignment pretraining heads recognition resources full test lint bench lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ XCLIP := -S 'run.aggregators=[mean,transformer_mean,class_token]' -S 'run.expand
   -S 'embed.clip_counts=[1,2,3,4]' -S embed.contexts=true -S 'run.conditional=[small_clip_xclip]'
 
 retrieval: env  ## run the retrieval matrix of CLIP and X-CLIP, as the experiment "retrieval" beside the default results
-	dvc exp run --temp --name retrieval $(XCLIP) -S 'run.selected=[]' -S 'run.references=[]' \
+	dvc exp run --temp --name retrieval $(XCLIP) -S embed.single_frames=false -S 'run.selected=[]' -S 'run.references=[]' \
 	  -S 'run.models=[small_clip,small_clip-half_patches,small_clip_xclip,small_clip_xclip-half_patches]'
 	dvc exp show --only-changed
 
@@ -47,10 +47,14 @@ moments: env  ## run every selection, reference and shot detector of moment retr
 	dvc exp run --temp --name moments $(MOMENTS) -S 'run.selected=[small_clip,small_clip-half_patches]'
 	dvc exp show --only-changed
 
-# What both experiments are about: the built-in CLIP and its STAN on videos that their captions speak of in part.
+# What four experiments are about: the built-in CLIP and its STAN on videos that their captions speak of in part.
 STAN := -S dataset=clips -S sample_frames.num_uniform=32 -S 'embed.clip_counts=[1]' -S 'run.aggregators=[mean]' \
   -S 'run.expanded=[small_clip]' -S 'run.expansions=[stan]' -S 'run.finetuned=[small_clip,small_clip_stan]' \
-  -S 'run.selected=[]' -S 'run.references=[]'
+  -S embed.single_frames=false -S 'run.assessed=[]' -S 'run.selected=[]' -S 'run.references=[]'
+# The STAN that is post-pretrained by Mug on videos with misaligned narrations, and what a comparison by Mug needs.
+NARRATED := small_clip_stan_narrated_narrations
+POST_PRETRAINED := -S 'run.corpora=[narrated]' -S 'run.post_pretrained=[small_clip_stan]' \
+  -S 'run.post_pretraining=[narrations]' -S embed.tokens=true -S 'run.alignments=[cosine,mug,mug_dual_softmax]'
 COSINE := clips,clips_seed_1,clips_seed_2
 MUG := clips_mug,clips_mug_seed_1,clips_mug_seed_2
 MOTIONS := motions,motions_seed_1,motions_seed_2
@@ -60,12 +64,25 @@ tuned = $(1)-$(subst $(comma),$(comma)$(1)-,$(2))
 both_tuned = $(call tuned,small_clip,$(1)),$(call tuned,small_clip_stan,$(1))
 
 alignment: env  ## run STAN and Mug beside CLIP and cosines, fine-tuned alike, as the experiment "alignment"
-	dvc exp run --temp --name alignment $(STAN) -S embed.tokens=true \
-	  -S 'run.corpora=[narrated]' -S 'run.post_pretrained=[small_clip_stan]' -S 'run.post_pretraining=[narrations]' \
-	  -S 'run.embedded=[small_clip,small_clip_stan,small_clip_stan_narrated_narrations]' -S 'run.recipes=[$(COSINE),$(MUG)]' \
-	  -S 'run.models=[small_clip,small_clip_stan_narrated_narrations]' \
-	  -S 'run.aligned=[small_clip,small_clip_stan_narrated_narrations,$(call both_tuned,$(COSINE)$(comma)$(MUG))]' \
-	  -S 'run.alignments=[cosine,mug,mug_dual_softmax]' -S 'run.attended=[small_clip_stan-clips_mug]'
+	dvc exp run --temp --name alignment $(STAN) $(POST_PRETRAINED) \
+	  -S 'run.embedded=[small_clip,small_clip_stan,$(NARRATED)]' -S 'run.recipes=[$(COSINE),$(MUG)]' \
+	  -S 'run.models=[small_clip,$(NARRATED)]' \
+	  -S 'run.aligned=[small_clip,$(NARRATED),$(call both_tuned,$(COSINE)$(comma)$(MUG))]' \
+	  -S 'run.attended=[small_clip_stan-clips_mug]'
+	dvc exp show --only-changed
+
+pretraining: env  ## fine-tune STAN by Mug with and without post-pretraining, as the experiment "pretraining"
+	dvc exp run --temp --name pretraining $(STAN) $(POST_PRETRAINED) -S 'run.finetuned=[small_clip_stan,$(NARRATED)]' \
+	  -S 'run.embedded=[small_clip,small_clip_stan,$(NARRATED)]' -S 'run.recipes=[$(MUG)]' \
+	  -S 'run.models=[small_clip,$(NARRATED)]' \
+	  -S 'run.aligned=[$(NARRATED),$(call tuned,small_clip_stan,$(MUG)),$(call tuned,$(NARRATED),$(MUG))]'
+	dvc exp show --only-changed
+
+HEADED := small_clip,small_clip_stan,small_clip_seq_lstm,small_clip_seq_transf
+heads: env  ## run STAN beside the heads of CLIP4Clip, fine-tuned alike, as the experiment "heads"
+	dvc exp run --temp --name heads $(STAN) -S 'run.expansions=[stan,seq_lstm,seq_transf]' \
+	  -S 'run.embedded=[$(HEADED)]' -S 'run.finetuned=[$(HEADED)]' -S 'run.recipes=[$(COSINE)]' \
+	  -S 'run.models=[small_clip,$(call both_tuned,$(COSINE)),$(call tuned,small_clip_seq_lstm,$(COSINE)),$(call tuned,small_clip_seq_transf,$(COSINE))]'
 	dvc exp show --only-changed
 
 recognition: env  ## name motions with STAN and CLIP, fine-tuned alike, as the experiment "recognition"
@@ -83,7 +100,8 @@ full: env  ## run retrieval and moments with every recipe of the thesis, as the 
 	dvc exp run --temp --name full $(XCLIP) \
 	  -S 'run.recipes=[half_patches,all_patches,two_blocks_frozen]' \
 	  -S 'run.models=[small_clip,small_clip-half_patches,small_clip-all_patches,small_clip-two_blocks_frozen,small_clip_xclip,small_clip_xclip-half_patches,small_clip_xclip-all_patches,small_clip_xclip-two_blocks_frozen]' \
-	  $(MOMENTS) -S 'run.selected=[small_clip,small_clip-half_patches,small_clip_xclip,small_clip_xclip-half_patches]'
+	  $(MOMENTS) -S 'run.assessed=[small_clip,small_clip-half_patches,small_clip_xclip,small_clip_xclip-half_patches]' \
+	  -S 'run.selected=[small_clip,small_clip-half_patches,small_clip_xclip,small_clip_xclip-half_patches]'
 	dvc exp show --only-changed
 
 test: env  ## make the environment and run every test, in two processes

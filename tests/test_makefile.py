@@ -27,7 +27,9 @@ def test_the_experiments_are_those_that_the_help_lists():
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     listed = re.findall(r'make (\w+) .*as the experiment "(\w+)"', shown)
     assert listed == [(name, name) for name in EXPERIMENTS]
-    assert {"retrieval", "moments", "alignment", "recognition", "resources", "full"} == set(EXPERIMENTS)
+    assert {"retrieval", "moments", "alignment", "pretraining", "heads", "recognition", "resources", "full"} == set(
+        EXPERIMENTS
+    )
 
 
 @pytest.mark.parametrize("target", EXPERIMENTS)

@@ -49,6 +49,8 @@ def test_without_any_evidence_every_claim_says_how_to_measure_it(make_run, make_
         "`dvc repro`",
         "`make moments`",
         "`make alignment`",
+        "`make heads`",
+        "`make pretraining`",
         "`make recognition`",
         "`make resources`",
     )

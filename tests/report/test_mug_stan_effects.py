@@ -6,7 +6,9 @@ from stillmotion.report.mug_stan_effects import (
     mug_beats_cosine,
     mug_helps_most_on_bottom,
     mug_helps_most_where_least_is_told,
+    post_pretraining_helps,
     stan_beats_mean_pooling,
+    stan_beats_posterior_heads,
     stan_recognises_motions,
 )
 
@@ -51,6 +53,42 @@ def summary(measurements):
 def test_stan_and_its_clip_are_compared_with_one_clip_of_the_first_recipe(run, make_evidence):
     assert summary(stan_beats_mean_pooling(make_evidence(run=run, hits=ARMS))) == [
         ("clip_stan-half-mean − clip-half-mean (R@1, 1 clip, 1 seed)", "+5.0", "holds")
+    ]
+
+
+def test_stan_is_compared_with_each_sequential_head_on_the_same_clip_over_the_seeds(make_run, make_evidence):
+    run = make_run(
+        expanded=["clip"],
+        expansions=["xclip", "seq_lstm", "stan", "seq_transf"],
+        recipes=["half", "half_seed_1", "half_mug"],
+    )
+    hits = {"clip_stan-half-mean": percent(45), "clip_stan-half_seed_1-mean": percent(47)}
+    hits |= {"clip_seq_lstm-half-mean": percent(40), "clip_seq_lstm-half_seed_1-mean": percent(44)}
+    hits |= {"clip_seq_transf-half-mean": percent(46), "clip_xclip-half-mean": percent(99)}
+    assert summary(stan_beats_posterior_heads(make_evidence(run=run, hits=hits))) == [
+        ("clip_stan-half-mean − clip_seq_lstm-half-mean (R@1, 1 clip, 2 seeds)", "+4.0", "holds"),
+        ("clip_stan-half-mean − clip_seq_transf-half-mean (R@1, 1 clip, 2 and 1 seeds)", "+0.0", "undecided"),
+    ]
+    del hits["clip_stan-half-mean"], hits["clip_stan-half_seed_1-mean"]
+    assert stan_beats_posterior_heads(make_evidence(run=run, hits=hits)) == []
+
+
+@pytest.mark.parametrize(("recipe", "head"), [("half", "cosine"), ("half_mug", "mug")])
+def test_what_was_post_pretrained_is_compared_after_fine_tuning_by_what_both_were_trained_with(
+    make_run, make_evidence, recipe, head
+):
+    run = make_run(
+        corpora=["noisy"], post_pretrained=["clip_stan", "clip"], post_pretraining=["long"], recipes=[recipe]
+    )
+    hits = {f"clip_stan_noisy_long-{recipe}-{name}": percent(50) for name in ("cosine", "mug")}
+    hits |= {f"clip_stan-{recipe}-{name}": percent(52 if name == head else 0) for name in ("cosine", "mug")}
+    hits |= {f"clip-{recipe}-{head}": percent(1)}
+    assert summary(post_pretraining_helps(make_evidence(run=run, hits=hits))) == [
+        (
+            f"clip_stan_noisy_long-{recipe}-{head} − clip_stan-{recipe}-{head} (R@1, 1 clip, 1 seed)",
+            "-2.0",
+            "does not hold",
+        )
     ]
 
 

@@ -221,6 +221,13 @@ MUG_STAN_CLAIMS = (
         commands.ALIGNMENT,
     ),
     Claim(
+        "stan_heads",
+        "STAN is above a sequential head behind the tower, fine-tuned alike",
+        "IV-C, table II",
+        mug_stan_effects.stan_beats_posterior_heads,
+        commands.HEADS,
+    ),
+    Claim(
         "mug",
         "Mug is above the plain cosine",
         "IV-D, table V",
@@ -249,6 +256,13 @@ MUG_STAN_CLAIMS = (
         commands.ALIGNMENT,
     ),
     Claim(
+        "post_pretraining",
+        "Post-pretraining on videos with noisy narrations helps after fine-tuning",
+        "IV-D, table VI",
+        mug_stan_effects.post_pretraining_helps,
+        commands.PRETRAINING,
+    ),
+    Claim(
         "stan_recognition",
         "STAN names motions better than mean pooling, fine-tuned alike",
         "IV-C, table III",
@@ -265,9 +279,10 @@ MUG_STAN_RULES = (
     "misalignment): the effect is what Mug gains there less what it gains on all other queries, two samples that the "
     "bootstrap draws apart. How much a caption tells is the share of a video's events that it leaves out, in the "
     "ablations told_cosine and told_mug: Mug's gain where that is largest less its gain where it is smallest, drawn "
-    "apart too. Dual softmax is part of none of it. A motion is named by the cosines of a labelled span "
-    "with the texts of all classes, after fine-tuning on the same by the recipe `motions`, with the text tower frozen; "
-    "the bootstrap draws videos with all their spans. Where a recipe was run with several seeds too, as "
+    "apart too. The sequential heads are CLIP4Clip's. Post-pretraining is held against fine-tuning at once, by the "
+    "recipe that fine-tunes both. Dual softmax is part of none of it. A motion is named by the cosines of a labelled "
+    "span with the texts of all classes, after fine-tuning on the same by the recipe `motions`, with the text tower "
+    "frozen; the bootstrap draws videos with all their spans. Where a recipe was run with several seeds too, as "
     "`<recipe>_seed_<seed>`, the value of a query or span is the mean over them; intervals take the seeds as given."
 )
 

@@ -11,6 +11,7 @@ one by R@1 and one by R@5, the first columns of the source's tables: few queries
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from stillmotion.report.recipe_effects import ablation_points
 
 STAN = "stan"
 """What the names of STAN's expansions in params.yaml begin with."""
+HEADS = ("seq_lstm", "seq_transf")
+"""The expansions that are CLIP4Clip's sequential heads."""
 MUG_RECIPE = "_mug"
 RECALLS: tuple[Recall, ...] = (1, 5)
 COSINES = ("mean", "cosine")
@@ -46,6 +49,35 @@ def stan_beats_mean_pooling(evidence: Evidence) -> list[Measurement]:
         for arms in _ablations(evidence, k=k)
         if "stan" in arms and "clip" in arms
     ]
+
+
+def stan_beats_posterior_heads(evidence: Evidence) -> list[Measurement]:
+    """STAN against CLIP4Clip's sequential heads on the same CLIP, all fine-tuned with cosines."""
+    run, found = evidence.run, []
+    for k in RECALLS:
+        for recipe in evidence.retrieving_recipes[:1]:
+            for base in run.expanded:
+                heads = [name for name in run.expansions if name in HEADS]
+                for stan_name, head_name in product(_stan_expansions(evidence), heads):
+                    stan = _retrieving(evidence, f"{base}_{stan_name}", recipe, *COSINES, k=k)
+                    head = _retrieving(evidence, f"{base}_{head_name}", recipe, *COSINES, k=k)
+                    if stan is not None and head is not None:
+                        found.append(_compared(evidence, stan, head, k=k))
+    return found
+
+
+def post_pretraining_helps(evidence: Evidence) -> list[Measurement]:
+    """What was post-pretrained and then fine-tuned against the same fine-tuned at once, by the first recipe."""
+    run, found = evidence.run, []
+    for k in RECALLS:
+        for recipe in evidence.retrieving_recipes[:1]:
+            heads = ("mug",) if recipe.endswith(MUG_RECIPE) else COSINES
+            for base, corpus, training in product(run.post_pretrained, run.corpora, run.post_pretraining):
+                after = _retrieving(evidence, f"{base}_{corpus}_{training}", recipe, *heads, k=k)
+                without = _retrieving(evidence, base, recipe, *heads, k=k)
+                if after is not None and without is not None:
+                    found.append(_compared(evidence, after, without, k=k))
+    return found
 
 
 def mug_beats_cosine(evidence: Evidence) -> list[Measurement]:
