@@ -27,14 +27,16 @@ $(VENV)/.stamp: requirements.lock pyproject.toml
 repro: env  ## make the environment and rebuild every result that is not up to date
 	dvc repro
 
+NO_ACTIONS := -S 'run.probed=[]' -S embed.spans=false
+NO_MOMENTS := -S 'run.assessed=[]' -S 'run.selected=[]' -S 'run.references=[]' -S embed.single_frames=false
 # What both experiments add to the default run: X-CLIP made from the built-in CLIP, the class token, and the clip
 # counts of the thesis.
 XCLIP := -S 'run.aggregators=[mean,transformer_mean,class_token]' -S 'run.expanded=[small_clip]' -S 'run.expansions=[xclip]' \
   -S 'run.embedded=[small_clip,small_clip_xclip]' -S 'run.finetuned=[small_clip,small_clip_xclip]' \
   -S 'embed.clip_counts=[1,2,3,4]' -S embed.contexts=true -S 'run.conditional=[small_clip_xclip]'
 
-retrieval: env  ## run the retrieval matrix of CLIP and X-CLIP, as the experiment "retrieval" beside the default results
-	dvc exp run --temp --name retrieval $(XCLIP) -S embed.single_frames=false -S 'run.selected=[]' -S 'run.references=[]' \
+retrieval: env  ## run the retrieval matrix of CLIP and X-CLIP alone, as the experiment "retrieval" beside the default results
+	dvc exp run --temp --name retrieval $(XCLIP) $(NO_ACTIONS) $(NO_MOMENTS) \
 	  -S 'run.models=[small_clip,small_clip-half_patches,small_clip_xclip,small_clip_xclip-half_patches]'
 	dvc exp show --only-changed
 
@@ -49,8 +51,7 @@ moments: env  ## run every selection, reference and shot detector of moment retr
 
 # What four experiments are about: the built-in CLIP and its STAN on videos that their captions speak of in part.
 STAN := -S dataset=clips -S sample_frames.num_uniform=32 -S 'embed.clip_counts=[1]' -S 'run.aggregators=[mean]' \
-  -S 'run.expanded=[small_clip]' -S 'run.expansions=[stan]' -S 'run.finetuned=[small_clip,small_clip_stan]' \
-  -S embed.single_frames=false -S 'run.assessed=[]' -S 'run.selected=[]' -S 'run.references=[]'
+  -S 'run.expanded=[small_clip]' -S 'run.expansions=[stan]' -S 'run.finetuned=[small_clip,small_clip_stan]' $(NO_MOMENTS)
 # The STAN that is post-pretrained by Mug on videos with misaligned narrations, and what a comparison by Mug needs.
 NARRATED := small_clip_stan_narrated_narrations
 POST_PRETRAINED := -S 'run.corpora=[narrated]' -S 'run.post_pretrained=[small_clip_stan]' \
@@ -64,7 +65,7 @@ tuned = $(1)-$(subst $(comma),$(comma)$(1)-,$(2))
 both_tuned = $(call tuned,small_clip,$(1)),$(call tuned,small_clip_stan,$(1))
 
 alignment: env  ## run STAN and Mug beside CLIP and cosines, fine-tuned alike, as the experiment "alignment"
-	dvc exp run --temp --name alignment $(STAN) $(POST_PRETRAINED) \
+	dvc exp run --temp --name alignment $(STAN) $(NO_ACTIONS) $(POST_PRETRAINED) \
 	  -S 'run.embedded=[small_clip,small_clip_stan,$(NARRATED)]' -S 'run.recipes=[$(COSINE),$(MUG)]' \
 	  -S 'run.models=[small_clip,$(NARRATED)]' \
 	  -S 'run.aligned=[small_clip,$(NARRATED),$(call both_tuned,$(COSINE)$(comma)$(MUG))]' \
@@ -72,7 +73,8 @@ alignment: env  ## run STAN and Mug beside CLIP and cosines, fine-tuned alike, a
 	dvc exp show --only-changed
 
 pretraining: env  ## fine-tune STAN by Mug with and without post-pretraining, as the experiment "pretraining"
-	dvc exp run --temp --name pretraining $(STAN) $(POST_PRETRAINED) -S 'run.finetuned=[small_clip_stan,$(NARRATED)]' \
+	dvc exp run --temp --name pretraining $(STAN) $(NO_ACTIONS) $(POST_PRETRAINED) \
+	  -S 'run.finetuned=[small_clip_stan,$(NARRATED)]' \
 	  -S 'run.embedded=[small_clip,small_clip_stan,$(NARRATED)]' -S 'run.recipes=[$(MUG)]' \
 	  -S 'run.models=[small_clip,$(NARRATED)]' \
 	  -S 'run.aligned=[$(NARRATED),$(call tuned,small_clip_stan,$(MUG)),$(call tuned,$(NARRATED),$(MUG))]'
@@ -80,7 +82,7 @@ pretraining: env  ## fine-tune STAN by Mug with and without post-pretraining, as
 
 HEADED := small_clip,small_clip_stan,small_clip_seq_lstm,small_clip_seq_transf
 heads: env  ## run STAN beside the heads of CLIP4Clip, fine-tuned alike, as the experiment "heads"
-	dvc exp run --temp --name heads $(STAN) -S 'run.expansions=[stan,seq_lstm,seq_transf]' \
+	dvc exp run --temp --name heads $(STAN) $(NO_ACTIONS) -S 'run.expansions=[stan,seq_lstm,seq_transf]' \
 	  -S 'run.embedded=[$(HEADED)]' -S 'run.finetuned=[$(HEADED)]' -S 'run.recipes=[$(COSINE)]' \
 	  -S 'run.models=[small_clip,$(call both_tuned,$(COSINE)),$(call tuned,small_clip_seq_lstm,$(COSINE)),$(call tuned,small_clip_seq_transf,$(COSINE))]'
 	dvc exp show --only-changed
@@ -88,7 +90,7 @@ heads: env  ## run STAN beside the heads of CLIP4Clip, fine-tuned alike, as the 
 recognition: env  ## name motions with STAN and CLIP, fine-tuned alike, as the experiment "recognition"
 	dvc exp run --temp --name recognition $(STAN) -S 'run.embedded=[small_clip,small_clip_stan]' \
 	  -S 'run.recipes=[$(MOTIONS)]' \
-	  -S 'run.models=[small_clip,$(call both_tuned,$(MOTIONS))]'
+	  -S 'run.models=[small_clip,small_clip_stan]' -S 'run.probed=[small_clip,$(call both_tuned,$(MOTIONS))]'
 	dvc exp show --only-changed
 
 resources: env  ## count and time the published models at full size, as the experiment "resources"
@@ -96,10 +98,11 @@ resources: env  ## count and time the published models at full size, as the expe
 	  -S 'run.architectures=[xclip_base_patch32_8f,xclip_base_patch32_16f,xclip_base_patch16_8f,xclip_base_patch16_16f,xclip_base_patch16_32f,vit_b_32_12f,vit_b_32_stan_12f,vit_b_16_12f,vit_b_16_stan_12f]'
 	dvc exp show --only-changed
 
+THESIS := small_clip,small_clip-half_patches,small_clip-all_patches,small_clip-two_blocks_frozen,small_clip_xclip,small_clip_xclip-half_patches,small_clip_xclip-all_patches,small_clip_xclip-two_blocks_frozen
 full: env  ## run retrieval and moments with every recipe of the thesis, as the experiment "full" beside the default results
 	dvc exp run --temp --name full $(XCLIP) \
 	  -S 'run.recipes=[half_patches,all_patches,two_blocks_frozen]' \
-	  -S 'run.models=[small_clip,small_clip-half_patches,small_clip-all_patches,small_clip-two_blocks_frozen,small_clip_xclip,small_clip_xclip-half_patches,small_clip_xclip-all_patches,small_clip_xclip-two_blocks_frozen]' \
+	  -S 'run.models=[$(THESIS)]' -S 'run.probed=[$(THESIS)]' \
 	  $(MOMENTS) -S 'run.assessed=[small_clip,small_clip-half_patches,small_clip_xclip,small_clip_xclip-half_patches]' \
 	  -S 'run.selected=[small_clip,small_clip-half_patches,small_clip_xclip,small_clip_xclip-half_patches]'
 	dvc exp show --only-changed

@@ -86,6 +86,7 @@ def main(
             clip_frames=clip_frames,
             span_views=params.embed.span_views,
             single_frames=params.embed.single_frames,
+            with_spans=params.embed.spans,
         )
         texts = {
             "captions": [caption.text for caption in load_records(raw, Caption)],

@@ -25,6 +25,7 @@ RUN = {
     "aligned": [],
     "alignments": [],
     "attended": [],
+    "probed": ["small_clip"],
     "assessed": ["small_clip"],
     "selected": ["small_clip"],
     "selections": ["vc1_none", "vc1_log_smooth_norm"],
@@ -182,6 +183,8 @@ def test_an_unknown_family_of_backbones_is_named(tmp_path, family):
         (("run.post_pretraining", ["xyz"]), "run.post_pretraining: unknown 'xyz'; known: half_patches"),
         (("run.aggregators", ["xyz"]), "run.aggregators: unknown 'xyz'; known: class_token, mean, transformer_mean"),
         (("run.selections", ["vc1_nome"]), "run.selections: unknown 'vc1_nome'; did you mean 'vc1_none'?"),
+        (("run.probed", ["small_cilp"]), "run.probed: unknown 'small_cilp'; did you mean 'small_clip'?"),
+        (("embed.spans", False), "run.probed needs embed.spans: true"),
         (("run.assessed", ["small_cilp"]), "run.assessed: unknown 'small_cilp'; did you mean 'small_clip'?"),
         (("run.selected", ["small_cilp"]), "run.selected: unknown 'small_cilp'; did you mean 'small_clip'?"),
         (("run.shot_detectors", ["xyz"]), "run.shot_detectors: unknown 'xyz'; known: adaptive_shots, content_shots"),
@@ -214,7 +217,7 @@ def test_what_is_post_pretrained_is_a_backbone_again(tmp_path):
     names = ["small_clip_mine_half_patches", "small_clip_stan_narrated_half_patches"]
     models = [*names, f"{names[1]}-half_patches"]
     changes = [("run.finetuned", names[1:]), ("run.models", models)]
-    changes += [("run.assessed", [names[0]]), ("run.selected", [names[0]])]
+    changes += [("run.probed", []), ("run.assessed", [names[0]]), ("run.selected", [names[0]])]
     path = edited(tmp_path, *POST_PRETRAINING, ("run.embedded", names), *changes)
     assert load_params(path).run.embedded == names
     path = edited(tmp_path, *POST_PRETRAINING, ("run.embedded", ["small_clip_mine_half_patch"]), *changes)

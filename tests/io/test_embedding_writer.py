@@ -213,3 +213,20 @@ def test_a_model_that_mixes_frames_has_those_by_themselves_where_they_are_wanted
             continue
         with pytest.raises(InputError, match=r"frames\.npy: no such file; set embed\.single_frames: true"):
             embedded.video_frames(embedded.videos[2])
+
+
+def test_without_spans_all_other_files_are_as_with_them(tmp_path, store, backbone):
+    write_spans(tmp_path / "with", store, embedder(backbone), 1)
+    (tmp_path / "without").mkdir()
+    actions = [Action("b", "spins", 0.0, 8.0), Action("a", "moves", 4.0, 8.0), Action("b", "grows", 0.0, 4.0)]
+    sizes = {"clip_counts": [1, 2], "clip_frames": 2, "span_views": 1}
+    labels = write_videos(tmp_path / "without", embedder(backbone), store, actions, **sizes, with_spans=False)
+    assert labels == ["grows", "moves", "spins"]
+    left_out = {path.name for path in (tmp_path / "with").iterdir()}
+    for path in (tmp_path / "without").iterdir():
+        assert path.read_bytes() == (tmp_path / "with" / path.name).read_bytes(), path.name
+        left_out.remove(path.name)
+    assert left_out == {"actions.npy", "actions.jsonl"}
+    write_json(tmp_path / "without" / "model.json", {"clip_counts": [1, 2]})
+    with pytest.raises(InputError, match=r"actions\.npy: no such file; set embed\.spans: true"):
+        Embeddings(tmp_path / "without").labelled_spans("test")

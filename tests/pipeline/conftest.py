@@ -30,6 +30,7 @@ TINY: dict[str, Any] = {
     "run.recipes": ["half_patches"],
     "run.models": ["small_clip-half_patches"],
     "run.aggregators": ["mean", "transformer_mean"],
+    "run.probed": ["small_clip-half_patches"],
     "run.assessed": ["small_clip-half_patches"],
     "run.selected": ["small_clip-half_patches"],
     "run.selections": ["vc1_log_smooth_norm"],

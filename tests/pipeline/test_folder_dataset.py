@@ -162,6 +162,7 @@ def test_a_folder_without_times_and_actions_has_empty_results_for_them_and_a_rep
             "dataset": "plain",
             "run.finetuned": [],
             "run.models": ["small_clip"],
+            "run.probed": ["small_clip"],
             "run.assessed": ["small_clip"],
             "run.selected": ["small_clip"],
             "run.aggregators": ["mean"],

@@ -13,6 +13,7 @@ XCLIP = {
     "run.embedded": ["small_clip_xclip"],
     "run.finetuned": ["small_clip_xclip"],
     "run.models": [MODEL],
+    "run.probed": [MODEL],
     "run.assessed": [MODEL],
     "run.selected": [MODEL],
     "run.aggregators": ["transformer_mean"],

@@ -30,6 +30,7 @@ def run_params(**changes: Any) -> RunParams:
         "aligned": [],
         "alignments": [],
         "attended": [],
+        "probed": ["clip"],
         "assessed": ["clip"],
         "selected": ["clip"],
         "selections": ["vc1_none", "vc1_norm"],

@@ -40,7 +40,7 @@ def test_a_claim_without_evidence_says_the_command_in_one_line(make_evidence):
 
 
 def test_without_any_evidence_every_claim_says_how_to_measure_it(make_run, make_evidence):
-    found = make_evidence(run=make_run(models=[], selected=[]))
+    found = make_evidence(run=make_run(models=[], probed=[], assessed=[], selected=[]))
     rows = rows_of(claims_table(found, CLAIMS))[2:]
     assert [row[3] for row in rows] == ["not measured here"] * len(CLAIMS)
     commands = (

@@ -39,6 +39,7 @@ def test_the_systems_of_a_run_are_every_model_with_every_head(make_run):
         conditional=["clip_xclip-half"],
         aligned=["clip", "clip-half"],
         alignments=["cosine", "mug"],
+        probed=["clip_xclip-half"],
         assessed=["clip"],
         selected=["clip_xclip-half"],
         shot_detectors=["shots"],
@@ -66,7 +67,7 @@ def test_the_systems_of_a_run_are_every_model_with_every_head(make_run):
             "other",
         ],
         "assessment": ["clip"],
-        "actions": ["clip", "clip_xclip-half"],
+        "actions": ["clip_xclip-half"],
         "resources": ["clip", "clip_xclip", "clip_xclip-half", "clip_xclip-all"],
         "architectures": ["b32"],
     }

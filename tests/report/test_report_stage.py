@@ -37,6 +37,7 @@ class Workplace:
         params["run"] |= {"aggregators": ["mean"], "conditional": [], "aligned": [], "alignments": [], "attended": []}
         params["run"] |= {"architectures": []}
         params["run"] |= {
+            "probed": models,
             "assessed": models,
             "selected": models[:1],
             "selections": ["vc1_none"],

@@ -37,6 +37,7 @@ def write_videos(
     clip_frames: int,
     span_views: int,
     single_frames: bool = True,
+    with_spans: bool = True,
 ) -> list[str]:
     """Write frames.npy, clips.npy, index.jsonl, actions.npy, actions.jsonl and classes.json.
 
@@ -53,13 +54,14 @@ def write_videos(
         clip_frames: F.
         span_views: temporal views of a labelled span, V of `sampling.view_indices`.
         single_frames: without them there is no frames.npy, unless clips are means of them.
+        with_spans: without them there are no actions.npy and actions.jsonl.
 
     Returns:
         The labels, sorted.
     """
     videos = packed.videos
     spans_of: dict[str, list[Action]] = defaultdict(list)
-    for action in actions:
+    for action in actions if with_spans else ():
         spans_of[action.video_id].append(action)
     counts = [len(packed.timestamps(video.video_id)) for video in videos]
     num_clips = sum(clip_counts)
@@ -103,9 +105,10 @@ def write_videos(
     if rows is not None:
         rows.flush()
     save_array(folder / "clips.npy", np.stack(clips))
-    save_array(folder / "actions.npy", np.concatenate(spans))
     write_rows(folder / "index.jsonl", index)
-    save_records(folder, Action, known)
+    if with_spans:
+        save_array(folder / "actions.npy", np.concatenate(spans))
+        save_records(folder, Action, known)
     # Of all spans: that a video is missing must not make the task easier.
     labels = sorted({action.label for action in actions})
     write_json(folder / "classes.json", labels)

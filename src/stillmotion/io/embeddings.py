@@ -4,7 +4,7 @@
 |---|---|---|
 | frames.npy | with embed.single_frames, or by an image model: stored frames, video after video | (all frames, D) |
 | clips.npy | videos × clips: those of the first clip count, of the second … | (V, C, D) |
-| actions.npy, actions.jsonl | labelled spans | (A, D) |
+| actions.npy, actions.jsonl | with embed.spans, labelled spans | (A, D) |
 | captions.npy | rows of captions.jsonl in data/raw | (T, D) |
 | queries.npy | rows of moments.jsonl in data/raw | (Q, D) |
 | classes.npy, classes.json | labels, sorted | (K, D) |
@@ -95,7 +95,7 @@ class Embeddings:
 
     @cached_property
     def action_spans(self) -> np.ndarray:
-        return load_array(self.folder / "actions.npy")
+        return load_array(self._optional("actions.npy", "set embed.spans: true and embed again"))
 
     @cached_property
     def captions(self) -> np.ndarray:
@@ -178,8 +178,9 @@ class Embeddings:
 
     def labelled_spans(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Embeddings (N, D) of a split's labelled spans, and their labels (N,) as rows of `class_names`."""
+        spans = self.action_spans
         rows = [
             row for row, action in enumerate(self.actions) if self.videos[self.row_of[action.video_id]].split == split
         ]
         labels = [self.class_names.index(self.actions[row].label) for row in rows]
-        return np.asarray(self.action_spans[rows], dtype=np.float64), np.array(labels, dtype=np.int64)
+        return np.asarray(spans[rows], dtype=np.float64), np.array(labels, dtype=np.int64)

@@ -170,6 +170,9 @@ class Params(Section):
         if self.run.aligned and self.run.alignments and not self.embed.tokens:
             raise ValueError("run.alignments needs embed.tokens: true")
         _check_names("run.attended", self.run.attended, finetuned)
+        _check_names("run.probed", self.run.probed, self.run.embedded + finetuned)
+        if self.run.probed and not self.embed.spans:
+            raise ValueError("run.probed needs embed.spans: true")
         _check_names("run.assessed", self.run.assessed, self.run.embedded + finetuned)
         _check_names("run.selected", self.run.selected, self.run.embedded + finetuned)
         _check_names("run.selections", self.run.selections, list(self.selections))

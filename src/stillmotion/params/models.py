@@ -182,6 +182,8 @@ class EmbedParams(Section):
     span_views: Count
     """Temporal views of a labelled span, whose mean is its embedding; there are no spatial ones, as no crops are
     stored."""
+    spans: bool
+    """Embed labelled spans, which probes are fitted to and actions are named for."""
     single_frames: bool
     """Embed each stored frame by itself too, for moment retrieval and its assessment. Image models, whose clips are
     means of frames, have them anyway."""

@@ -41,6 +41,8 @@ class RunParams(Section):
     """Keys of `alignments`; the system is called `<model>-<alignment>`."""
     attended: list[str]
     """Fine-tuned models of which the report shows what is attended to."""
+    probed: list[str]
+    """What names actions, zero-shot and by few-shot probes: named as in `models`; with embed.spans."""
     assessed: list[str]
     """Models whose frames are assessed as finders of moments, named as in `models`."""
     selected: list[str]

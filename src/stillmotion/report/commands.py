@@ -33,6 +33,7 @@ def _models(*backbones: str, finetuned: bool, selected: str = "") -> tuple[str, 
         f"run.models=[{','.join([*backbones, *tuned])}]",
         "run.conditional=[]",
         *([] if selected else ["embed.single_frames=false"]),
+        f"run.probed=[{','.join([*backbones, *tuned])}]",
         f"run.assessed=[{selected}]",
         f"run.selected=[{selected}]",
     )

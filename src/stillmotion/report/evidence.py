@@ -118,7 +118,7 @@ def systems_of(run: RunParams) -> dict[str, list[str]]:
             *run.submissions,
         ],
         "assessment": list(run.assessed),
-        "actions": list(run.models),
+        "actions": list(run.probed),
         "resources": [*run.embedded, *(found.model for found in finetuned_models(run))],
         "architectures": list(run.architectures),
     }

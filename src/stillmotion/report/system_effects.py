@@ -95,7 +95,9 @@ def both_together(evidence: Evidence) -> list[Measurement]:
 def few_shots_reach_zero_shot(evidence: Evidence) -> list[Measurement]:
     """A probe with four samples a class against zero-shot; Student's interval over the seeds, the clips as given."""
     found = []
-    for model in evidence.base_models:
+    for model in evidence.run.probed:
+        if model not in evidence.run.embedded:
+            continue
         values = evidence.metrics["actions"][model]
         shots = sorted(map(int, values["top1"]))
         if FEW_SHOTS not in shots:
