@@ -83,9 +83,9 @@ def test_the_segments_are_those_of_the_span_and_not_of_the_video(seen):
 def test_embedding_takes_the_middle_frames_that_validation_takes(numbered, new_backbone, monkeypatch, tmp_path):
     embed, numbers = Embedder.video, []
 
-    def watched(embedder, frames_THWC, frames_digest, clips_NF):
+    def watched(embedder, frames_THWC, frames_digest, clips_NF, **settings):
         numbers.append(frames_THWC[clips_NF][..., 0, 0, 0].tolist())
-        return embed(embedder, frames_THWC, frames_digest, clips_NF)
+        return embed(embedder, frames_THWC, frames_digest, clips_NF, **settings)
 
     monkeypatch.setattr(Embedder, "video", watched)
     embedder = Embedder(new_backbone(), Memo(None), {}, "fp32")
