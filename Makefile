@@ -27,6 +27,8 @@ $(VENV)/.stamp: requirements.lock pyproject.toml
 repro: env  ## make the environment and rebuild every result that is not up to date
 	dvc repro
 
+# What an experiment leaves out where it is of retrieval alone: probes of actions, with their spans; moments, with the
+# frames by themselves.
 NO_ACTIONS := -S 'run.probed=[]' -S embed.spans=false
 NO_MOMENTS := -S 'run.assessed=[]' -S 'run.selected=[]' -S 'run.references=[]' -S embed.single_frames=false
 # What both experiments add to the default run: X-CLIP made from the built-in CLIP, the class token, and the clip
@@ -49,7 +51,8 @@ moments: env  ## run every selection, reference and shot detector of moment retr
 	dvc exp run --temp --name moments $(MOMENTS) -S 'run.selected=[small_clip,small_clip-half_patches]'
 	dvc exp show --only-changed
 
-# What four experiments are about: the built-in CLIP and its STAN on videos that their captions speak of in part.
+# What four experiments are about: the built-in CLIP and its STAN on videos that their captions speak of in part,
+# without moments.
 STAN := -S dataset=clips -S sample_frames.num_uniform=32 -S 'embed.clip_counts=[1]' -S 'run.aggregators=[mean]' \
   -S 'run.expanded=[small_clip]' -S 'run.expansions=[stan]' -S 'run.finetuned=[small_clip,small_clip_stan]' $(NO_MOMENTS)
 # The STAN that is post-pretrained by Mug on videos with misaligned narrations, and what a comparison by Mug needs.
@@ -103,7 +106,7 @@ full: env  ## run retrieval and moments with every recipe of the thesis, as the 
 	dvc exp run --temp --name full $(XCLIP) \
 	  -S 'run.recipes=[half_patches,all_patches,two_blocks_frozen]' \
 	  -S 'run.models=[$(THESIS)]' -S 'run.probed=[$(THESIS)]' \
-	  $(MOMENTS) -S 'run.assessed=[small_clip,small_clip-half_patches,small_clip_xclip,small_clip_xclip-half_patches]' \
+	  $(MOMENTS) -S 'run.assessed=[$(THESIS)]' \
 	  -S 'run.selected=[small_clip,small_clip-half_patches,small_clip_xclip,small_clip_xclip-half_patches]'
 	dvc exp show --only-changed
 

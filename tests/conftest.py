@@ -1,9 +1,11 @@
 """Fixtures that every test may use."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+import torch
 
 # A machine that is busy with something else is no counterexample.
 hypothesis.settings.register_profile("any speed", deadline=None)
@@ -18,6 +20,13 @@ def real_material() -> Path:
     if not REAL_MATERIAL.is_dir():
         pytest.skip(f"no real material: {REAL_MATERIAL} does not exist")
     return REAL_MATERIAL
+
+
+@pytest.fixture(autouse=True)
+def denormals() -> Iterator[None]:
+    """A stage that ran in this process flushes denormal numbers from then on, which hypothesis refuses to work with."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

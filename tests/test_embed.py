@@ -1,4 +1,4 @@
-"""The stage embed as a command, with a tiny model: what embed.tokens adds."""
+"""The stage embed as a command, with a tiny model: what params.embed adds and leaves out."""
 
 import os
 import subprocess
@@ -51,11 +51,12 @@ def project(tmp_path_factory):
     return root
 
 
-def embed(project, model, output, *, tokens):
+def embed(project, model, output, *, tokens=False, **changes):
     yaml = ruamel.yaml.YAML()
     params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["sample_frames"] |= {"num_uniform": 8}
-    params["embed"] |= {"clip_frames": 4, "clip_counts": [1, 2], "tokens": tokens}
+    params["run"] |= {"probed": []}
+    params["embed"] |= {"clip_frames": 4, "clip_counts": [1, 2], "tokens": tokens} | changes
     with (project / "params.yaml").open("w", encoding="utf-8") as out:
         yaml.dump(params, out)
     options = ["--model", model, "--raw", "raw", "--frames", "frames", "--output", output]
@@ -89,6 +90,18 @@ def test_tokens_stand_beside_files_that_stay_the_same_to_the_byte(project):
     assert embedded.caption_token_offsets.tolist() == [0, 6, 9]
     np.testing.assert_allclose(np.linalg.norm(embedded.caption_tokens, axis=1), np.ones(9), rtol=1e-6)
     np.testing.assert_allclose(embedded.caption_tokens[[5, 8]], embedded.captions, atol=1e-6)
+
+
+def test_without_spans_and_single_frames_what_is_left_stays_the_same_to_the_byte(project):
+    for output, wanted in (("all", True), ("few", False)):
+        done = embed(project, "xclip", output, spans=wanted, single_frames=wanted)
+        assert done.returncode == 0, done.stderr
+    everything, few = ({path.name: path.read_bytes() for path in (project / name).iterdir()} for name in ("all", "few"))
+    assert everything.keys() - few.keys() == {"frames.npy", "actions.npy", "actions.jsonl"}
+    # One pass holds other clips now: the same vectors, but for rounding.
+    np.testing.assert_allclose(np.load(project / "few/clips.npy"), np.load(project / "all/clips.npy"), atol=1e-6)
+    del few["clips.npy"]
+    assert {name: everything[name] for name in few} == few
 
 
 def test_a_model_without_tokens_is_embedded_without_them_and_says_so(project):

@@ -48,6 +48,7 @@ def test_without_any_evidence_every_claim_says_how_to_measure_it(make_run, make_
         "`stillmotion ablate ",
         "`dvc repro`",
         "`make moments`",
+        "`make retrieval`",
         "`make alignment`",
         "`make heads`",
         "`make pretraining`",

@@ -159,6 +159,21 @@ def test_a_dataset_with_nothing_to_score_and_no_ablations_still_has_its_pages(wo
     assert "1 published numbers, from data/published_results.csv. Beside 0" in files["published.md"].decode()
 
 
+def test_a_run_of_retrieval_alone_says_what_it_left_out(workplace):
+    yaml = ruamel.yaml.YAML()
+    params = yaml.load((workplace.root / "params.yaml").read_text(encoding="utf-8"))
+    params["run"] |= {"probed": [], "assessed": [], "selected": [], "references": []}
+    with (workplace.root / "params.yaml").open("w", encoding="utf-8") as out:
+        yaml.dump(params, out)
+    workplace.add_retrieval("small_clip-mean", 2.0, 1.0)
+    done = workplace.run()
+    assert done.returncode == 0, done.stderr
+    page = workplace.files()["results.md"].decode()
+    assert "params.run names no model that is probed." in page
+    assert "params.run names no system of moment retrieval." in page
+    assert "The dataset has no actions" not in page
+
+
 def test_results_and_ablations_become_figures_and_claims_with_the_same_bytes_each_time(workplace):
     workplace.add_retrieval("small_clip-mean", 2.0, 1.0)
     workplace.add_retrieval("small_clip-half_patches-mean", 1.0, 1.0)

@@ -177,6 +177,14 @@ def test_four_shots_are_held_against_zero_shot_by_students_interval_over_the_see
     assert row.verdict == "holds"
 
 
+def test_it_is_the_probed_models_as_they_are_that_count_whatever_retrieves(make_run, make_evidence):
+    run = make_run(models=["clip", "other"], embedded=["clip", "other"], probed=["clip", "clip-half_patches"])
+    actions = dict.fromkeys(run.probed, probes(("4", [20.0, 21.0]), zero_shot=15.0))
+    assert [row.what for row in few_shots_reach_zero_shot(make_evidence(run=run, actions=actions))] == [
+        "clip, top-1 with 4 shots − zero-shot; first above it with 4"
+    ]
+
+
 def test_one_seed_decides_nothing(make_run, make_evidence):
     (row,) = few_shots(make_run, make_evidence, probes(("4", [90.0]), zero_shot=15.0))
     assert (row.effect, row.verdict) == ("+75.0 points (one seed)", "undecided")

@@ -200,6 +200,7 @@ def test_resources_show_parameters_in_full_and_flops_in_billions():
 def test_empty_metrics_say_what_the_dataset_lacks():
     empty = {"x": EMPTY}
     assert retrieval_table(empty) == "The dataset has no captions of whole videos in its test split."
+    assert actions_table({}) == "params.run names no model that is probed."
     assert actions_table({"x": {"zero_shot": None, "top1": {}}}) == "The dataset has no actions in its test split."
 
 

@@ -214,7 +214,7 @@ def test_trainings_at_once_end_in_their_order_with_the_bits_of_one_after_another
     alone, together = fitted(1), fitted(at_once)
     # 5 trainings of 3 epochs
     steps = 5 * 3 * math.ceil(len(train) / 30)
-    assert [line.split(" in ")[0] for line in caplog.messages] == [f"training 5 aggregators: {steps}"] * 2
+    assert [line.split(" in ")[0] for line in caplog.messages] == [f"steps of training 5 aggregators: {steps}"] * 2
     assert torch.get_num_threads() == threads
     assert len(together) == 5
     for one, other in zip(alone, together, strict=True):

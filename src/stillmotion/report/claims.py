@@ -43,7 +43,7 @@ THESIS_CLAIMS = (
         "A smaller model with aggregation reaches a larger one",
         "5.2, 6.1",
         system_effects.small_reaches_large,
-        commands.BUILT_IN_XCLIP,
+        commands.RETRIEVAL,
     ),
     Claim(
         "trained_beats_mean",
@@ -59,13 +59,13 @@ THESIS_CLAIMS = (
         system_effects.class_token_is_below,
         commands.AGGREGATORS,
     ),
-    Claim("finetuning", "Fine-tuning helps", "4.2", system_effects.finetuning_helps, commands.BUILT_IN_XCLIP),
+    Claim("finetuning", "Fine-tuning helps", "4.2", system_effects.finetuning_helps, commands.RETRIEVAL),
     Claim(
         "both_together",
         "Fine-tuning and transformer mean together are above mean pooling of the base model",
         "4.3, 6.1",
         system_effects.both_together,
-        commands.BUILT_IN_XCLIP,
+        commands.RETRIEVAL,
     ),
     Claim(
         "only_embeddings_frozen",
@@ -223,7 +223,7 @@ MUG_STAN_CLAIMS = (
     Claim(
         "stan_heads",
         "STAN is above a sequential head behind the tower, fine-tuned alike",
-        "IV-C, table II",
+        "I, IV-D, table V",
         mug_stan_effects.stan_beats_posterior_heads,
         commands.HEADS,
     ),

@@ -20,9 +20,10 @@ def exp_run(*settings: str) -> str:
     return " \\\n".join(lines)
 
 
-def _models(*backbones: str, finetuned: bool, selected: str = "") -> tuple[str, ...]:
+def _models(*backbones: str, finetuned: bool, probed: bool = False, selected: str = "") -> tuple[str, ...]:
     names = ",".join(backbones)
     tuned = [f"{name}-half_patches" for name in backbones] if finetuned else []
+    models = ",".join([*backbones, *tuned])
     return (
         "sample_frames.size_px=224",
         f"run.backbones=[{names}]",
@@ -30,12 +31,13 @@ def _models(*backbones: str, finetuned: bool, selected: str = "") -> tuple[str, 
         f"run.embedded=[{names}]",
         f"run.finetuned=[{names if finetuned else ''}]",
         *(["run.recipes=[half_patches]"] if finetuned else []),
-        f"run.models=[{','.join([*backbones, *tuned])}]",
+        f"run.models=[{models}]",
         "run.conditional=[]",
-        *([] if selected else ["embed.single_frames=false"]),
-        f"run.probed=[{','.join([*backbones, *tuned])}]",
+        f"run.probed=[{models if probed else ''}]",
+        *([] if probed else ["embed.spans=false"]),
         f"run.assessed=[{selected}]",
         f"run.selected=[{selected}]",
+        *([] if selected else ["embed.single_frames=false"]),
     )
 
 
@@ -51,12 +53,12 @@ def _clip(name: str, architecture: str) -> str:
     )
 
 
-def _thesis(*backbones: str, frames: int, clip_counts: str, more: tuple[str, ...] = ()) -> str:
+def _thesis(*backbones: str, frames: int, clip_counts: str, probed: bool = False, more: tuple[str, ...] = ()) -> str:
     """Section 3.1 and 3.2: the recipe, the aggregators and their training."""
     return exp_run(
         "dataset=activitynet",
         *more,
-        *_models(*backbones, finetuned=True),
+        *_models(*backbones, finetuned=True, probed=probed),
         "run.aggregators=[mean,transformer_mean,class_token]",
         f"embed.clip_counts={clip_counts}",
         "train_aggregator.epochs=5",
@@ -80,7 +82,7 @@ def _vclipper(objective: str) -> str:
     )
 
 
-THESIS_8_FRAMES = _thesis(XCLIP["32", "8"], XCLIP["16", "8"], frames=8, clip_counts="[1,2,3,4]")
+THESIS_8_FRAMES = _thesis(XCLIP["32", "8"], XCLIP["16", "8"], frames=8, clip_counts="[1,2,3,4]", probed=True)
 THESIS_16_FRAMES = _thesis(
     XCLIP["32", "16"],
     XCLIP["16", "16"],
@@ -117,16 +119,7 @@ MSRVTT_CLIP = exp_run(
 )
 VCLIPPER_WINDOWS, VCLIPPER_FRAMES = _vclipper("R1@0.5"), _vclipper("frame_AP@0.5")
 AGGREGATORS = exp_run("run.aggregators=[mean,transformer_mean,class_token]", "embed.clip_counts=[1,2,3,4]")
-BUILT_IN_XCLIP = exp_run(
-    "run.backbones=[small_clip]",
-    "run.expanded=[small_clip]",
-    "run.expansions=[xclip]",
-    "run.embedded=[small_clip,small_clip_xclip]",
-    "run.finetuned=[small_clip,small_clip_xclip]",
-    "run.recipes=[half_patches]",
-    "run.aggregators=[mean,transformer_mean]",
-    "run.models=[small_clip,small_clip_xclip,small_clip-half_patches,small_clip_xclip-half_patches]",
-)
+RETRIEVAL = "make retrieval"
 DEFAULT = "dvc repro"
 MOMENTS = "make moments"
 ALIGNMENT = "make alignment"

@@ -47,7 +47,7 @@ class Levels:
     """Whose cosines say so."""
     level_Q: np.ndarray
     """One of metrics.alignment_levels.LEVELS for each query, in the order of the hits; empty where there is nothing to
-    rank."""
+    rank, or that model has no frames by themselves."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Evidence:
     queries: Mapping[str, Rows]
     """Rows of queries.jsonl by system of moment retrieval; empty where the dataset has no moments."""
     spans: Mapping[str, Rows]
-    """Rows of spans.jsonl by evaluated model; empty where the test split has no actions."""
+    """Rows of spans.jsonl by probed model; empty where the test split has no actions."""
     studies: Mapping[str, Study]
     """By selection, as `<model>-<selection>`."""
     ablations: Mapping[str, Mapping[str, Any]]
@@ -77,12 +77,12 @@ class Evidence:
 
     @property
     def base_models(self) -> list[str]:
-        """The evaluated models that are embedded as they are."""
+        """The models of retrieval that are embedded as they are."""
         return [model for model in self.run.models if model in self.run.embedded]
 
     @property
     def finetuned(self) -> list[FineTuned]:
-        """The evaluated models that a recipe has fine-tuned."""
+        """The models of retrieval that a recipe has fine-tuned."""
         return [found for found in finetuned_models(self.run) if found.model in self.run.models]
 
     @property

@@ -42,10 +42,10 @@ def query_levels(embedded: Embeddings, captions: Sequence[Caption], ranks: Mappi
 
 
 def misalignment_section(evidence: Evidence) -> list[str]:
-    """The paragraphs in Markdown; none where there is nothing to rank."""
+    """The paragraphs in Markdown; none where there are no levels and no frames to compare."""
     table = levels_table(evidence)
     if not table:
-        return []
+        return _frames_paragraphs(evidence)
     return [
         "### Partial misalignment",
         f"How much of a video its caption speaks of, by the cosines of {evidence.levels.model}: `up` where more than "
@@ -75,7 +75,7 @@ def _frames_paragraphs(evidence: Evidence) -> list[str]:
 
 
 def levels_table(evidence: Evidence) -> str:
-    """The share of the queries in each level, and R@1 there by system; nothing where there is nothing to rank."""
+    """The share of the queries in each level, and R@1 there by system; nothing where no query has one."""
     level_Q = evidence.levels.level_Q
     if not len(level_Q):
         return ""

@@ -64,6 +64,8 @@ def clips_table(metrics: Metrics) -> str:
 
 def actions_table(metrics: Metrics) -> str:
     """Top-1 accuracy by number of shots."""
+    if not metrics:
+        return "params.run names no model that is probed."
     shown = {system: values for system, values in metrics.items() if values["zero_shot"]}
     if not shown:
         return "The dataset has no actions in its test split."

@@ -101,7 +101,7 @@ def choose_artefacts(root: Path, params: Params, dataset: str, model: str, selec
     embedded = _embedded_models(root, dataset)
     if not embedded:
         raise InputError(f"{root / 'data' / 'embeddings'}: {dataset} is not built; {build}")
-    listed = f"add it to run.models and run.selected in params.yaml, then {build}"
+    listed = f"add it to run.selected in params.yaml, then {build}"
     if model:
         _check_known("--model", model, embedded | set(params.run.models), listed)
     if selection:

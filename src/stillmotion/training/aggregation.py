@@ -188,7 +188,7 @@ def fit_aggregators(
     pool, lock = ThreadPoolExecutor(at_once, initializer=_take_one_thread), Lock()
     steps = params.epochs * sum(_steps_an_epoch(training, params) for training in trainings)
     try:
-        with Progress(f"training {len(trainings)} aggregators", steps) as progress:
+        with Progress(f"steps of training {len(trainings)} aggregators", steps) as progress:
 
             def advance() -> None:
                 with lock:
