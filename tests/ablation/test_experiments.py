@@ -223,6 +223,20 @@ def test_the_queue_runs_shared_stages_once_and_keeps_the_results_and_the_reasons
     assert finished_experiments(start) == done
 
 
+def test_what_dvc_still_runs_when_it_returns_is_waited_for(monkeypatch):
+    states = [("Running", 1), ("Running", 1), ("Failed", 0)]
+    monkeypatch.setattr(experiments.subprocess, "run", lambda *_, **__: None)
+    monkeypatch.setattr(experiments.time, "sleep", lambda _: None)
+
+    def queue():
+        status, num_active = states.pop(0)
+        return [experiments.Task("abcdef0", "ablate-rate-2.0-0", status)], num_active
+
+    monkeypatch.setattr(experiments, "_queue", queue)
+    experiments._follow_queue(2)
+    assert states == []
+
+
 @pytest.mark.slow
 def test_experiments_of_others_or_of_another_commit_in_the_queue_stop_the_command(project):
     start = git("rev-parse", "HEAD").strip()

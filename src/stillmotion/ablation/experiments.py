@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,14 @@ def _follow_queue(jobs: int) -> None:
     # Its exit status says nothing: what has no results has failed.
     command = [sys.executable, "-m", "dvc", "exp", "run", "--run-all", "--jobs", str(jobs)]
     subprocess.run(command, stdout=sys.stderr.fileno(), check=False, env=_environment())
+    # Of two that run at once it may leave the last one running.
+    while _is_running():
+        time.sleep(1)
+
+
+def _is_running() -> bool:
+    tasks, num_active = _queue()
+    return bool(num_active) and any(task.status == "Running" for task in tasks)
 
 
 def _take_up(names: Collection[str], commit: str) -> set[str]:
