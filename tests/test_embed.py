@@ -92,7 +92,7 @@ def test_tokens_stand_beside_files_that_stay_the_same_to_the_byte(project):
     np.testing.assert_allclose(embedded.caption_tokens[[5, 8]], embedded.captions, atol=1e-6)
 
 
-def test_without_spans_and_single_frames_what_is_left_stays_the_same_to_the_byte(project):
+def test_without_spans_and_single_frames_what_is_left_stays_the_same(project):
     for output, wanted in (("all", True), ("few", False)):
         done = embed(project, "xclip", output, spans=wanted, single_frames=wanted)
         assert done.returncode == 0, done.stderr

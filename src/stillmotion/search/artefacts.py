@@ -103,7 +103,7 @@ def choose_artefacts(root: Path, params: Params, dataset: str, model: str, selec
         raise InputError(f"{root / 'data' / 'embeddings'}: {dataset} is not built; {build}")
     listed = f"add it to run.selected in params.yaml, then {build}"
     if model:
-        _check_known("--model", model, embedded | set(params.run.models), listed)
+        _check_known("--model", model, embedded | set(params.run.selected), listed)
     if selection:
         known = set(params.selections) | _tuned_selections(root, model)
         _check_known("--selection", selection, known, "selections are a section of params.yaml")
