@@ -1,10 +1,12 @@
 """The DAG in clean clones, on a dataset and models so small that all of it runs in about a minute.
 
-`lab` is a clone in which `dvc repro` has run once, committed, for everybody to look at. Who changes anything
-asks for a `clone` of it, which shares its DVC cache and has its own memo.
+`lab` is a clone in which `dvc repro` has run once, committed, for everybody to look at, in every process of the run of
+tests. Who changes anything asks for a `clone` of it, which shares its DVC cache and has its own memo.
 """
 
+import dataclasses
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import filelock
 import numpy as np
 import pytest
 import ruamel.yaml
@@ -225,8 +228,17 @@ def copy_checkout(target: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all processes of this run of tests have."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
+
+
+@pytest.fixture(scope="session")
+def home(shared: Path) -> Path:
+    folder = shared / "home"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -243,14 +255,20 @@ def unbuilt(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def first_run(tmp_path_factory: pytest.TempPathFactory, unbuilt: Project, home: Path) -> tuple[Project, Run]:
-    """`lab`, and what `dvc repro` said when it made it."""
-    root = tmp_path_factory.mktemp("lab") / "stillmotion"
-    unbuilt.git("clone", "--quiet", unbuilt.root, root)
-    project = Project(root, root.parent / "memo", home)
-    run = project.dvc("repro")
-    project.commit("Build")
-    return project, run
+def first_run(shared: Path, unbuilt: Project, home: Path) -> tuple[Project, Run]:
+    """`lab`, and what `dvc repro` said when it made it; the first process that asks makes it, the others wait."""
+    folder = shared / "lab"
+    said = folder / "said.json"
+    project = Project(folder / "stillmotion", folder / "memo", home)
+    with filelock.FileLock(shared / "lab.lock"):
+        if not said.is_file():
+            shutil.rmtree(folder, ignore_errors=True)  # another process may have failed
+            folder.mkdir()
+            unbuilt.git("clone", "--quiet", unbuilt.root, project.root)
+            run = project.dvc("repro")
+            project.commit("Build")
+            said.write_text(json.dumps(dataclasses.asdict(run)), encoding="utf-8")
+    return project, Run(**json.loads(said.read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="session")
