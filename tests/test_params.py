@@ -240,6 +240,47 @@ def test_post_pretraining_wants_all_of_its_lists(tmp_path, left_out):
     )
 
 
+EXPANDED = [
+    ("run.expanded", ["small_clip"]),
+    ("run.expansions", ["xclip", "stan", "seq_transf"]),
+    ("run.embedded", ["small_clip", "small_clip_xclip", "small_clip_stan", "small_clip_seq_transf"]),
+    ("run.finetuned", ["small_clip_stan"]),
+    ("run.models", []),
+    ("run.probed", []),
+    ("run.assessed", []),
+    ("run.selected", []),
+    ("embed.single_frames", False),
+]
+
+
+@pytest.mark.parametrize("param", ["run.assessed", "run.selected"])
+@pytest.mark.parametrize(
+    "model", ["small_clip_xclip", "small_clip_stan", "small_clip_stan-half_patches", "small_clip_seq_transf"]
+)
+def test_a_video_model_finds_moments_with_single_frames_alone(tmp_path, param, model):
+    changes = [*EXPANDED, (param, ["small_clip", model])]
+    message = message_of(edited(tmp_path, *changes))
+    assert message.startswith(f"{param}: {model!r} is a video model")
+    assert message.endswith("embed.single_frames: true alone; set that, or take the model out")
+    load_params(edited(tmp_path, *changes, ("embed.single_frames", True)))
+
+
+def test_image_models_and_what_is_post_pretrained_of_them_find_moments_without_single_frames(tmp_path):
+    post_pretrained = "small_clip_mine_half_patches"
+    models = [post_pretrained, f"{post_pretrained}-half_patches"]
+    changes = [
+        *POST_PRETRAINING,
+        ("run.embedded", ["small_clip", post_pretrained]),
+        ("run.finetuned", [post_pretrained]),
+        ("run.models", []),
+        ("run.probed", []),
+        ("run.assessed", models),
+        ("run.selected", models),
+        ("embed.single_frames", False),
+    ]
+    assert load_params(edited(tmp_path, *changes)).run.selected == models
+
+
 def test_two_backbones_of_one_name_are_refused(tmp_path):
     name = "small_clip_mine_half_patches"
     block = {"family": "xclip", "checkpoint": "x", "revision": "main", "max_tokens": 72}

@@ -17,7 +17,7 @@ EXPECTED_BY_THE_REPORT = {
     "frozen_blocks",
     "patch_keep_rate",
 }
-OF_MUG = {"told_cosine", "told_mug"}
+OF_MUG = {"told_cosine", "told_mug", "told_stan_cosine", "told_stan_mug"}
 
 
 @pytest.fixture

@@ -186,6 +186,43 @@ def test_the_gain_where_least_is_told_is_held_against_that_where_all_is(make_evi
     assert found.verdict == "holds"
 
 
+def test_what_mug_gains_with_stan_is_of_the_ablations_of_stan(make_evidence):
+    cosine = told(("clip_stan-a", "cosine"), (0.0, [90.0] * NUM), (1.0, [40.0] * NUM))
+    mug = told(("clip_stan-b", "mug"), (0.0, [85.0] * NUM), (1.0, [38.0] * NUM))
+    evidence = make_evidence(ablations={"told_stan_cosine": cosine, "told_stan_mug": mug})
+    assert summary(mug_helps_most_where_least_is_told(evidence)) == [
+        (
+            "clip_stan-b-mug − clip_stan-a-cosine: gain with undescribed_rate 1 (-2.0) − gain with 0 (-5.0) "
+            "(R@5 on clips, 1 seed)",
+            "+3.0",
+            "holds",
+        )
+    ]
+
+
+def test_both_together_are_held_against_the_others_for_each_value_that_was_told(make_evidence):
+    half = np.repeat([10.0, 60.0], NUM // 2)
+    arms = {
+        "told_stan_mug": told(("clip_stan-b", "mug"), (0.0, [70.0] * NUM), (1.0, half, half + 20)),
+        "told_stan_cosine": told(("clip_stan-a", "cosine"), (1.0, [45.0] * NUM)),
+        "told_mug": told(("clip-b", "mug"), (0.0, [70.0] * NUM), (1.0, half + 15, half + 15)),
+        "told_cosine": told(("clip-a", "cosine"), (0.0, [75.0] * NUM)),
+    }
+    expected = [
+        ("clip_stan-b-mug − clip-b-mug with undescribed_rate 0 (R@5 on clips, 1 seed)", "+0.0", "undecided"),
+        ("clip_stan-b-mug − clip-a-cosine with undescribed_rate 0 (R@5 on clips, 1 seed)", "-5.0", "does not hold"),
+        (
+            "clip_stan-b-mug − clip_stan-a-cosine with undescribed_rate 1 (R@5 on clips, 2 and 1 seeds)",
+            "+0.0",
+            "undecided",
+        ),
+        ("clip_stan-b-mug − clip-b-mug with undescribed_rate 1 (R@5 on clips, 2 seeds)", "-5.0", "does not hold"),
+    ]
+    assert summary(both_are_best(make_evidence(ablations=arms))) == expected
+    arms.pop("told_stan_mug")
+    assert both_are_best(make_evidence(ablations=arms)) == []
+
+
 def test_without_both_ablations_at_two_values_no_gains_of_them_are_compared(make_evidence):
     one = told(("clip", "mug"), (0.0, [1.0]), (1.0, [1.0]))
     other = told(("clip", "cosine"), (0.0, [1.0]), (1.0,))

@@ -175,6 +175,13 @@ class Params(Section):
             raise ValueError("run.probed needs embed.spans: true")
         _check_names("run.assessed", self.run.assessed, self.run.embedded + finetuned)
         _check_names("run.selected", self.run.selected, self.run.embedded + finetuned)
+        for param, models in (("run.assessed", self.run.assessed), ("run.selected", self.run.selected)):
+            video_models = [] if self.embed.single_frames else [name for name in models if self._is_video_model(name)]
+            if video_models:
+                raise ValueError(
+                    f"{param}: {video_models[0]!r} is a video model, whose frames are embedded by themselves with "
+                    "embed.single_frames: true alone; set that, or take the model out"
+                )
         _check_names("run.selections", self.run.selections, list(self.selections))
         _check_names("run.shot_detectors", self.run.shot_detectors, list(self.shot_detectors))
         _check_names("run.references", list(self.run.references), list(get_args(Reference)))
@@ -192,15 +199,20 @@ class Params(Section):
             )
         return self
 
+    def _is_video_model(self, model: str) -> bool:
+        """Whether a model named as in run.models sees the frames of a clip together: an expansion, or an X-CLIP."""
+        images = [name for name in self.run.backbones if self.backbones[name].family != "xclip"]
+        images += [made for name in images for made in _post_pretrained_of(name, self.run)]
+        return model.partition("-")[0] not in images
+
 
 def _post_pretrained(run: RunParams) -> list[str]:
     """The models that stage post_pretrain makes."""
-    return [
-        f"{backbone}_{corpus}_{recipe}"
-        for backbone in run.post_pretrained
-        for corpus in run.corpora
-        for recipe in run.post_pretraining
-    ]
+    return [made for backbone in run.post_pretrained for made in _post_pretrained_of(backbone, run)]
+
+
+def _post_pretrained_of(backbone: str, run: RunParams) -> list[str]:
+    return [f"{backbone}_{corpus}_{recipe}" for corpus in run.corpora for recipe in run.post_pretraining]
 
 
 def _check_names(param: str, names: list[str], known: list[str]) -> None:

@@ -30,7 +30,7 @@ class RunParams(Section):
     recipes: list[Name]
     """Keys of `recipes`."""
     models: list[str]
-    """What is evaluated: one of `embedded`, or `<one of finetuned>-<recipe>`."""
+    """What retrieval is evaluated with, by each of `aggregators`: `embedded` ones, or `<one of finetuned>-<recipe>`."""
     aggregators: list[Name]
     """Keys of `aggregators`."""
     conditional: list[str]
@@ -44,9 +44,11 @@ class RunParams(Section):
     probed: list[str]
     """What names actions, zero-shot and by few-shot probes: named as in `models`; with embed.spans."""
     assessed: list[str]
-    """Models whose frames are assessed as finders of moments, named as in `models`."""
+    """Models whose frames are assessed as finders of moments, named as in `models`; video models with
+    embed.single_frames."""
     selected: list[str]
-    """What each selection and each shot detector finds moments with: named as in `models`."""
+    """What each selection and each shot detector finds moments with: named as in `models`; video models with
+    embed.single_frames."""
     selections: list[Name]
     """Keys of `selections`."""
     shot_detectors: list[Name]

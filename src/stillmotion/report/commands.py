@@ -97,7 +97,7 @@ THESIS_32_FRAMES = _thesis(
     XCLIP["16", "32"], frames=32, clip_counts="[1]", more=(_xclip(XCLIP["16", "32"], "xclip-base-patch16-zero-shot"),)
 )
 LEARNING_RATES = "stillmotion ablate learning_rate_adamw\nstillmotion ablate learning_rate_sgd"
-TOLD = "stillmotion ablate told_cosine\nstillmotion ablate told_mug"
+TOLD = "\n".join(f"stillmotion ablate told_{arm}" for arm in ("cosine", "mug", "stan_cosine", "stan_mug"))
 KEEP_RATES = "stillmotion ablate patch_keep_rate"
 ARCHITECTURES = "make resources"
 MSRVTT_XCLIP = exp_run(

@@ -28,6 +28,8 @@ HEADS = ("seq_lstm", "seq_transf")
 """The expansions that are CLIP4Clip's sequential heads."""
 MUG_RECIPE = "_mug"
 RECALLS: tuple[Recall, ...] = (1, 5)
+TOLD = {"clip": "told_cosine", "stan": "told_stan_cosine", "mug": "told_mug", "mug_stan": "told_stan_mug"}
+"""The ablations of how much captions tell, by what they fine-tune."""
 COSINES = ("mean", "cosine")
 """Two names of one system where a video is one clip: an aggregator and an alignment."""
 
@@ -113,45 +115,58 @@ def mug_helps_most_on_bottom(evidence: Evidence) -> list[Measurement]:
 def mug_helps_most_where_least_is_told(evidence: Evidence) -> list[Measurement]:
     """What Mug gains where captions leave most of a video's events out against where they leave out least.
 
-    From the ablations told_mug and told_cosine, which set their own dataset, whichever is active; the queries of two
-    values are drawn apart.
+    From the ablations of `TOLD`, which set their own dataset, whichever is active; the queries of two values are drawn
+    apart.
     """
-    mug, cosine = (evidence.ablations.get(f"told_{name}") for name in ("mug", "cosine"))
-    if mug is None or cosine is None:
-        return []
-    hits_of = {point.value: point.hits_Q for point in ablation_points(cosine)}
-    gains = {
-        point.value: point.hits_Q - hits_of[point.value] for point in ablation_points(mug) if point.value in hits_of
-    }
-    if len(gains) < 2:
-        return []
-    least, most = min(gains), max(gains)
-    difference, low, high = unpaired_difference(
-        gains[most], gains[least], seed=evidence.seed, num_resamples=evidence.num_resamples
-    )
-    counts = sorted({len(point["runs"]) for found in (mug, cosine) for point in found["points"] if point["runs"]})
-    seeds = f"{' to '.join(map(str, counts))} {'seed' if counts == [1] else 'seeds'}"
-    return [
-        Measurement(
-            f"{mug['model']}-{mug['aggregator']} − {cosine['model']}-{cosine['aggregator']}: gain with "
-            f"undescribed_rate {most:g} ({gains[most].mean():+.1f}) − gain with {least:g} ({gains[least].mean():+.1f}) "
-            f"(R@{mug['recall_at']} on {mug['dataset']}, {seeds})",
-            f"{difference:+.1f} points ({low:+.1f} to {high:+.1f})",
-            judge(low, high),
+    arms_of, found = _told(evidence), []
+    for mug, cosine in (("mug", "clip"), ("mug_stan", "stan")):
+        pairs = {value: (arms[mug], arms[cosine]) for value, arms in arms_of.items() if mug in arms and cosine in arms}
+        if len(pairs) < 2:
+            continue
+        least, most = min(pairs), max(pairs)
+        gains = {value: first.hits_Q - second.hits_Q for value, (first, second) in pairs.items()}
+        difference, low, high = unpaired_difference(
+            gains[most], gains[least], seed=evidence.seed, num_resamples=evidence.num_resamples
         )
-    ]
+        first, second = pairs[most]
+        counts = sorted({arm.num_seeds for pair in pairs.values() for arm in pair})
+        seeds = f"{' to '.join(map(str, counts))} {'seed' if counts == [1] else 'seeds'}"
+        found.append(
+            Measurement(
+                f"{first.system} − {second.system}: gain with undescribed_rate {most:g} ({gains[most].mean():+.1f}) − "
+                f"gain with {least:g} ({gains[least].mean():+.1f}) ({_told_metric(evidence, mug)}, {seeds})",
+                f"{difference:+.1f} points ({low:+.1f} to {high:+.1f})",
+                judge(low, high),
+            )
+        )
+    return found
 
 
 def both_are_best(evidence: Evidence) -> list[Measurement]:
-    """Mug with STAN against each of the other three arms."""
-    return [
+    """Mug with STAN against each of the other three arms, in this run and for each value of the ablations of `TOLD`."""
+    others = ("stan", "mug", "clip")
+    here = [
         _compared(evidence, arms["mug_stan"], arms[other], k=k)
         for k in RECALLS
         for arms in _ablations(evidence, k=k)
         if "mug_stan" in arms
-        for other in ("stan", "mug", "clip")
+        for other in others
         if other in arms
     ]
+    told = [
+        compared(
+            evidence,
+            f"{arms['mug_stan'].system} − {arms[other].system} with undescribed_rate {value:g} "
+            f"({_told_metric(evidence, 'mug_stan')}, {_seeds(arms['mug_stan'], arms[other])})",
+            arms["mug_stan"].hits_Q,
+            arms[other].hits_Q,
+        )
+        for value, arms in sorted(_told(evidence).items())
+        if "mug_stan" in arms
+        for other in others
+        if other in arms
+    ]
+    return here + told
 
 
 def stan_recognises_motions(evidence: Evidence) -> list[Measurement]:
@@ -192,6 +207,22 @@ def _ablations(evidence: Evidence, *, k: Recall) -> Iterator[Mapping[str, Found]
                     "mug_stan": _retrieving(evidence, stan, f"{recipe}{MUG_RECIPE}", "mug", k=k),
                 }
                 yield {name: found for name, found in arms.items() if found is not None}
+
+
+def _told(evidence: Evidence) -> dict[float, dict[str, Found]]:
+    """For each value that the ablations of `TOLD` were run with, the arms that were, as in `_ablations`."""
+    arms_of: dict[float, dict[str, Found]] = {}
+    for arm, name in TOLD.items():
+        ablation = evidence.ablations.get(name)
+        for point in ablation_points(ablation):
+            system = f"{ablation['model']}-{ablation['aggregator']}" if ablation else ""
+            arms_of.setdefault(float(point.value), {})[arm] = Found(system, point.hits_Q, point.num_seeds)
+    return arms_of
+
+
+def _told_metric(evidence: Evidence, arm: str) -> str:
+    ablation = evidence.ablations[TOLD[arm]]
+    return f"R@{ablation['recall_at']} on {ablation['dataset']}"
 
 
 def _recipes_of_cosines(evidence: Evidence) -> list[str]:

@@ -24,7 +24,8 @@ class Point:
     validation: float
     """Mean R@1."""
     hits_Q: np.ndarray
-    """R@1 of each test query in percent."""
+    """Recall of each test query in percent: R@1, or what the ablation's `recall_at` says."""
+    num_seeds: int
 
 
 def ablation_points(ablation: Mapping[str, Any] | None) -> list[Point]:
@@ -34,6 +35,7 @@ def ablation_points(ablation: Mapping[str, Any] | None) -> list[Point]:
             point["value"],
             float(np.mean([run["validation_R@1"] for run in point["runs"]])),
             np.mean([run["test_hits"] for run in point["runs"]], axis=0),
+            len(point["runs"]),
         )
         for point in (ablation["points"] if ablation else [])
         if point["runs"]
