@@ -4,7 +4,8 @@
         --output data/embeddings/toy-small_clip
 
 Reads the tables of the dataset, its stored frames and a model folder; writes the arrays that
-stillmotion/io/embeddings.py lists. What was embedded before is taken from the memo, video by video.
+stillmotion/io/embeddings.py lists, of the videos and texts in `embed.splits`. What was embedded before is taken from
+the memo, video by video.
 """
 
 import logging
@@ -21,13 +22,13 @@ from stillmotion.backbones.registry import load_backbone
 from stillmotion.backbones.xclip_backbone import XClipBackbone
 from stillmotion.environment import read_environment
 from stillmotion.errors import InputError
-from stillmotion.io.arrays import save_array
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.embedding_writer import (
     clip_frames_of,
     write_caption_tokens,
     write_clip_frames,
     write_contexts,
+    write_texts,
     write_videos,
 )
 from stillmotion.io.tables import write_json
@@ -51,9 +52,13 @@ def main(
     params = load_params()
     environment = read_environment()
     device = prepare_torch(environment)
-    packed = PackedFrames(frames)
-    if not packed.videos:
-        raise InputError(f"{frames}: no video could be decoded; see {frames / 'skipped.jsonl'}")
+    packed, splits = PackedFrames(frames), params.embed.splits
+    videos = [video for video in packed.videos if video.split in splits]
+    if not videos:
+        raise InputError(
+            f"{frames}: no video of {', '.join(splits)} could be decoded; see {frames / 'skipped.jsonl'}, or name "
+            "another split in embed.splits"
+        )
     backbone = load_backbone(model, device)
     digest = folder_digest(model)
     precision = params.embed.gpu_precision if device.type == "cuda" else "fp32"
@@ -74,13 +79,16 @@ def main(
         _log.warning("%s: no tokens for an alignment: %s", model, error)
         with_tokens = False
     clip_counts = params.embed.clip_counts
-    num_uniform = len(packed.uniform_indices(packed.videos[0].video_id))
+    num_uniform = len(packed.uniform_indices(videos[0].video_id))
     clip_frames = clip_frames_of(embedder, params.embed.clip_frames, clip_counts, num_uniform)
+    of_splits = {video.video_id for video in (*packed.videos, *packed.skipped) if video.split in splits}
+    captions, moments = load_records(raw, Caption), load_records(raw, Moment)
     with atomic_folder(output) as partial:
         labels = write_videos(
             partial,
             embedder,
             packed,
+            videos,
             load_records(raw, Action),
             clip_counts=clip_counts,
             clip_frames=clip_frames,
@@ -88,19 +96,20 @@ def main(
             single_frames=params.embed.single_frames,
             with_spans=params.embed.spans,
         )
-        texts = {
-            "captions": [caption.text for caption in load_records(raw, Caption)],
-            "queries": [moment.query for moment in load_records(raw, Moment)],
+        texts: dict[str, list[str | None]] = {
+            "captions": [caption.text if caption.video_id in of_splits else None for caption in captions],
+            "queries": [moment.query if moment.vid in of_splits else None for moment in moments],
             "classes": [params.embed.class_template.format(label) for label in labels],
         }
         for name, lines in texts.items():
-            save_array(partial / f"{name}.npy", embedder.texts(lines, name))
+            write_texts(partial / f"{name}.npy", embedder, lines)
         if with_tokens:
-            write_clip_frames(partial, embedder, packed, clip_frames=clip_frames)
+            write_clip_frames(partial, embedder, packed, videos, clip_frames=clip_frames)
             write_caption_tokens(partial, embedder, texts["captions"])
         if params.embed.contexts and isinstance(backbone, XClipBackbone):
-            write_contexts(partial, embedder, backbone, packed, texts["captions"])
-        truncated = {name: int(backbone.truncated(lines).sum()) for name, lines in texts.items() if lines}
+            write_contexts(partial, embedder, backbone, packed, videos, texts["captions"])
+        embedded = {name: [line for line in lines if line is not None] for name, lines in texts.items()}
+        truncated = {name: int(backbone.truncated(lines).sum()) for name, lines in embedded.items() if lines}
         described = {"dim": backbone.dim, "logit_scale": backbone.logit_scale.item(), "model": digest}
         clips = {"clip_counts": clip_counts, "clip_frames": clip_frames, "span_views": params.embed.span_views}
         write_json(partial / "model.json", described | clips | {"truncated": truncated})

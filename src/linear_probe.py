@@ -36,7 +36,7 @@ def main(
     validation, validation_labels = embedded.labelled_spans("validation")
     probes: list[Probe] = []
     if len(np.unique(train_labels)) < 2:
-        _log.warning("the train split has actions of fewer than two classes: no probe, an empty result")
+        _log.warning("fewer than two classes are embedded of the train split: no probe, an empty result")
     else:
         with Progress("fitting probes", len(params.linear_probe.shots) * len(params.linear_probe.seeds)) as progress:
             for shots in params.linear_probe.shots:

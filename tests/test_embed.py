@@ -20,6 +20,7 @@ from stillmotion.video.packed import PackedVideo, frame_file, write_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 IDS = ["a", "b"]
+SPLITS = {"a": "train", "b": "test"}
 CAPTIONS = [Caption("a#0", "a", "a red ball moves", None, None), Caption("b#0", "b", "two", None, None)]
 PROBED = {"duration": 8.0, "fps": 1.0, "num_frames": 8, "width": 32, "height": 32, "codec": "h264"}
 
@@ -33,10 +34,10 @@ def project(tmp_path_factory):
         frames = np.random.default_rng(row).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
         save_array(root / "frames" / frame_file(name), frames)
         packed[name] = PackedVideo(PROBED, np.arange(8.0), np.arange(8), np.array([1, 3, 5, 7]), from_memo=False)
-    videos = [Video(name, f"{name}.mp4", "test", None, None, None, None, None, None, "ok") for name in IDS]
+    videos = [Video(name, f"{name}.mp4", SPLITS[name], None, None, None, None, None, None, "ok") for name in IDS]
     write_tables(root / "frames", videos, packed, {})
     save_records(root / "raw", Caption, CAPTIONS)
-    save_records(root / "raw", Moment, [])
+    save_records(root / "raw", Moment, [Moment(1, "a ball", "a", 8.0, [[0.0, 2.0]], [0], [[4, 4, 4]])])
     save_records(root / "raw", Action, [Action("a", "spins", 0.0, 2.0)])
     sizes = {"image_size_px": 32, "patch_size_px": 8, "width": 32, "layers": 1, "text_layers": 1, "heads": 2}
     training = {"steps": 1, "batch_size": 1, "learning_rate": 1e-3, "weight_decay": 0.0, "warmup_fraction": 0.0}
@@ -51,11 +52,11 @@ def project(tmp_path_factory):
     return root
 
 
-def embed(project, model, output, *, tokens=False, **changes):
+def embed(project, model, output, *, tokens=False, run=None, **changes):
     yaml = ruamel.yaml.YAML()
     params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["sample_frames"] |= {"num_uniform": 8}
-    params["run"] |= {"probed": []}
+    params["run"] |= {"probed": []} | (run or {})
     params["embed"] |= {"clip_frames": 4, "clip_counts": [1, 2], "tokens": tokens} | changes
     with (project / "params.yaml").open("w", encoding="utf-8") as out:
         yaml.dump(params, out)
@@ -116,3 +117,39 @@ def test_a_model_without_tokens_is_embedded_without_them_and_says_so(project):
     assert found == without
     with pytest.raises(InputError, match="embed again, with a CLIP, a CoCa or a STAN"):
         _ = Embeddings(project / "xclip-with").clip_frames
+
+
+def test_a_split_that_is_not_wanted_has_no_videos_and_texts_that_hold_nothing(project):
+    nothing = {"aggregators": ["mean"], "assessed": [], "selected": []}
+    for output, splits in (("of-all", ["train", "validation", "test"]), ("of-test", ["test"])):
+        done = embed(project, "clip", output, tokens=True, splits=splits, run=nothing)
+        assert done.returncode == 0, done.stderr
+    everything, few = Embeddings(project / "of-all"), Embeddings(project / "of-test")
+    assert [video.video_id for video in few.videos] == ["b"]
+    for rows in (few.clips(2), few.clip_frames, few.frames):
+        assert len(rows) == (8 if rows is few.frames else 1)
+    np.testing.assert_array_equal(few.clips(2)[0], everything.clips(2)[1])
+    np.testing.assert_array_equal(few.clip_frames[0], everything.clip_frames[1])
+    assert np.isnan(few.captions[0]).all()
+    assert np.isnan(few.queries).all()
+    assert not np.isnan(everything.queries).any()
+    # Alone in its batch, it is the same text but for rounding.
+    np.testing.assert_allclose(few.captions[1], everything.captions[1], atol=1e-6)
+    assert few.caption_token_offsets.tolist() == [0, 0, 3]
+    np.testing.assert_allclose(few.caption_tokens, everything.caption_tokens[6:], atol=1e-6)
+    assert few.class_names == everything.class_names == ["spins"]
+
+
+def test_splits_without_a_video_are_told(project):
+    videos = (project / "frames" / "videos.jsonl").read_text(encoding="utf-8")
+    (project / "frames" / "videos.jsonl").write_text(videos.replace('"test"', '"validation"'), encoding="utf-8")
+    done = embed(
+        project, "clip", "none", splits=["test"], run={"aggregators": ["mean"], "assessed": [], "selected": []}
+    )
+    (project / "frames" / "videos.jsonl").write_text(videos, encoding="utf-8")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "embed: error: frames: no video of test could be decoded; see frames/skipped.jsonl, or name another split in "
+        "embed.splits"
+    )
+    assert not (project / "none").exists()

@@ -57,7 +57,7 @@ def embedder(backbone, root=None):
 
 
 def test_contexts_are_of_the_one_clip_that_spans_the_video(tmp_path, store, backbone):
-    write_contexts(tmp_path, embedder(backbone), backbone, store, [caption.text for caption in CAPTIONS])
+    write_contexts(tmp_path, embedder(backbone), backbone, store, store.videos, [caption.text for caption in CAPTIONS])
     found = np.load(tmp_path / "contexts.npy")
     assert found.shape == (5, 16, 16)
     assert found.dtype == np.float32
@@ -70,7 +70,7 @@ def test_contexts_are_of_the_one_clip_that_spans_the_video(tmp_path, store, back
 
 def test_lengths_and_prompts_are_those_of_the_model(tmp_path, store, backbone):
     texts = [caption.text for caption in CAPTIONS]
-    write_contexts(tmp_path, embedder(backbone), backbone, store, texts)
+    write_contexts(tmp_path, embedder(backbone), backbone, store, store.videos, texts)
     tokens = backbone.tokenizer(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
         expected = backbone.model.get_text_features(**tokens).pooler_output.norm(dim=-1)
@@ -86,10 +86,10 @@ def test_with_a_memo_or_without_it_the_bytes_are_the_same_and_nothing_is_made_tw
 ):
     for name in ("without", "first", "second"):
         (tmp_path / name).mkdir()
-    write_contexts(tmp_path / "without", embedder(backbone), backbone, store, ["x"])
-    write_contexts(tmp_path / "first", embedder(backbone, tmp_path / "memo"), backbone, store, ["x"])
+    write_contexts(tmp_path / "without", embedder(backbone), backbone, store, store.videos, ["x"])
+    write_contexts(tmp_path / "first", embedder(backbone, tmp_path / "memo"), backbone, store, store.videos, ["x"])
     monkeypatch.setattr(type(backbone), "contexts", lambda *_: pytest.fail("made again"))
-    write_contexts(tmp_path / "second", embedder(backbone, tmp_path / "memo"), backbone, store, ["x"])
+    write_contexts(tmp_path / "second", embedder(backbone, tmp_path / "memo"), backbone, store, store.videos, ["x"])
     for path in (tmp_path / "without").iterdir():
         assert path.read_bytes() == (tmp_path / "first" / path.name).read_bytes(), path.name
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
@@ -104,9 +104,9 @@ def project(tmp_path_factory, backbone):
     save_records(folder / "raw", Caption, CAPTIONS)
     (folder / "embedded").mkdir()
     own, texts = embedder(backbone), [caption.text for caption in CAPTIONS]
-    write_videos(folder / "embedded", own, store, [], clip_counts=[1, 2], clip_frames=4, span_views=1)
+    write_videos(folder / "embedded", own, store, store.videos, [], clip_counts=[1, 2], clip_frames=4, span_views=1)
     save_array(folder / "embedded" / "captions.npy", own.texts(texts, "captions"))
-    write_contexts(folder / "embedded", own, backbone, store, texts)
+    write_contexts(folder / "embedded", own, backbone, store, store.videos, texts)
     described = {"dim": 16, "logit_scale": 14.0, "clip_counts": [1, 2], "clip_frames": 4, "truncated": {"captions": 0}}
     write_json(folder / "embedded" / "model.json", described)
     yaml = ruamel.yaml.YAML()

@@ -57,7 +57,7 @@ def token_vectors(backbone, text):
 
 
 def test_frames_are_those_of_the_one_clip_that_spans_the_video(tmp_path, store, backbone):
-    write_clip_frames(tmp_path, embedder(backbone), store, clip_frames=4)
+    write_clip_frames(tmp_path, embedder(backbone), store, store.videos, clip_frames=4)
     found = np.load(tmp_path / "clip_frames.npy")
     assert found.shape == (3, 4, 16)
     assert found.dtype == np.float32
@@ -75,7 +75,7 @@ def test_the_frames_of_a_stan_see_one_another_as_in_its_clips(tmp_path, store, b
         for value in stan.branch.parameters():  # what it adds starts as zeros
             value.add_(0.05 * torch.randn(value.shape, generator=generator))
     own = embedder(stan)
-    write_clip_frames(tmp_path, own, store, clip_frames=4)
+    write_clip_frames(tmp_path, own, store, store.videos, clip_frames=4)
     found = np.load(tmp_path / "clip_frames.npy")[1]
     frames, clips, _ = own.video(store.all("b"), "b", np.array([[1, 3, 5, 7]]))
     mean = found.mean(axis=0)
@@ -124,7 +124,7 @@ def test_with_a_memo_or_without_it_the_bytes_are_the_same_and_nothing_is_made_tw
         if name == "second":
             monkeypatch.setattr(type(backbone), "frame_embeddings", lambda *_: pytest.fail("made again"))
             monkeypatch.setattr(type(backbone), "token_embeddings", lambda *_: pytest.fail("made again"))
-        write_clip_frames(tmp_path / name, embedder(backbone, root), store, clip_frames=4)
+        write_clip_frames(tmp_path / name, embedder(backbone, root), store, store.videos, clip_frames=4)
         write_caption_tokens(tmp_path / name, embedder(backbone, root), CAPTIONS)
     paths = list((tmp_path / "without").iterdir())
     assert len(paths) == 3
@@ -136,7 +136,9 @@ def test_with_a_memo_or_without_it_the_bytes_are_the_same_and_nothing_is_made_tw
 def test_another_key_or_another_clip_is_embedded_anew(tmp_path, store, backbone):
     for name, frames, key in (("first", 4, {}), ("fewer", 2, {}), ("other", 4, {"model": "def"})):
         (tmp_path / name).mkdir()
-        write_clip_frames(tmp_path / name, embedder(backbone, tmp_path / "memo", **key), store, clip_frames=frames)
+        write_clip_frames(
+            tmp_path / name, embedder(backbone, tmp_path / "memo", **key), store, store.videos, clip_frames=frames
+        )
     assert np.load(tmp_path / "fewer" / "clip_frames.npy").shape == (3, 2, 16)
     assert len(list((tmp_path / "memo" / "clip_frames").rglob("*.npy"))) == 9
 
@@ -156,7 +158,9 @@ def write_spans(folder, store, own, span_views):
     """Write a folder of embeddings with three labelled spans; gives actions.npy."""
     actions = [Action("b", "spins", 0.0, 8.0), Action("a", "moves", 4.0, 8.0), Action("b", "grows", 0.0, 4.0)]
     folder.mkdir()
-    labels = write_videos(folder, own, store, actions, clip_counts=[1, 2], clip_frames=2, span_views=span_views)
+    labels = write_videos(
+        folder, own, store, store.videos, actions, clip_counts=[1, 2], clip_frames=2, span_views=span_views
+    )
     assert labels == ["grows", "moves", "spins"]
     return np.load(folder / "actions.npy")
 
@@ -203,7 +207,7 @@ def test_a_model_that_mixes_frames_has_those_by_themselves_where_they_are_wanted
         folder = tmp_path / name
         folder.mkdir()
         sizes = {"clip_counts": [1, 2], "clip_frames": 2, "span_views": 1}
-        write_videos(folder, own, store, [], **sizes, single_frames=single_frames)
+        write_videos(folder, own, store, store.videos, [], **sizes, single_frames=single_frames)
         write_json(folder / "model.json", {"clip_counts": [1, 2]})
         embedded = Embeddings(folder)
         assert embedded.clips(2).shape == (3, 2, 16)
@@ -220,7 +224,9 @@ def test_without_spans_all_other_files_are_as_with_them(tmp_path, store, backbon
     (tmp_path / "without").mkdir()
     actions = [Action("b", "spins", 0.0, 8.0), Action("a", "moves", 4.0, 8.0), Action("b", "grows", 0.0, 4.0)]
     sizes = {"clip_counts": [1, 2], "clip_frames": 2, "span_views": 1}
-    labels = write_videos(tmp_path / "without", embedder(backbone), store, actions, **sizes, with_spans=False)
+    labels = write_videos(
+        tmp_path / "without", embedder(backbone), store, store.videos, actions, **sizes, with_spans=False
+    )
     assert labels == ["grows", "moves", "spins"]
     left_out = {path.name for path in (tmp_path / "with").iterdir()}
     for path in (tmp_path / "without").iterdir():

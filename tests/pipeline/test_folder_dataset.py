@@ -174,7 +174,7 @@ def test_a_folder_without_times_and_actions_has_empty_results_for_them_and_a_rep
     assert "actions.jsonl: empty, which is allowed" in run.err
     for stage, said in {
         "optimise_thresholds": "the train split has no moments: no thresholds, an empty result",
-        "linear_probe": "the train split has actions of fewer than two classes: no probe, an empty result",
+        "linear_probe": "fewer than two classes are embedded of the train split: no probe, an empty result",
         "evaluate_moments": "the dataset has no moments to search thresholds on or to test: an empty result",
         "evaluate_actions": "the test split has no actions: an empty result",
     }.items():

@@ -177,7 +177,10 @@ def test_moments_of_real_videos_have_frames_and_times_that_exist(project, search
     shutil.copytree(store, project / "data" / "frames" / "toy")
     folder = project / "data" / "embeddings" / "toy-small_clip"
     embedder = Embedder(clip, Memo(None), {}, "fp32")
-    write_videos(folder, embedder, PackedFrames(store), [], clip_counts=[1], clip_frames=4, span_views=1)
+    packed_frames = PackedFrames(store)
+    write_videos(
+        folder, embedder, packed_frames, packed_frames.videos, [], clip_counts=[1], clip_frames=4, span_views=1
+    )
     found = json.loads(
         search(project, TEXT, "--top", 50, "--frames", tmp_path / "out", "--json", notes=f"{tmp_path / 'out'}: ")
     )

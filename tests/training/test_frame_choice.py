@@ -90,7 +90,9 @@ def test_embedding_takes_the_middle_frames_that_validation_takes(numbered, new_b
     monkeypatch.setattr(Embedder, "video", watched)
     embedder = Embedder(new_backbone(), Memo(None), {}, "fp32")
     actions = [Action("b", "spins", 1.0, 3.0)]
-    write_videos(tmp_path, embedder, numbered, actions, clip_counts=[1, 2], clip_frames=4, span_views=1)
+    write_videos(
+        tmp_path, embedder, numbered, numbered.videos, actions, clip_counts=[1, 2], clip_frames=4, span_views=1
+    )
     whole = [[5, 15, 25, 35], [2, 7, 12, 17], [22, 27, 32, 37]]
     # The middles of quarters of the span are at 1.25, 1.75, … s: as near to one frame as to the next.
     assert numbers[0] == whole

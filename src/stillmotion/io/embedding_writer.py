@@ -1,4 +1,8 @@
-"""Writes what stillmotion/io/embeddings.py reads of videos, labelled spans, single tokens and X-CLIP's contexts."""
+"""Writes what stillmotion/io/embeddings.py reads of videos, labelled spans, texts, their tokens and X-CLIP's contexts.
+
+Of the stored videos some are embedded, and of the texts those that belong to them: the other texts keep their rows, so
+that a row of captions.jsonl or moments.jsonl is one here, and hold nothing.
+"""
 
 import logging
 from collections import defaultdict
@@ -19,7 +23,7 @@ from stillmotion.io.embeddings import EmbeddedVideo
 from stillmotion.io.tables import write_json, write_rows
 from stillmotion.io.weights import save_tensors
 from stillmotion.memo import file_digest
-from stillmotion.records import Action, save_records
+from stillmotion.records import Action, Video, save_records
 from stillmotion.stage import Progress
 from stillmotion.video.packed import PackedFrames
 from stillmotion.video.sampling import clip_layout, view_indices
@@ -31,6 +35,7 @@ def write_videos(
     folder: Path,
     embedder: Embedder,
     packed: PackedFrames,
+    videos: Sequence[Video],
     actions: Sequence[Action],
     *,
     clip_counts: Sequence[int],
@@ -49,7 +54,8 @@ def write_videos(
         folder: to write to.
         embedder: the model.
         packed: the stored frames.
-        actions: labelled spans; those of videos that could not be decoded are left out.
+        videos: which of the stored ones to embed.
+        actions: labelled spans; those of other videos are left out.
         clip_counts: how many clips stand for a video, each by itself.
         clip_frames: F.
         span_views: temporal views of a labelled span, V of `sampling.view_indices`.
@@ -59,7 +65,6 @@ def write_videos(
     Returns:
         The labels, sorted.
     """
-    videos = packed.videos
     spans_of: dict[str, list[Action]] = defaultdict(list)
     for action in actions if with_spans else ():
         spans_of[action.video_id].append(action)
@@ -139,16 +144,18 @@ def clip_frames_of(embedder: Embedder, wanted: int, clip_counts: Sequence[int], 
     return frames
 
 
-def write_clip_frames(folder: Path, embedder: Embedder, packed: PackedFrames, *, clip_frames: int) -> None:
+def write_clip_frames(
+    folder: Path, embedder: Embedder, packed: PackedFrames, videos: Sequence[Video], *, clip_frames: int
+) -> None:
     """Write clip_frames.npy: the frames of the one clip that spans each video, one video in memory at a time.
 
     Args:
         folder: to write to.
         embedder: the model.
         packed: the stored frames.
+        videos: which of the stored ones to embed.
         clip_frames: F.
     """
-    videos = packed.videos
     shape = (len(videos), clip_frames, embedder.backbone.dim)
     rows_VFD = np.lib.format.open_memmap(folder / "clip_frames.npy", mode="w+", dtype=np.float32, shape=shape)
     with Progress("embedding the frames of clips", len(videos)) as progress:
@@ -161,23 +168,39 @@ def write_clip_frames(folder: Path, embedder: Embedder, packed: PackedFrames, *,
     rows_VFD.flush()
 
 
-def write_caption_tokens(folder: Path, embedder: Embedder, captions: list[str]) -> None:
+def write_texts(path: Path, embedder: Embedder, texts: Sequence[str | None]) -> None:
+    """Write the unit vectors of texts, with a row of NaN for each that is None.
+
+    Args:
+        path: the .npy file.
+        embedder: the model.
+        texts: in the order of the rows.
+    """
+    is_wanted_T = np.array([text is not None for text in texts], dtype=bool)
+    rows_TD = np.full((len(texts), embedder.backbone.dim), np.nan, dtype=np.float32)
+    rows_TD[is_wanted_T] = embedder.texts([text for text in texts if text is not None], path.stem)
+    save_array(path, rows_TD)
+
+
+def write_caption_tokens(folder: Path, embedder: Embedder, captions: Sequence[str | None]) -> None:
     """Write caption_tokens.npy and caption_token_offsets.npy, one batch of captions in memory at a time.
 
     Args:
         folder: to write to.
         embedder: the model.
-        captions: in the order of captions.npy.
+        captions: in the order of captions.npy; one that is None has no tokens.
     """
-    counts = [np.zeros(1, np.int64)]
+    counts = [np.zeros(0, np.int64)]
 
     def batches() -> Iterable[np.ndarray]:
-        for tokens_ND, counts_B in embedder.tokens(captions, "captions"):
+        for tokens_ND, counts_B in embedder.tokens([text for text in captions if text is not None], "captions"):
             counts.append(counts_B)
             yield tokens_ND
 
     _write_rows(folder / "caption_tokens.npy", batches(), embedder.backbone.dim)
-    save_array(folder / "caption_token_offsets.npy", np.concatenate(counts).cumsum())
+    offsets = np.zeros(len(captions) + 1, np.int64)
+    offsets[1:][[text is not None for text in captions]] = np.concatenate(counts)
+    save_array(folder / "caption_token_offsets.npy", offsets.cumsum())
 
 
 def _write_rows(path: Path, batches: Iterable[np.ndarray], dim: int) -> None:
@@ -196,7 +219,12 @@ def _write_rows(path: Path, batches: Iterable[np.ndarray], dim: int) -> None:
 
 
 def write_contexts(
-    folder: Path, embedder: Embedder, backbone: XClipBackbone, packed: PackedFrames, captions: Sequence[str]
+    folder: Path,
+    embedder: Embedder,
+    backbone: XClipBackbone,
+    packed: PackedFrames,
+    videos: Sequence[Video],
+    captions: Sequence[str | None],
 ) -> None:
     """Write contexts.npy, caption_lengths.npy and prompts.safetensors: what texts that depend on a video need.
 
@@ -207,9 +235,9 @@ def write_contexts(
         embedder: of `backbone`; its memo holds the contexts too.
         backbone: the model.
         packed: the stored frames.
-        captions: in the order of captions.npy.
+        videos: which of the stored ones to embed.
+        captions: in the order of captions.npy; one that is None has the length NaN.
     """
-    videos = packed.videos
     shape = (len(videos), *backbone.context_shape)
     contexts_VPD = np.lib.format.open_memmap(folder / "contexts.npy", mode="w+", dtype=np.float32, shape=shape)
     with torch.inference_mode(), autocast(backbone.device, embedder.precision):
@@ -227,10 +255,13 @@ def write_contexts(
                 context_PD = load_array(found)
             contexts_VPD[row] = context_PD
         lengths = [np.zeros(0, np.float32)]
-        for first in range(0, len(captions), TEXTS_A_PASS):
-            tokens = backbone.tokens(list(captions[first : first + TEXTS_A_PASS]))
+        wanted = [text for text in captions if text is not None]
+        for first in range(0, len(wanted), TEXTS_A_PASS):
+            tokens = backbone.tokens(wanted[first : first + TEXTS_A_PASS])
             lengths.append(backbone.text_features(tokens).float().norm(dim=-1).cpu().numpy())
     contexts_VPD.flush()
-    save_array(folder / "caption_lengths.npy", np.concatenate(lengths))
+    lengths_T = np.full(len(captions), np.nan, dtype=np.float32)
+    lengths_T[[text is not None for text in captions]] = np.concatenate(lengths)
+    save_array(folder / "caption_lengths.npy", lengths_T)
     tensors = backbone.model.prompts_generator.state_dict()
     save_tensors(folder / "prompts.safetensors", tensors, prompt_settings(backbone.model))

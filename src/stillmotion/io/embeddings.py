@@ -17,7 +17,8 @@
 | caption_token_offsets.npy | likewise: where the tokens of each caption begin, and the last ones end | (T + 1,) |
 | model.json | dimensions, clip counts, frames a clip, views of a span, logit scale, cut texts, digest of the model | |
 
-All vectors but the contexts are float32 of length 1. Videos that could not be decoded have no rows.
+All vectors but the contexts are float32 of length 1. Videos that could not be decoded, or whose split is not in
+embed.splits, have no rows. Captions and queries have, but hold NaN and no tokens where they are of another split.
 """
 
 from collections.abc import Collection

@@ -199,6 +199,20 @@ class Params(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _what_is_trained_on_is_embedded(self) -> "Params":
+        trained = [name for name in self.run.aggregators if self.aggregators[name].kind != "mean"]
+        needed: dict[str, tuple[list[str], tuple[str, ...]]] = {
+            "run.aggregators": (trained if self.run.models else [], ("train", "validation")),
+            "run.assessed": (self.run.assessed, ("train",)),
+            "run.selections": (self.run.selections if self.run.selected else [], ("train",)),
+        }
+        for param, (names, splits) in needed.items():
+            missing = [split for split in splits if split not in self.embed.splits]
+            if names and missing:
+                raise ValueError(f"{param}: {names[0]!r} needs the split {missing[0]}; add it to embed.splits")
+        return self
+
     def _is_video_model(self, model: str) -> bool:
         """Whether a model named as in run.models sees the frames of a clip together: an expansion, or an X-CLIP."""
         images = [name for name in self.run.backbones if self.backbones[name].family != "xclip"]

@@ -175,6 +175,9 @@ ArchitectureParams = Annotated[
 class EmbedParams(Section):
     """What is embedded."""
 
+    splits: list[Literal["train", "validation", "test"]]
+    """Videos of these splits, and their texts: all that is trained or searched on embeddings needs `train`, and the
+    choice of an aggregator's epoch `validation`."""
     clip_frames: Count
     """Frames a clip or labelled span, for models that take single frames; video models have their own number."""
     clip_counts: Annotated[list[Count], Field(min_length=1)]
@@ -195,6 +198,14 @@ class EmbedParams(Section):
     """The text for a class name, with one `{}`."""
     gpu_precision: Literal["bf16", "fp16", "fp32"]
     """Autocast on a GPU; on a CPU it is always fp32."""
+
+    @model_validator(mode="after")
+    def _test_is_embedded(self) -> "EmbedParams":
+        if "test" not in self.splits:
+            raise ValueError("splits must hold test, which is what is evaluated")
+        if len(set(self.splits)) < len(self.splits):
+            raise ValueError("splits names a split twice; name each once")
+        return self
 
     @model_validator(mode="after")
     def _clip_counts_rise(self) -> "EmbedParams":
