@@ -4,6 +4,7 @@ import pytest
 from stillmotion.report.mug_stan_effects import (
     both_are_best,
     mug_beats_cosine,
+    mug_beats_cosine_on_misaligned,
     mug_helps_most_on_bottom,
     mug_helps_most_where_least_is_told,
     post_pretraining_helps,
@@ -156,6 +157,18 @@ def test_the_gain_on_the_bottom_is_held_against_that_on_all_others(run, make_evi
     )
     assert found.effect == "+38.0 points (+38.0 to +38.0)"
     assert found.verdict == "holds"
+
+
+def test_on_misaligned_captions_mug_is_compared_by_the_queries_of_two_levels_alone(run, make_evidence):
+    levels = ["bottom"] * 4 + ["up"] * 15 + ["middle"]
+    cosine = {1: np.repeat([10.0, 90.0, 20.0], [4, 15, 1])}
+    mug = {1: np.repeat([15.0, 0.0, 25.0], [4, 15, 1])}
+    evidence = make_evidence(run=run, hits={"clip-half-mean": cosine, "clip-half_mug-mug": mug}, levels=levels)
+    assert summary(mug_beats_cosine_on_misaligned(evidence)) == [
+        ("clip-half_mug-mug − clip-half-mean on the 5 queries of `middle` and `bottom` (R@1, 1 seed)", "+5.0", "holds")
+    ]
+    for without in ([], ["up"] * NUM):
+        assert mug_beats_cosine_on_misaligned(make_evidence(run=run, hits=ARMS, levels=without)) == []
 
 
 @pytest.mark.parametrize("levels", [[], ["up"] * NUM, ["bottom"] * NUM])

@@ -235,6 +235,13 @@ MUG_STAN_CLAIMS = (
         commands.ALIGNMENT,
     ),
     Claim(
+        "mug_misaligned",
+        "Mug is above the plain cosine where text and video are partially misaligned",
+        "I, IV-D, table IX",
+        mug_stan_effects.mug_beats_cosine_on_misaligned,
+        commands.ALIGNMENT,
+    ),
+    Claim(
         "mug_bottom",
         "Mug helps most where text and video fit least",
         "IV-D, table IX",
@@ -275,10 +282,11 @@ MUG_STAN_RULES = (
     "R@1 and R@5 are text-to-video on the test split, a video one clip; intervals are those of a paired bootstrap "
     "over the queries. CLIP with mean pooling and STAN are fine-tuned by the first recipe, those with Mug by the "
     "recipe of that name with `_mug` behind it, which differs in the similarity of its loss alone; each is scored by "
-    "the similarity that it was trained with. Where text and video fit least is the level `bottom` (see partial "
-    "misalignment): the effect is what Mug gains there less what it gains on all other queries, two samples that the "
-    "bootstrap draws apart. How much a caption tells is the share of a video's events that it leaves out, in the "
-    "ablations told_cosine and told_mug, told_stan_cosine and told_stan_mug: Mug's gain where that is largest less "
+    "the similarity that it was trained with. Partially misaligned are the levels `middle` and `bottom` (see partial "
+    "misalignment); where text and video fit least is `bottom`, and the effect is what Mug gains there less what it "
+    "gains on all other queries, two samples that the bootstrap draws apart. How much a caption tells "
+    "is the share of a video's events that it leaves out, in the ablations told_cosine and told_mug, told_stan_cosine "
+    "and told_stan_mug: Mug's gain where that is largest less "
     "its gain where it is smallest, drawn apart too. The sequential heads are CLIP4Clip's. Post-pretraining is held "
     "against fine-tuning at once, by the recipe that fine-tunes both. Dual softmax is part of none of it. A motion is "
     "named by the cosines of a labelled span with the texts of all classes, after fine-tuning on the same by the "

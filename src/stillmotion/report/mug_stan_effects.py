@@ -30,6 +30,8 @@ MUG_RECIPE = "_mug"
 RECALLS: tuple[Recall, ...] = (1, 5)
 TOLD = {"clip": "told_cosine", "stan": "told_stan_cosine", "mug": "told_mug", "mug_stan": "told_stan_mug"}
 """The ablations of how much captions tell, by what they fine-tune."""
+MISALIGNED = ("middle", "bottom")
+"""The levels of which the source speaks as partial misalignment."""
 COSINES = ("mean", "cosine")
 """Two names of one system where a video is one clip: an aggregator and an alignment."""
 
@@ -87,6 +89,24 @@ def post_pretraining_helps(evidence: Evidence) -> list[Measurement]:
 def mug_beats_cosine(evidence: Evidence) -> list[Measurement]:
     """Mug against cosine, with CLIP and with STAN."""
     return [_compared(evidence, mug, cosine, k=k) for k in RECALLS for mug, cosine in _mug_pairs(evidence, k=k)]
+
+
+def mug_beats_cosine_on_misaligned(evidence: Evidence) -> list[Measurement]:
+    """Mug against cosine on the queries of the levels `middle` and `bottom`, with CLIP and with STAN."""
+    is_misaligned_Q = np.isin(evidence.levels.level_Q, MISALIGNED)
+    if not is_misaligned_Q.any():
+        return []
+    return [
+        compared(
+            evidence,
+            f"{mug.system} − {cosine.system} on the {np.sum(is_misaligned_Q)} queries of `middle` and `bottom` "
+            f"(R@{k}, {_seeds(mug, cosine)})",
+            mug.hits_Q[is_misaligned_Q],
+            cosine.hits_Q[is_misaligned_Q],
+        )
+        for k in RECALLS
+        for mug, cosine in _mug_pairs(evidence, k=k)
+    ]
 
 
 def mug_helps_most_on_bottom(evidence: Evidence) -> list[Measurement]:
