@@ -5,6 +5,7 @@ from typing import Any
 
 import boto3
 import pytest
+import ruamel.yaml
 from moto.server import ThreadedMotoServer
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
@@ -51,10 +52,17 @@ def test_the_second_repro_runs_nothing_and_takes_under_5_s(first_run):
     second = lab.dvc("repro")
     assert second.stages == []
     assert "Data and pipelines are up to date." in second.text
-    # The best of three, as the machine may be busy with something else.
+    # The best of three, as the machine may be busy with something else. On one on which the first run takes longer
+    # than the 85 s of the machine that the limit was set on, as much longer.
+    limit = 5 * max(1, first.seconds / 85)
     seconds = [second.seconds, *(lab.dvc("repro").seconds for _ in range(2))]
-    assert min(seconds) < 5, f"dvc repro with nothing to do took {seconds} s"
+    assert min(seconds) < limit, f"dvc repro with nothing to do took {seconds} s, the first {first.seconds} s"
     assert lab.git("status", "--porcelain") == ""
+
+
+def test_dvc_reads_yaml_in_c():
+    """Python alone takes three to seven times as long over dvc.lock and params.yaml, which dvc reads for each stage."""
+    assert ruamel.yaml.YAML(typ="safe").Parser is not ruamel.yaml.YAML(typ="safe", pure=True).Parser
 
 
 def test_forced_to_run_everything_without_a_memo_repro_makes_the_same_bytes(lab, clone):
