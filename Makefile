@@ -52,7 +52,7 @@ moments: env  ## run every selection, reference and shot detector of moment retr
 	dvc exp show --only-changed
 
 # What four experiments are about: the built-in CLIP and its STAN on videos that their captions speak of in part,
-# without moments. Nothing is trained on embeddings: those of the test videos will do.
+# without moments. Nothing is trained on embeddings, probes neither: those of the test videos will do.
 STAN := -S dataset=clips -S sample_frames.num_uniform=32 -S 'embed.clip_counts=[1]' -S 'run.aggregators=[mean]' \
   -S 'embed.splits=[test]' \
   -S 'run.expanded=[small_clip]' -S 'run.expansions=[stan]' -S 'run.finetuned=[small_clip,small_clip_stan]' $(NO_MOMENTS)

@@ -81,7 +81,7 @@ def main(
     clip_counts = params.embed.clip_counts
     num_uniform = len(packed.uniform_indices(videos[0].video_id))
     clip_frames = clip_frames_of(embedder, params.embed.clip_frames, clip_counts, num_uniform)
-    of_splits = {video.video_id for video in (*packed.videos, *packed.skipped) if video.split in splits}
+    splits_of = {video.video_id: video.split for video in (*packed.videos, *packed.skipped)}
     captions, moments = load_records(raw, Caption), load_records(raw, Moment)
     with atomic_folder(output) as partial:
         labels = write_videos(
@@ -97,8 +97,8 @@ def main(
             with_spans=params.embed.spans,
         )
         texts: dict[str, list[str | None]] = {
-            "captions": [caption.text if caption.video_id in of_splits else None for caption in captions],
-            "queries": [moment.query if moment.vid in of_splits else None for moment in moments],
+            "captions": [caption.text if splits_of.get(caption.video_id) in splits else None for caption in captions],
+            "queries": [moment.query if splits_of.get(moment.vid) in splits else None for moment in moments],
             "classes": [params.embed.class_template.format(label) for label in labels],
         }
         for name, lines in texts.items():
@@ -108,8 +108,9 @@ def main(
             write_caption_tokens(partial, embedder, texts["captions"])
         if params.embed.contexts and isinstance(backbone, XClipBackbone):
             write_contexts(partial, embedder, backbone, packed, videos, texts["captions"])
-        embedded = {name: [line for line in lines if line is not None] for name, lines in texts.items()}
-        truncated = {name: int(backbone.truncated(lines).sum()) for name, lines in embedded.items() if lines}
+        # Those of the test split, as metrics are.
+        of_test = [caption.text for caption in captions if splits_of.get(caption.video_id) == "test"]
+        truncated = {"captions": int(backbone.truncated(of_test).sum())}
         described = {"dim": backbone.dim, "logit_scale": backbone.logit_scale.item(), "model": digest}
         clips = {"clip_counts": clip_counts, "clip_frames": clip_frames, "span_views": params.embed.span_views}
         write_json(partial / "model.json", described | clips | {"truncated": truncated})

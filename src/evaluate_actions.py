@@ -98,7 +98,7 @@ def main(
         "classes": embedded.class_names,
         "span_views": embedded.model["span_views"],
         "chance_top1": 100 / len(embedded.class_names) if embedded.class_names else None,
-        "selected_on": "validation",
+        "selected_on": "validation" if any(row["validation_top1"] is not None for row in rows) else None,
         "seeds": sorted({row["seed"] for row in rows}),
     }
     write_json(metrics, result, digits=4)

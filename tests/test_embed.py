@@ -138,6 +138,7 @@ def test_a_split_that_is_not_wanted_has_no_videos_and_texts_that_hold_nothing(pr
     assert few.caption_token_offsets.tolist() == [0, 0, 3]
     np.testing.assert_allclose(few.caption_tokens, everything.caption_tokens[6:], atol=1e-6)
     assert few.class_names == everything.class_names == ["spins"]
+    assert (len(everything.actions), few.actions) == (1, [])
 
 
 def test_splits_without_a_video_are_told(project):

@@ -204,6 +204,54 @@ def test_run_names_only_what_exists_and_each_once(tmp_path, change, message):
     assert message_of(edited(tmp_path, change)) == message
 
 
+UNTRAINED = [("run.aggregators", ["mean"]), ("run.assessed", []), ("run.selected", [])]
+"""What leaves nothing to be trained or chosen on embeddings."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ([("run.aggregators", RUN["aggregators"])], "run.aggregators: 'transformer_mean' needs the split train"),
+        (
+            [("run.aggregators", RUN["aggregators"]), ("embed.splits", ["train", "test"])],
+            "run.aggregators: 'transformer_mean' needs the split validation",
+        ),
+        ([("run.assessed", ["small_clip"])], "run.assessed: 'small_clip' needs the split train"),
+        (
+            [
+                ("run.assessed", ["small_clip"]),
+                ("assess_backbone.split", "validation"),
+                ("embed.splits", ["train", "test"]),
+            ],
+            "run.assessed: 'small_clip' needs the split validation",
+        ),
+        ([("run.selected", ["small_clip"])], "run.selections: 'vc1_none' needs the split train"),
+    ],
+)
+def test_what_is_trained_or_chosen_on_embeddings_needs_its_splits(tmp_path, changes, message):
+    changes = [("embed.splits", ["test"]), *UNTRAINED, *changes]
+    assert message_of(edited(tmp_path, *changes)) == f"{message}; add it to embed.splits"
+    load_params(edited(tmp_path, *changes, ("embed.splits", ["train", "validation", "test"])))
+
+
+def test_the_test_split_alone_is_enough_where_nothing_is_trained_on_embeddings(tmp_path):
+    load_params(edited(tmp_path, ("embed.splits", ["test"]), *UNTRAINED))
+    of_test = [("run.assessed", ["small_clip"]), ("assess_backbone.split", "test")]
+    load_params(edited(tmp_path, ("embed.splits", ["test"]), *UNTRAINED, *of_test))
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (["train", "validation"], "splits must hold test, which is what is evaluated"),
+        (["test", "train", "test"], "splits names a split twice; name each once"),
+        ([], "splits must hold test, which is what is evaluated"),
+    ],
+)
+def test_splits_are_named_once_and_test_is_among_them(tmp_path, splits, message):
+    assert message in message_of(edited(tmp_path, ("embed.splits", splits)))
+
+
 POST_PRETRAINING = [
     ("run.expanded", ["small_clip"]),
     ("run.expansions", ["stan"]),

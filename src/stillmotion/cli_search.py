@@ -126,6 +126,7 @@ def _query(text: str | None, image: Path | None, chosen: "Artefacts", embedded: 
 
 def _find_video(video_id: str, embedded: "Embeddings", chosen: "Artefacts") -> "EmbeddedVideo":
     from stillmotion.io.tables import read_rows
+    from stillmotion.records import Video, load_records
     from stillmotion.search.artefacts import nearest
 
     row = embedded.row_of.get(video_id)
@@ -135,6 +136,9 @@ def _find_video(video_id: str, embedded: "Embeddings", chosen: "Artefacts") -> "
     for lost in read_rows(skipped) if skipped.is_file() else []:
         if lost["video_id"] == video_id:
             raise InputError(f"--video {video_id}: has no frames: {lost['reason']} ({skipped})")
+    for video in load_records(chosen.raw, Video):
+        if video.video_id == video_id:
+            raise InputError(f"--video {video_id}: not embedded; add its split, {video.split}, to embed.splits")
     hint = nearest(video_id, sorted(embedded.row_of))
     raise InputError(f"--video {video_id}: {chosen.dataset} has no such video; {hint}")
 

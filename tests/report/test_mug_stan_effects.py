@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from stillmotion.errors import InputError
 from stillmotion.report.mug_stan_effects import (
     both_are_best,
     mug_beats_cosine,
@@ -193,7 +194,7 @@ def test_the_gain_where_least_is_told_is_held_against_that_where_all_is(make_evi
     (found,) = mug_helps_most_where_least_is_told(evidence)
     assert found.what == (
         "clip-b-mug − clip-a-cosine: gain with undescribed_rate 1 (+15.0) − gain with 0 (-10.0) "
-        "(R@5 on clips, 1 to 2 seeds)"
+        "(R@5 on 20 queries of clips, 1 to 2 seeds)"
     )
     assert found.effect == "+25.0 points (+25.0 to +25.0)"
     assert found.verdict == "holds"
@@ -206,7 +207,7 @@ def test_what_mug_gains_with_stan_is_of_the_ablations_of_stan(make_evidence):
     assert summary(mug_helps_most_where_least_is_told(evidence)) == [
         (
             "clip_stan-b-mug − clip_stan-a-cosine: gain with undescribed_rate 1 (-2.0) − gain with 0 (-5.0) "
-            "(R@5 on clips, 1 seed)",
+            "(R@5 on 20 queries of clips, 1 seed)",
             "+3.0",
             "holds",
         )
@@ -222,18 +223,42 @@ def test_both_together_are_held_against_the_others_for_each_value_that_was_told(
         "told_cosine": told(("clip-a", "cosine"), (0.0, [75.0] * NUM)),
     }
     expected = [
-        ("clip_stan-b-mug − clip-b-mug with undescribed_rate 0 (R@5 on clips, 1 seed)", "+0.0", "undecided"),
-        ("clip_stan-b-mug − clip-a-cosine with undescribed_rate 0 (R@5 on clips, 1 seed)", "-5.0", "does not hold"),
         (
-            "clip_stan-b-mug − clip_stan-a-cosine with undescribed_rate 1 (R@5 on clips, 2 and 1 seeds)",
+            "clip_stan-b-mug − clip-b-mug with undescribed_rate 0 (R@5 on 20 queries of clips, 1 seed)",
             "+0.0",
             "undecided",
         ),
-        ("clip_stan-b-mug − clip-b-mug with undescribed_rate 1 (R@5 on clips, 2 seeds)", "-5.0", "does not hold"),
+        (
+            "clip_stan-b-mug − clip-a-cosine with undescribed_rate 0 (R@5 on 20 queries of clips, 1 seed)",
+            "-5.0",
+            "does not hold",
+        ),
+        (
+            "clip_stan-b-mug − clip_stan-a-cosine with undescribed_rate 1 (R@5 on 20 queries of clips, 2 and 1 seeds)",
+            "+0.0",
+            "undecided",
+        ),
+        (
+            "clip_stan-b-mug − clip-b-mug with undescribed_rate 1 (R@5 on 20 queries of clips, 2 seeds)",
+            "-5.0",
+            "does not hold",
+        ),
     ]
     assert summary(both_are_best(make_evidence(ablations=arms))) == expected
     arms.pop("told_stan_mug")
     assert both_are_best(make_evidence(ablations=arms)) == []
+
+
+def test_ablations_of_different_queries_are_refused(make_evidence):
+    cosine = told(("clip", "cosine"), (0.0, [90.0] * NUM), (1.0, [40.0] * NUM))
+    mug = told(("clip", "mug"), (0.0, [80.0] * 2 * NUM), (1.0, [60.0] * 2 * NUM))
+    evidence = make_evidence(ablations={"told_cosine": cosine, "told_mug": mug})
+    for effect in (mug_helps_most_where_least_is_told, both_are_best):
+        with pytest.raises(InputError) as caught:
+            effect(evidence)
+        assert str(caught.value) == (
+            "reports/ablations: told_cosine, told_mug differ in their test queries; run them again at one commit"
+        )
 
 
 def test_without_both_ablations_at_two_values_no_gains_of_them_are_compared(make_evidence):

@@ -79,7 +79,8 @@ def built(tmp_path_factory, clip):
     (root / "data" / "sources" / "toy").mkdir(parents=True)
     records = [Video(name, f"data/raw/toy/{name}.mp4", "test", **PROBED, status="ok") for name in COSINES]
     lost = replace(records[0], video_id="torn", status="no frame can be decoded")
-    save_records(root / "data" / "raw" / "toy", Video, [*records, lost])
+    apart = replace(records[0], video_id="attic", split="validation")
+    save_records(root / "data" / "raw" / "toy", Video, [*records, lost, apart])
     store = root / "data" / "frames" / "toy"
     timestamps = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
     packed = {name: PackedVideo(PROBED, timestamps, np.array([0, 2]), np.array([1, 3, 5]), False) for name in COSINES}
@@ -254,6 +255,7 @@ def test_a_text_longer_than_the_context_is_noted(built, search):
         ([TEXT, "--top", "0"], "--top"),
         ([TEXT, "--video", "stret"], "--video stret: toy has no such video; did you mean street?"),
         ([TEXT, "--video", "torn"], "--video torn: has no frames: no frame can be decoded"),
+        ([TEXT, "--video", "attic"], "--video attic: not embedded; add its split, validation, to embed.splits"),
         ([TEXT, "--dataset", "toi"], "--dataset toi: no such dataset; did you mean toy?"),
         ([TEXT, "--model", "smal_clip"], "--model smal_clip: no such model; did you mean small_clip?"),
         ([TEXT, "--selection", "vc1_non"], "--selection vc1_non: no such selection; did you mean vc1_none?"),

@@ -204,7 +204,7 @@ class Params(Section):
         trained = [name for name in self.run.aggregators if self.aggregators[name].kind != "mean"]
         needed: dict[str, tuple[list[str], tuple[str, ...]]] = {
             "run.aggregators": (trained if self.run.models else [], ("train", "validation")),
-            "run.assessed": (self.run.assessed, ("train",)),
+            "run.assessed": (self.run.assessed, (self.assess_backbone.split,)),
             "run.selections": (self.run.selections if self.run.selected else [], ("train",)),
         }
         for param, (names, splits) in needed.items():

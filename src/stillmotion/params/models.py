@@ -176,8 +176,9 @@ class EmbedParams(Section):
     """What is embedded."""
 
     splits: list[Literal["train", "validation", "test"]]
-    """Videos of these splits, and their texts: all that is trained or searched on embeddings needs `train`, and the
-    choice of an aggregator's epoch `validation`."""
+    """Videos of these splits, and their texts: aggregators, probes and thresholds need `train`, and the choice of an
+    aggregator's epoch or a probe's C `validation`. A text is the same whatever is embedded beside it but for rounding,
+    as it shares its batch with others."""
     clip_frames: Count
     """Frames a clip or labelled span, for models that take single frames; video models have their own number."""
     clip_counts: Annotated[list[Count], Field(min_length=1)]

@@ -17,6 +17,7 @@ from itertools import product
 
 import numpy as np
 
+from stillmotion.errors import InputError
 from stillmotion.report.differences import clustered_difference, unpaired_difference
 from stillmotion.report.evidence import RECOGNITION_RECIPE, Evidence, Recall
 from stillmotion.report.measurement import Measurement, compared, judge
@@ -230,19 +231,27 @@ def _ablations(evidence: Evidence, *, k: Recall) -> Iterator[Mapping[str, Found]
 
 
 def _told(evidence: Evidence) -> dict[float, dict[str, Found]]:
-    """For each value that the ablations of `TOLD` were run with, the arms that were, as in `_ablations`."""
+    """For each value that the ablations of `TOLD` were run with, the arms that were, as in `_ablations`.
+
+    Raises:
+        InputError: they are not of the same queries, so of different commits or params.
+    """
     arms_of: dict[float, dict[str, Found]] = {}
     for arm, name in TOLD.items():
         ablation = evidence.ablations.get(name)
         for point in ablation_points(ablation):
             system = f"{ablation['model']}-{ablation['aggregator']}" if ablation else ""
             arms_of.setdefault(float(point.value), {})[arm] = Found(system, point.hits_Q, point.num_seeds)
+    if len({len(found.hits_Q) for arms in arms_of.values() for found in arms.values()}) > 1:
+        names = ", ".join(name for name in TOLD.values() if name in evidence.ablations)
+        raise InputError(f"reports/ablations: {names} differ in their test queries; run them again at one commit")
     return arms_of
 
 
 def _told_metric(evidence: Evidence, arm: str) -> str:
     ablation = evidence.ablations[TOLD[arm]]
-    return f"R@{ablation['recall_at']} on {ablation['dataset']}"
+    (num_queries, *_) = (len(point.hits_Q) for point in ablation_points(ablation))
+    return f"R@{ablation['recall_at']} on {num_queries} queries of {ablation['dataset']}"
 
 
 def _recipes_of_cosines(evidence: Evidence) -> list[str]:
