@@ -179,7 +179,7 @@ def embedded(workplace):
 def test_actions_of_missing_videos_count_as_named_wrongly_in_the_pessimistic_value(embedded):
     probes = embedded / "probes"
     probes.mkdir()
-    write_rows(probes / "probes.jsonl", [{"shots": 1, "seed": seed} for seed in (0, 1)])
+    write_rows(probes / "probes.jsonl", [{"shots": 1, "seed": seed, "validation_top1": 50.0} for seed in (0, 1)])
     right, wrong = [[1.0, 0, 0], [0, 1.0, 0]], [[0, 1.0, 0], [1.0, 0, 0]]
     np.save(probes / "weights.npy", np.array([right, wrong], dtype=np.float64))
     paths = ("--probes", "probes", "--raw", "raw", "--embeddings", "embeddings")
@@ -195,7 +195,7 @@ def test_actions_of_missing_videos_count_as_named_wrongly_in_the_pessimistic_val
     assert {name: count for name, count in protocol.items() if name.startswith("missing")} == {
         "missing_videos": 1, "missing_spans": 1, "missing_classes": 1
     }  # fmt: skip
-    assert protocol["span_views"] == 3
+    assert (protocol["span_views"], protocol["selected_on"]) == (3, "validation")
     assert [path.name for path in (embedded / "named").iterdir()] == ["spans.jsonl"]
     spans = [("a", "run", "run", ["run", "jump"]), ("b", "jump", "jump", ["jump", "run"])]
     assert read_rows(embedded / "named" / "spans.jsonl") == [
@@ -215,6 +215,7 @@ def test_without_actions_there_are_no_spans_to_name(embedded):
     paths = ("--probes", "probes", "--raw", "raw", "--embeddings", "embeddings")
     log = run("evaluate_actions", *paths, "--metrics", "metrics.json", "--predictions", "named", "--plot", "plot.json")
     assert "the test split has no actions: an empty result" in log
+    assert read_json(embedded / "metrics.json")["protocol"]["selected_on"] is None
     assert (embedded / "named" / "spans.jsonl").read_bytes() == b""
 
 
