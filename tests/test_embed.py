@@ -154,3 +154,12 @@ def test_splits_without_a_video_are_told(project):
         "embed.splits"
     )
     assert not (project / "none").exists()
+
+
+@pytest.mark.parametrize(("video_id", "num_cut"), [("a", 0), ("b", 1)])
+def test_cut_captions_are_counted_where_they_are_of_the_test_split(project, video_id, num_cut):
+    save_records(project / "raw", Caption, [*CAPTIONS, Caption("c#0", video_id, "ball " * 200, None, None)])
+    done = embed(project, "clip", f"cut-{video_id}")
+    save_records(project / "raw", Caption, CAPTIONS)
+    assert done.returncode == 0, done.stderr
+    assert Embeddings(project / f"cut-{video_id}").model["truncated"] == {"captions": num_cut}
