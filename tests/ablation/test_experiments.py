@@ -223,18 +223,90 @@ def test_the_queue_runs_shared_stages_once_and_keeps_the_results_and_the_reasons
     assert finished_experiments(start) == done
 
 
-def test_what_dvc_still_runs_when_it_returns_is_waited_for(monkeypatch):
-    states = [("Running", 1), ("Running", 1), ("Failed", 0)]
-    monkeypatch.setattr(experiments.subprocess, "run", lambda *_, **__: None)
-    monkeypatch.setattr(experiments.time, "sleep", lambda _: None)
+class Dvc:
+    """A process that stands for dvc, and goes on until it is told to end, or has ended already."""
+
+    def __init__(self, *, ended):
+        self.ended = ended
+
+    def poll(self):
+        return 0 if self.ended else None
+
+    def wait(self, timeout=None):
+        if not self.ended:
+            raise subprocess.TimeoutExpired("dvc", timeout)
+
+    def terminate(self):
+        self.ended = True
+
+
+def follow_queue(monkeypatch, states, *, dvc_ends):
+    """Follow a queue of one task whose looks are `states`: its status and the number of workers at work."""
+    started, killed = [], []
+    states = [(status, num_active) for status, num_active in states]
+
+    def start(*_, **__):
+        started.append(Dvc(ended=dvc_ends))
+        return started[-1]
 
     def queue():
         status, num_active = states.pop(0)
         return [experiments.Task("abcdef0", "ablate-rate-2.0-0", status)], num_active
 
+    monkeypatch.setattr(experiments.subprocess, "Popen", start)
+    monkeypatch.setattr(experiments.time, "sleep", lambda _: None)
     monkeypatch.setattr(experiments, "_queue", queue)
-    experiments._follow_queue(2)
+    monkeypatch.setattr(experiments, "_dvc", lambda *arguments: killed.append(arguments))
+    try:
+        experiments._follow_queue(2)
+    finally:
+        assert all(dvc.ended for dvc in started)
     assert states == []
+    return len(started), killed
+
+
+def test_what_dvc_still_runs_when_it_returns_is_waited_for(monkeypatch):
+    states = [("Queued", 0), ("Running", 1), ("Running", 1), ("Failed", 0)]
+    assert follow_queue(monkeypatch, states, dvc_ends=True) == (1, [])
+
+
+def test_a_task_that_no_worker_takes_up_has_workers_started_again(monkeypatch):
+    waiting = [("Queued", 0)] * (1 + experiments.MAX_IDLE_CHECKS)
+    # Two looks without a worker are none too many, where the third sees one.
+    done = [("Queued", 0)] * 2 + [("Running", 1)] + [("Success", 0)] * experiments.MAX_IDLE_CHECKS
+    assert follow_queue(monkeypatch, waiting + done, dvc_ends=False) == (2, [])
+
+
+def test_a_task_whose_worker_died_is_ended(monkeypatch):
+    states = [("Queued", 0), ("Running", 1)] + [("Running", 0)] * experiments.MAX_IDLE_CHECKS
+    assert follow_queue(monkeypatch, states, dvc_ends=False) == (1, [("queue", "kill", "ablate-rate-2.0-0")])
+
+
+def test_workers_that_never_take_up_a_task_are_not_started_for_ever(monkeypatch):
+    states = [("Queued", 0)] * (1 + experiments.MAX_STARTS_IN_VAIN * experiments.MAX_IDLE_CHECKS)
+    with pytest.raises(InputError, match=r"^dvc's queue: workers were started 3 times and have ended no experiment; "):
+        follow_queue(monkeypatch, states, dvc_ends=False)
+
+
+@pytest.mark.slow
+def test_the_queue_runs_though_the_first_dvc_starts_no_worker(project, monkeypatch):
+    start, start_process, followed = git("rev-parse", "HEAD").strip(), subprocess.Popen, []
+
+    def start_or_hang(command, **settings):
+        if "--run-all" in command:
+            followed.append(command)
+            if len(followed) == 1:
+                command = [sys.executable, "-c", "import time; time.sleep(600)"]
+        return start_process(command, **settings)
+
+    experiments._dvc(*queue_command(of_rate(0.1), ["train@a"]))
+    monkeypatch.setattr(experiments, "CHECK_S", 1)
+    # A real worker takes a while to come up: at one look a second, many in a row see none.
+    monkeypatch.setattr(experiments, "MAX_IDLE_CHECKS", 10)
+    monkeypatch.setattr(subprocess, "Popen", start_or_hang)
+    experiments._follow_queue(1)
+    assert len(followed) >= 2
+    assert set(finished_experiments(start)) == {"ablate-rate-0.1-0"}
 
 
 @pytest.mark.slow

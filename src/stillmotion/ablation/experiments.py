@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ from stillmotion.errors import InputError
 VERSIONED = ("src", "params.yaml", "dvc.yaml", "ablations.yaml")
 """What decides the results, beside the data: an experiment must have it from its commit."""
 WEIGHTS = "data/weights"
+CHECK_S = 30.0
+"""Seconds between two looks at the queue while it runs; a look takes some two of them."""
+MAX_IDLE_CHECKS = 3
+"""After so many looks in a row that saw no worker at work, workers are started again."""
+MAX_STARTS_IN_VAIN = 3
 
 _TASK = re.compile(r"(?P<rev>[0-9a-f]{7}) +(?P<name>\S+) .* (?P<status>Queued|Running|Failed|Success)")
 _WORKERS = re.compile(r"Worker status: (?P<active>\d+) active")
@@ -131,35 +137,76 @@ def run_experiments(
 
 
 def _follow_queue(jobs: int) -> None:
-    # Its exit status says nothing: what has no results has failed.
+    """Have workers run the queue, and wait until no task waits or runs.
+
+    dvc waits without a limit for a task that no worker takes up, as when one that it counts on is just stopping. So
+    where none has been at work for a while, they are started again.
+
+    Raises:
+        InputError: workers were started several times over, and no task ended.
+    """
     command = [sys.executable, "-m", "dvc", "exp", "run", "--run-all", "--jobs", str(jobs)]
-    subprocess.run(command, stdout=sys.stderr.fileno(), check=False, env=_environment())
-    # Of two that run at once it may leave the last one running.
-    while _is_running():
-        time.sleep(1)
+    num_waiting = len(_going(_queue()[0]))
+    starts_in_vain = 0
+    while num_waiting:
+        if starts_in_vain == MAX_STARTS_IN_VAIN:
+            raise InputError(
+                f"dvc's queue: workers were started {MAX_STARTS_IN_VAIN} times and have ended no experiment; "
+                ".dvc/tmp/exps/celery/*.out may say why; then run this again"
+            )
+        # Its exit status says nothing: what has no results has failed.
+        dvc = subprocess.Popen(command, stdout=sys.stderr.fileno(), env=_environment())
+        try:
+            tasks, num_active = _wait_while_working(dvc)
+        finally:
+            dvc.terminate()
+            dvc.wait()
+        left = len(_going(tasks)) - len(_end_dead(tasks, num_active))
+        starts_in_vain = starts_in_vain + 1 if left == num_waiting else 0
+        num_waiting = left
 
 
-def _is_running() -> bool:
-    tasks, num_active = _queue()
-    return bool(num_active) and any(task.status == "Running" for task in tasks)
+def _wait_while_working(dvc: "subprocess.Popen[bytes]") -> tuple[list[Task], int]:
+    """Return the queue once dvc and all tasks have ended, or no worker was at work MAX_IDLE_CHECKS times in a row."""
+    idle_checks = 0
+    while True:
+        if dvc.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                dvc.wait(CHECK_S)
+        else:
+            # Of two that run at once it may leave the last one running.
+            time.sleep(1)
+        tasks, num_active = _queue()
+        idle_checks = 0 if num_active else idle_checks + 1
+        if idle_checks == MAX_IDLE_CHECKS or (dvc.poll() is not None and not _going(tasks)):
+            return tasks, num_active
+
+
+def _going(tasks: Sequence[Task]) -> list[Task]:
+    return [task for task in tasks if not task.ended]
+
+
+def _end_dead(tasks: Sequence[Task], num_active: int) -> set[str]:
+    """End the tasks that run by their status alone: no worker is at work, as it was killed or the machine went down."""
+    dead = {task.name for task in tasks if task.status == "Running"} if not num_active else set()
+    if dead:
+        _dvc("queue", "kill", *sorted(dead))
+    return dead
 
 
 def _take_up(names: Collection[str], commit: str) -> set[str]:
     """Those of the names that are queued or running already; what has ended in vain leaves the queue."""
     tasks, num_active = _queue()
-    going = [task for task in tasks if not task.ended]
+    going = _going(tasks)
     foreign = [task.name for task in going if task.name not in names or not _starts_from(task, commit)]
     if foreign:
         raise InputError(
             f"dvc's queue holds {', '.join(foreign)}, which would run too; let them run (dvc exp run --run-all) or "
             "take them out (dvc queue remove --queued), then run this again"
         )
-    # No worker is there to end them: it was killed, or the machine went down.
-    dead = [] if num_active else [task.name for task in going if task.status == "Running"]
-    if dead:
-        _dvc("queue", "kill", *dead)
+    dead = _end_dead(going, num_active)
     remove_from_queue(names)
-    return {task.name for task in going} - set(dead)
+    return {task.name for task in going} - dead
 
 
 def _starts_from(task: Task, commit: str) -> bool:
