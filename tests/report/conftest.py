@@ -136,6 +136,8 @@ def make_evidence() -> Callable[..., Evidence]:
             metrics={task: found.get(task, {}) for task in TASKS},
             hits=found.get("hits", {}),
             hits_in_five=found.get("hits_in_five", {}),
+            texts=found.get("texts", []),
+            first_shows=found.get("first_shows", {}),
             levels=Levels("clip", np.array(found.get("levels", []), dtype=str)),
             queries=found.get("queries", {}),
             spans=found.get("spans", {}),

@@ -63,6 +63,10 @@ class Evidence:
     """R@1 by system of retrieval; empty where the dataset has nothing to rank."""
     hits_in_five: Mapping[str, Hits]
     """R@5, likewise."""
+    texts: Sequence[str]
+    """Of the test queries of retrieval, in the order of the hits."""
+    first_shows: Mapping[str, Sequence[str]]
+    """What the first video shows of each text, by system: one of first_videos.SHOWN; empty where that is not known."""
     levels: Levels
     queries: Mapping[str, Rows]
     """Rows of queries.jsonl by system of moment retrieval; empty where the dataset has no moments."""

@@ -15,6 +15,7 @@ from stillmotion.report.claims import (
 )
 from stillmotion.report.differences import differences_table, retrieval_comparisons
 from stillmotion.report.evidence import Evidence
+from stillmotion.report.first_videos import first_videos_section
 from stillmotion.report.misalignment import misalignment_section
 from stillmotion.report.moment_section import moments_section
 from stillmotion.report.published import PublishedNumber
@@ -116,7 +117,8 @@ def _retrieval(evidence: Evidence, figures: Sequence[str]) -> list[str]:
         parts += ["The table above is of the most clips; by number of clips:", by_clips, *links]
     settings = {"seed": evidence.seed, "num_resamples": evidence.num_resamples}
     differences = differences_table(retrieval_comparisons(evidence), "T2V R@1", **settings)
-    return [*parts, *([differences] if differences else []), *misalignment_section(evidence)]
+    parts += [differences] if differences else []
+    return [*parts, *first_videos_section(evidence), *misalignment_section(evidence)]
 
 
 def _costs(evidence: Evidence) -> list[str]:

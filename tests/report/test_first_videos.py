@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from stillmotion.records import Caption
+from stillmotion.report.first_videos import first_shows, first_videos_section, sentences
+
+RED = "a large red circle {} on a gray background"
+BLUE = "a small blue ring spins on a white background"
+LEFT, RIGHT = RED.format("moves left"), RED.format("moves right")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("A man runs. He falls", ["A man runs", "He falls"]),
+        ("Who is it? Nobody!", ["Who is it", "Nobody"]),
+        ("a dog", ["a dog"]),
+        ("It is 3.5 m long...", ["It is 3.5 m long"]),
+        ("", []),
+    ],
+)
+def test_sentences_end_with_their_marks(text, parts):
+    assert sentences(text) == parts
+
+
+def captions(**events):
+    return [
+        Caption(f"{video}#{n}", video, text, 0.0, 1.0) for video, told in events.items() for n, text in enumerate(told)
+    ]
+
+
+def row(text, first, *, rank=2):
+    return {"caption_id": "a#0", "video_id": "a", "text": text, "rank": [rank, 1], "hardest_negatives": [first, "a"]}
+
+
+def test_what_the_first_video_shows():
+    events = captions(
+        a=[LEFT, BLUE], event=[RIGHT, LEFT], subject=[RIGHT], other=[RED.format("spins").replace("large", "small")]
+    )
+    assert first_shows([row(f"{LEFT}.", "subject", rank=1)], events) == ["the right one"]
+    assert first_shows([row(f"{LEFT}.", "event")], events) == ["a told event"]
+    assert first_shows([row(f"{BLUE}. {LEFT}.", "subject")], events) == ["its subject alone"]
+    assert first_shows([row(f"{LEFT}.", "other")], events) == ["neither"]
+    # that its own video shows no such thing is no reason to find another with it right in part
+    assert first_shows([row(f"{RIGHT}. {BLUE}.", "subject")], events) == ["neither"]
+    # a video without events
+    assert first_shows([row(f"{LEFT}.", "unknown")], events) == ["neither"]
+
+
+def test_of_videos_that_are_not_drawn_nothing_is_said():
+    assert first_shows([row(f"{LEFT}. A man runs.", "b")], captions(b=[LEFT])) == []
+    assert first_shows([], []) == []
+
+
+def test_systems_are_listed_by_sentences_and_by_what_they_find_first(make_evidence):
+    found = {
+        "texts": ["a. b.", "a.", "a. b. c. d. e.", "a. b. c. d."],
+        "hits": {"clip-mean": {1: [0, 0, 0, 0], 4: [100.0, 0.0, 100.0, 0.0]}, "nothing": {}},
+        "first_shows": {"clip-mean": ["the right one", "neither", "the right one", "a told event"], "nothing": []},
+    }
+    found["hits"]["clip-mean"] = {count: np.array(hits) for count, hits in found["hits"]["clip-mean"].items()}
+    page = "\n\n".join(first_videos_section(make_evidence(**found)))
+    assert "| T2V R@1 | 1 | 2 | 4 or more |" in page
+    assert "| number of captions | 1 | 1 | 2 |" in page
+    assert "| clip-mean | 0.0 | 100.0 | 50.0 |" in page
+    assert "| the first video shows | the right one | a told event | its subject alone | neither |" in page
+    assert "| clip-mean | 50.0 | 25.0 | 0.0 | 25.0 |" in page
+    assert "nothing" not in page
+
+
+def test_captions_of_one_length_and_videos_of_which_nothing_is_known_have_no_section(make_evidence):
+    evidence = make_evidence(texts=["a.", "b."], hits={"clip-mean": {1: np.zeros(2)}}, first_shows={"clip-mean": []})
+    assert first_videos_section(evidence) == []
