@@ -33,7 +33,7 @@ from stillmotion.report.evidence import (
 )
 from stillmotion.report.example_figure import example_figure
 from stillmotion.report.figures import drawn_systems, save_figure
-from stillmotion.report.first_videos import first_shows
+from stillmotion.report.first_videos import asked_queries, first_shows
 from stillmotion.report.misalignment import query_levels
 from stillmotion.report.moment_figures import drawn_moments
 from stillmotion.report.moment_systems import shown_selection, spread_out
@@ -71,7 +71,7 @@ def main(
         },
         hits={name: hits_by_num_clips(rows) for name, rows in ranks.items()},
         hits_in_five={name: hits_by_num_clips(rows, k=5) for name, rows in ranks.items()},
-        texts=[query["text"] for query in next(filter(None, ranks.values()), ())],
+        asked=asked_queries(next(filter(None, ranks.values()), ()), captions),
         first_shows={name: first_shows(rows, captions) for name, rows in ranks.items()},
         levels=query_levels(embedded, captions, ranks, embeddings.name.removeprefix(f"{params.dataset}-")),
         queries={name: read_rows(predictions / "moments" / name / "queries.jsonl") for name in systems["moments"]},

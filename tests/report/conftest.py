@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stillmotion.params.run import RunParams
-from stillmotion.report.evidence import Evidence, Levels, Study
+from stillmotion.report.evidence import Asked, Evidence, Levels, Study
 
 TASKS = ("retrieval", "moments", "assessment", "actions", "resources", "architectures")
 
@@ -136,7 +136,7 @@ def make_evidence() -> Callable[..., Evidence]:
             metrics={task: found.get(task, {}) for task in TASKS},
             hits=found.get("hits", {}),
             hits_in_five=found.get("hits_in_five", {}),
-            texts=found.get("texts", []),
+            asked=[Asked(*query) for query in found.get("asked", [])],
             first_shows=found.get("first_shows", {}),
             levels=Levels("clip", np.array(found.get("levels", []), dtype=str)),
             queries=found.get("queries", {}),

@@ -94,7 +94,7 @@ class Workplace:
     def add_retrieval(self, system, first, second):
         """Give every query these ranks with one clip and with two."""
         ranks = {"rank": [second], "rank_by_num_clips": {"1": [first], "2": [second]}}
-        asked = {"text": "a red circle", "hardest_negatives": ["b"]}
+        asked = {"video_id": "a", "text": "a red circle", "hardest_negatives": ["b"]}
         rows = [{"caption_id": f"c{query:02}"} | asked | ranks for query in range(QUERIES)]
         self.write(f"predictions/retrieval/{system}/ranks.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         by_num_clips = {}

@@ -51,6 +51,15 @@ class Levels:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A test query of retrieval."""
+
+    text: str
+    num_events: int
+    """How many different events of its video the dataset tells of: the texts of captions of spans."""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """The metrics, per-query results and ablations that there are."""
 
@@ -63,8 +72,8 @@ class Evidence:
     """R@1 by system of retrieval; empty where the dataset has nothing to rank."""
     hits_in_five: Mapping[str, Hits]
     """R@5, likewise."""
-    texts: Sequence[str]
-    """Of the test queries of retrieval, in the order of the hits."""
+    asked: Sequence[Asked]
+    """The test queries of retrieval, in the order of the hits."""
     first_shows: Mapping[str, Sequence[str]]
     """What the first video shows of each text, by system: one of first_videos.SHOWN; empty where that is not known."""
     levels: Levels

@@ -1,8 +1,9 @@
 """What is found first, by how much a caption says, and what of it that video shows.
 
 R@1 says that the right video is first, and nothing of the others. A caption of several sentences can be answered by
-all of them together, or by the one that fits best, which other videos may fit as well: R@1 by the number of sentences
-tells these apart. Of drawn videos all events are known, so that a wrong first video can be held to what it shows.
+all of them together, or by the one that fits best, which other videos may fit as well; a caption of one sentence may be
+about all of its video or about one event of many: recall by the number of sentences, and by the number of events, tells
+these apart. Of drawn videos all events are known, so that a wrong first video can be held to what it shows.
 """
 
 import re
@@ -15,7 +16,7 @@ import numpy as np
 
 from stillmotion.datasets.toy_scene import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SIZES, Subject, sentence
 from stillmotion.records import Caption
-from stillmotion.report.evidence import Evidence, Rows
+from stillmotion.report.evidence import Asked, Evidence, Rows
 from stillmotion.report.tables import markdown_table, number
 
 SHOWN = ("the right one", "a told event", "its subject alone", "neither")
@@ -23,6 +24,8 @@ SHOWN = ("the right one", "a told event", "its subject alone", "neither")
 the subject of one in other motions alone."""
 MOST_SENTENCES = 4
 """Captions of so many sentences and more are taken together."""
+MOST_EVENTS = 3
+"""Videos of so many events and more are taken together."""
 
 _END = re.compile(r"[.!?]+(?:\s+|$)")
 
@@ -34,6 +37,21 @@ def sentences(text: str) -> list[str]:
         `A man runs. He falls` are `A man runs` and `He falls`.
     """
     return [part for part in _END.split(text) if part.strip()]
+
+
+def asked_queries(ranks: Rows, captions: Sequence[Caption]) -> list[Asked]:
+    """The queries of the rows of ranks.jsonl, in their order."""
+    events_of = _events(captions)
+    return [Asked(row["text"], len(events_of.get(row["video_id"], ()))) for row in ranks]
+
+
+def _events(captions: Sequence[Caption]) -> dict[str, set[str]]:
+    """What captions of spans say of each video."""
+    events_of: dict[str, set[str]] = {}
+    for caption in captions:
+        if caption.start is not None:
+            events_of.setdefault(caption.video_id, set()).update(sentences(caption.text))
+    return events_of
 
 
 def first_shows(ranks: Rows, captions: Sequence[Caption]) -> list[str]:
@@ -51,10 +69,7 @@ def first_shows(ranks: Rows, captions: Sequence[Caption]) -> list[str]:
     told_of = [sentences(row["text"]) for row in ranks]
     if not all(part in _subjects() for told in told_of for part in told):
         return []
-    events_of: dict[str, set[str]] = {}
-    for caption in captions:
-        if caption.start is not None:
-            events_of.setdefault(caption.video_id, set()).update(sentences(caption.text))
+    events_of = _events(captions)
     return [_shown(row, set(told), events_of) for row, told in zip(ranks, told_of, strict=True)]
 
 
@@ -79,10 +94,12 @@ def _subjects() -> dict[str, Subject]:
 
 def first_videos_section(evidence: Evidence) -> list[str]:
     """The paragraphs in Markdown; none where captions are all of one length and nothing is drawn."""
-    by_sentences, by_content = sentences_table(evidence), shown_table(evidence)
-    parts = ["### What is found first"] if by_sentences or by_content else []
+    by_sentences, by_events, by_content = sentences_table(evidence), events_table(evidence), shown_table(evidence)
+    parts = []
     if by_sentences:
-        parts += ["T2V R@1 by the number of sentences of the caption, each with the most clips:", by_sentences]
+        parts += ["T2V R@1 / R@5 by the number of sentences of the caption, each with the most clips:", by_sentences]
+    if by_events:
+        parts += ["Captions of one sentence, by the number of events that are told of their videos:", by_events]
     if by_content:
         parts += [
             "What the first video shows of what the caption tells, in % of the captions: it is the right one; or "
@@ -91,22 +108,34 @@ def first_videos_section(evidence: Evidence) -> list[str]:
             "first:",
             by_content,
         ]
-    return parts
+    return ["### What is found first", *parts] if parts else []
 
 
 def sentences_table(evidence: Evidence) -> str:
-    """R@1 by number of sentences and system; nothing where all captions have as many."""
-    length_Q = np.array([min(len(sentences(text)), MOST_SENTENCES) for text in evidence.texts], dtype=int)
-    lengths = np.unique(length_Q)
-    if len(lengths) < 2:
+    """R@1 and R@5 by number of sentences and system; nothing where all captions have as many."""
+    length_Q = np.array([len(sentences(asked.text)) for asked in evidence.asked], dtype=int)
+    return _recall_table(evidence, length_Q, most=MOST_SENTENCES, name="sentences of the caption")
+
+
+def events_table(evidence: Evidence) -> str:
+    """R@1 and R@5 of captions of one sentence by number of events; nothing where all their videos have as many."""
+    events_Q = [asked.num_events if len(sentences(asked.text)) == 1 else 0 for asked in evidence.asked]
+    return _recall_table(evidence, np.array(events_Q, dtype=int), most=MOST_EVENTS, name="events of the video")
+
+
+def _recall_table(evidence: Evidence, count_Q: np.ndarray, *, most: int, name: str) -> str:
+    """R@1 and R@5 by system and count, those of `most` and more together; those of none are left out."""
+    count_Q = np.minimum(count_Q, most)
+    counts = [count for count in np.unique(count_Q) if count]
+    if len(counts) < 2:
         return ""
-    names = [f"{length} or more" if length == MOST_SENTENCES else str(length) for length in lengths]
-    rows = [["number of captions", *(str(np.sum(length_Q == length)) for length in lengths)]]
+    rows = [["captions", *(str(np.sum(count_Q == count)) for count in counts)]]
     for system, hits in evidence.hits.items():
         if hits:
-            hits_Q = hits[max(hits)]
-            rows.append([system, *(number(hits_Q[length_Q == length].mean()) for length in lengths)])
-    return markdown_table(["T2V R@1", *names], rows)
+            recalls_2Q = (hits[max(hits)], evidence.hits_in_five[system][max(hits)])
+            means = ([hits_Q[count_Q == count].mean() for hits_Q in recalls_2Q] for count in counts)
+            rows.append([system, *(" / ".join(map(number, pair)) for pair in means)])
+    return markdown_table([name, *(f"{count} or more" if count == most else str(count) for count in counts)], rows)
 
 
 def shown_table(evidence: Evidence) -> str:
