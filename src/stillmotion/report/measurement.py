@@ -11,7 +11,7 @@ from stillmotion.report.evidence import Evidence
 MARGIN = 2.0
 """Points of R@1 by which what is said to cost nothing, or to reach another, may be below it."""
 
-Verdict = Literal["holds", "does not hold", "undecided"]
+Verdict = Literal["holds", "does not hold", "undecided", "not comparable"]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from itertools import product
 
 import numpy as np
 
-from stillmotion.errors import InputError
 from stillmotion.report.differences import clustered_difference, unpaired_difference
 from stillmotion.report.evidence import RECOGNITION_RECIPE, Evidence, Recall
 from stillmotion.report.measurement import Measurement, compared, judge
@@ -137,9 +136,13 @@ def mug_helps_most_where_least_is_told(evidence: Evidence) -> list[Measurement]:
     """What Mug gains where captions leave most of a video's events out against where they leave out least.
 
     From the ablations of `TOLD`, which set their own dataset, whichever is active; the queries of two values are drawn
-    apart.
+    apart. Those that were run at different commits or params, so that their queries differ, are named and not compared.
     """
     arms_of, found = _told(evidence), []
+    if arms_of is None:
+        names = ", ".join(name for name in TOLD.values() if name in evidence.ablations)
+        what = f"{names} differ in their test queries; run `stillmotion ablate` for each of them at one commit"
+        return [Measurement(what, "–", "not comparable")]
     for mug, cosine in (("mug", "clip"), ("mug_stan", "stan")):
         pairs = {value: (arms[mug], arms[cosine]) for value, arms in arms_of.items() if mug in arms and cosine in arms}
         if len(pairs) < 2:
@@ -182,7 +185,7 @@ def both_are_best(evidence: Evidence) -> list[Measurement]:
             arms["mug_stan"].hits_Q,
             arms[other].hits_Q,
         )
-        for value, arms in sorted(_told(evidence).items())
+        for value, arms in sorted((_told(evidence) or {}).items())
         if "mug_stan" in arms
         for other in others
         if other in arms
@@ -230,11 +233,10 @@ def _ablations(evidence: Evidence, *, k: Recall) -> Iterator[Mapping[str, Found]
                 yield {name: found for name, found in arms.items() if found is not None}
 
 
-def _told(evidence: Evidence) -> dict[float, dict[str, Found]]:
+def _told(evidence: Evidence) -> dict[float, dict[str, Found]] | None:
     """For each value that the ablations of `TOLD` were run with, the arms that were, as in `_ablations`.
 
-    Raises:
-        InputError: they are not of the same queries, so of different commits or params.
+    None where they are not of the same queries.
     """
     arms_of: dict[float, dict[str, Found]] = {}
     for arm, name in TOLD.items():
@@ -242,10 +244,8 @@ def _told(evidence: Evidence) -> dict[float, dict[str, Found]]:
         for point in ablation_points(ablation):
             system = f"{ablation['model']}-{ablation['aggregator']}" if ablation else ""
             arms_of.setdefault(float(point.value), {})[arm] = Found(system, point.hits_Q, point.num_seeds)
-    if len({len(found.hits_Q) for arms in arms_of.values() for found in arms.values()}) > 1:
-        names = ", ".join(name for name in TOLD.values() if name in evidence.ablations)
-        raise InputError(f"reports/ablations: {names} differ in their test queries; run them again at one commit")
-    return arms_of
+    num_queries = {len(found.hits_Q) for arms in arms_of.values() for found in arms.values()}
+    return arms_of if len(num_queries) <= 1 else None
 
 
 def _told_metric(evidence: Evidence, arm: str) -> str:
