@@ -59,9 +59,10 @@ STAN := -S dataset=clips -S sample_frames.num_uniform=32 -S 'embed.clip_counts=[
 # The STAN that is post-pretrained by Mug on videos with misaligned narrations, and what a comparison by Mug needs.
 NARRATED := small_clip_stan_narrated_narrations
 POST_PRETRAINED := -S 'run.corpora=[narrated]' -S 'run.post_pretrained=[small_clip_stan]' \
-  -S 'run.post_pretraining=[narrations]' -S embed.tokens=true -S 'run.alignments=[cosine,mug,mug_dual_softmax]'
+  -S 'run.post_pretraining=[narrations]' -S embed.tokens=true
 COSINE := clips,clips_seed_1,clips_seed_2
 MUG := clips_mug,clips_mug_seed_1,clips_mug_seed_2
+MUG_COSINE := clips_mug_cosine,clips_mug_cosine_seed_1,clips_mug_cosine_seed_2
 MOTIONS := motions,motions_seed_1,motions_seed_2
 comma := ,
 # The names of a backbone once it is fine-tuned: $(call tuned,BACKBONE,RECIPES)
@@ -70,9 +71,9 @@ both_tuned = $(call tuned,small_clip,$(1)),$(call tuned,small_clip_stan,$(1))
 
 alignment: env  ## run STAN and Mug beside CLIP and cosines, fine-tuned alike, as the experiment "alignment"
 	dvc exp run --temp --name alignment $(STAN) $(NO_ACTIONS) $(POST_PRETRAINED) \
-	  -S 'run.embedded=[small_clip,small_clip_stan,$(NARRATED)]' -S 'run.recipes=[$(COSINE),$(MUG)]' \
-	  -S 'run.models=[small_clip,$(NARRATED)]' \
-	  -S 'run.aligned=[small_clip,$(NARRATED),$(call both_tuned,$(COSINE)$(comma)$(MUG))]' \
+	  -S 'run.embedded=[small_clip,small_clip_stan,$(NARRATED)]' -S 'run.recipes=[$(COSINE),$(MUG),$(MUG_COSINE)]' \
+	  -S 'run.models=[small_clip,$(NARRATED)]' -S 'run.alignments=[cosine,mug,mug_cosine,mug_dual_softmax]' \
+	  -S 'run.aligned=[small_clip,$(NARRATED),$(call both_tuned,$(COSINE)$(comma)$(MUG)$(comma)$(MUG_COSINE))]' \
 	  -S 'run.attended=[small_clip_stan-clips_mug]'
 	dvc exp show --only-changed
 
@@ -80,6 +81,7 @@ pretraining: env  ## fine-tune STAN by Mug with and without post-pretraining, as
 	dvc exp run --temp --name pretraining $(STAN) $(NO_ACTIONS) $(POST_PRETRAINED) \
 	  -S 'run.finetuned=[small_clip_stan,$(NARRATED)]' \
 	  -S 'run.embedded=[small_clip,small_clip_stan,$(NARRATED)]' -S 'run.recipes=[$(MUG)]' \
+	  -S 'run.alignments=[cosine,mug,mug_dual_softmax]' \
 	  -S 'run.models=[small_clip,$(NARRATED)]' \
 	  -S 'run.aligned=[$(NARRATED),$(call tuned,small_clip_stan,$(MUG)),$(call tuned,$(NARRATED),$(MUG))]'
 	dvc exp show --only-changed

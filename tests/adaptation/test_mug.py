@@ -97,6 +97,11 @@ def mug(tokens, frames, tau=TAU):
     return c_tilde @ v_tilde
 
 
+def mug_cosine(tokens, frames, tau=TAU):
+    c_tilde, v_tilde, _, _ = literal_mug(tokens, frames, tau)
+    return c_tilde @ v_tilde / np.linalg.norm(c_tilde) / np.linalg.norm(v_tilde)
+
+
 def simple(tokens, frames, tau=TAU):
     S = tokens @ frames.T
     s_t = [np.dot(softmax(tau * row), row) for row in S]
@@ -130,6 +135,7 @@ def token_interaction(tokens, frames):
 
 LITERAL = {
     "mutual": lambda tokens, frames, sentence: mug(tokens, frames),
+    "mutual_cosine": lambda tokens, frames, sentence: mug_cosine(tokens, frames),
     "simple": lambda tokens, frames, sentence: simple(tokens, frames),
     "frame_text": lambda tokens, frames, sentence: np.dot(softmax(TAU * (frames @ sentence)), frames @ sentence),
     "video_token": lambda tokens, frames, sentence: np.dot(
@@ -178,7 +184,37 @@ def test_a_pair_is_worked_by_hand():
     assert scores.item() == pytest.approx(expected, abs=1e-15)
 
 
-@pytest.mark.parametrize("interaction", ["mutual", "simple", "hard_top_k", "wti"])
+def test_agreement_in_several_tokens_costs_the_product_its_length_and_not_the_cosine():
+    # A text of two sentences at right angles. One video shows both, each well; the other shows the first, perfectly.
+    t1, t2 = torch.eye(4, dtype=F64)[:2]
+    both = torch.stack(
+        [0.9 * t1 + 0.19**0.5 * torch.eye(4, dtype=F64)[2], 0.9 * t2 + 0.19**0.5 * torch.eye(4, dtype=F64)[3]]
+    )
+    texts = Texts(torch.stack([t1, t2])[None], torch.ones(1, 2, dtype=torch.bool), t1[None])
+    videos = Videos(torch.stack([both, torch.stack([t1, t1])]), torch.ones(2, 2, dtype=torch.bool))
+    for tau in (1.0, 5.0, 20.0):
+        product, cosine = (
+            score_pairs(texts, videos, interaction=name, tau=tau)[0] for name in ("mutual", "mutual_cosine")
+        )
+        assert product[0] < product[1]
+        # by symmetry all weights are 1/2, whatever τ
+        assert product[0].item() == pytest.approx(0.45, abs=1e-12)
+        assert cosine[0].item() == pytest.approx(0.9, abs=1e-12)
+
+
+def test_guided_embeddings_that_cancel_have_no_cosine_and_no_nan():
+    frames = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]], requires_grad=True)
+    tokens = torch.tensor([[[0.0, 1.0]]])
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    scores = score_pairs(
+        Texts(tokens, mask[:, :1], tokens[:, 0]), Videos(frames, mask), interaction="mutual_cosine", tau=TAU
+    )
+    scores.sum().backward()
+    assert scores.item() == 0
+    assert frames.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("interaction", ["mutual", "mutual_cosine", "simple", "hard_top_k", "wti"])
 @pytest.mark.parametrize("tile_cosines", [1, 50, 100, 10**6])
 def test_tiles_of_any_size_give_the_same_scores(interaction, tile_cosines):
     texts, videos = make(num_texts=11, num_videos=9)
@@ -189,7 +225,7 @@ def test_tiles_of_any_size_give_the_same_scores(interaction, tile_cosines):
 def test_one_token_and_one_frame_score_their_cosine():
     texts, videos = make(num_tokens=1, num_frames=1)
     expected = texts.tokens_NLD[:, 0] @ videos.frames_MFD[:, 0].T
-    for interaction in ("mutual", "simple", "hard_top_k", "wti"):
+    for interaction in ("mutual", "mutual_cosine", "simple", "hard_top_k", "wti"):
         torch.testing.assert_close(score(texts, videos, interaction), expected)
 
 
@@ -323,7 +359,7 @@ def test_settings_and_shapes_that_do_not_fit_are_errors():
     texts, videos = make()
     with pytest.raises(InputError, match="top_k .* is 0; set 1 or more"):
         score_pairs(texts, videos, interaction="hard_top_k", tau=TAU, top_k=0)
-    with pytest.raises(ValueError, match="no interaction is named 'mutal'; take one of mutual, simple"):
+    with pytest.raises(ValueError, match="no interaction is named 'mutal'; take one of mutual, mutual_cosine, simple"):
         score(texts, videos, "mutal")
     with pytest.raises(ValueError, match="the mask of tokens is torch.int64 .*; give one bool for each token"):
         score(Texts(texts.tokens_NLD, texts.mask_NL.long(), texts.sentences_ND), videos)

@@ -10,7 +10,7 @@ from stillmotion.adaptation.mug import Texts, Videos, score_pairs
 from stillmotion.adaptation.mug_tiling import score_tiles
 
 DIM = 5
-WITH_TILES = ["mutual", "simple", "hard_top_k", "wti"]
+WITH_TILES = ["mutual", "mutual_cosine", "simple", "hard_top_k", "wti"]
 
 
 def make(dtype=torch.float64, seed=0):

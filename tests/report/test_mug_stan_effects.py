@@ -140,6 +140,28 @@ def test_the_alignment_called_cosine_stands_in_for_the_mean_of_a_model_that_is_n
     ]
 
 
+def test_the_cosine_of_the_guided_embeddings_is_a_form_of_its_own_beside_the_product(run, make_run, make_evidence):
+    both = make_run(**run.model_dump() | {"recipes": [*run.recipes, "half_mug_cosine", "half_mug_cosine_seed_1"]})
+    cosines = {"clip-half_mug_cosine-mug_cosine": percent(60), "clip-half_mug_cosine_seed_1-mug_cosine": percent(62)}
+    cosines |= {"clip_stan-half_mug_cosine-mug_cosine": percent(70), "clip_stan-half_mug_cosine-mug": percent(0)}
+    evidence = make_evidence(run=both, hits=ARMS | cosines)
+    assert summary(mug_beats_cosine(evidence)) == [
+        ("clip-half_mug-mug − clip-half-mean (R@1, 1 clip, 1 seed)", "+3.0", "holds"),
+        ("clip_stan-half_mug-mug − clip_stan-half-mean (R@1, 1 clip, 1 seed)", "+6.0", "holds"),
+        ("clip-half_mug_cosine-mug_cosine − clip-half-mean (R@1, 1 clip, 2 and 1 seeds)", "+21.0", "holds"),
+        ("clip_stan-half_mug_cosine-mug_cosine − clip_stan-half-mean (R@1, 1 clip, 1 seed)", "+25.0", "holds"),
+    ]
+    assert len(stan_beats_mean_pooling(evidence)) == 1
+    assert [row[0].split(" (")[0] for row in summary(both_are_best(evidence))] == [
+        "clip_stan-half_mug-mug − clip_stan-half-mean",
+        "clip_stan-half_mug-mug − clip-half_mug-mug",
+        "clip_stan-half_mug-mug − clip-half-mean",
+        "clip_stan-half_mug_cosine-mug_cosine − clip_stan-half-mean",
+        "clip_stan-half_mug_cosine-mug_cosine − clip-half_mug_cosine-mug_cosine",
+        "clip_stan-half_mug_cosine-mug_cosine − clip-half-mean",
+    ]
+
+
 def test_a_clip_with_two_stans_is_compared_once(run, make_run, make_evidence):
     two = make_run(**run.model_dump() | {"expansions": ["stan", "stan_conv"]})
     found = mug_beats_cosine(make_evidence(run=two, hits=ARMS))

@@ -31,7 +31,8 @@ def unit_vectors(shape, seed):
 
 def test_a_recipe_has_the_similarity_that_it_names(new_recipe):
     assert isinstance(similarity_of(new_recipe()), Cosine)
-    assert similarity_of(new_recipe(similarity="mug", tau=7.0)) == Mug(7.0)
+    assert similarity_of(new_recipe(similarity="mug", tau=7.0)) == Mug(7.0, "mutual")
+    assert similarity_of(new_recipe(similarity="mug_cosine", tau=7.0)) == Mug(7.0, "mutual_cosine")
 
 
 @pytest.mark.parametrize("family", ["open_clip", "stan"])
@@ -40,7 +41,7 @@ def test_mug_s_texts_have_one_length_and_zeros_where_nothing_counts(new_backbone
     backbone = new_backbone(family)
     pixels = torch.randn(3, 4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     tokens = backbone.tokens(TEXTS)
-    frames, texts = Mug(100.0).embed(backbone, pixels, tokens)
+    frames, texts = Mug(100.0, "mutual").embed(backbone, pixels, tokens)
     assert torch.equal(frames, backbone.frame_embeddings(pixels))
     assert texts.shape == (3, tokens.shape[1], backbone.dim)
     lengths = [3, 7, 4]  # words between start and end
@@ -62,7 +63,7 @@ def test_mug_scores_each_text_with_each_video_by_the_paper_s_equations(tau):
         [literal_mug(text[:length], video, tau) for video in frames]
         for text, length in zip(texts, lengths, strict=True)
     ]
-    found = Mug(tau).scores(torch.from_numpy(frames), torch.from_numpy(texts))
+    found = Mug(tau, "mutual").scores(torch.from_numpy(frames), torch.from_numpy(texts))
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
 
 
@@ -76,7 +77,7 @@ def test_mug_s_loss_is_symmetric_info_nce_of_its_scores_and_learns_the_scale():
         return -(np.log(shares[0]).mean() + np.log(shares[1]).mean()) / 2
 
     scale = torch.tensor(12.0, dtype=torch.float64, requires_grad=True)
-    loss = Mug(50.0).loss(torch.from_numpy(frames), torch.from_numpy(texts), scale)
+    loss = Mug(50.0, "mutual").loss(torch.from_numpy(frames), torch.from_numpy(texts), scale)
     loss.backward()
     assert loss.item() == pytest.approx(info_nce(12.0), rel=1e-10)
     assert scale.grad.item() == pytest.approx((info_nce(12 + 1e-5) - info_nce(12 - 1e-5)) / 2e-5, rel=1e-6)
@@ -89,7 +90,7 @@ def test_mug_s_loss_and_its_gradients_never_hold_the_cosines_of_all_pairs():
         for shape in ((num_pairs, num_frames, 8), (num_pairs, num_tokens, 8))
     )
     with StepCounter([frames, texts]) as counter:
-        Mug(100.0).loss(frames, texts, torch.tensor(10.0)).backward()
+        Mug(100.0, "mutual").loss(frames, texts, torch.tensor(10.0)).backward()
     assert texts.grad.abs().max() > 0
     assert frames.grad.abs().max() > 0
     all_cosines = 4 * (num_pairs * num_frames) * (num_pairs * num_tokens)
@@ -99,7 +100,7 @@ def test_mug_s_loss_and_its_gradients_never_hold_the_cosines_of_all_pairs():
 def test_a_model_without_embeddings_of_frames_and_tokens_is_refused_with_the_mend(new_backbone):
     backbone = new_backbone("xclip")
     for embed in (
-        lambda: Mug(100.0).embed(backbone, torch.zeros(1, 4, 3, 16, 16), backbone.tokens(["a"])),
+        lambda: Mug(100.0, "mutual").embed(backbone, torch.zeros(1, 4, 3, 16, 16), backbone.tokens(["a"])),
         lambda: backbone.token_embeddings(backbone.tokens(["a"])),
     ):
         with pytest.raises(InputError, match="^params.yaml: Mug needs .* set similarity: cosine") as error:

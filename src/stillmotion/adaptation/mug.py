@@ -24,14 +24,16 @@ from stillmotion.adaptation.mug_interactions import (
     guide,
     score_hard_top_k,
     score_mutual,
+    score_mutual_cosine,
     score_simple,
     score_wti,
 )
 from stillmotion.adaptation.mug_tiling import Tile, score_tiles
 from stillmotion.errors import InputError
 
-INTERACTIONS = ("mutual", "simple", "frame_text", "video_token", "hard_top_k", "wti", "mean_pooling")
-"""`mutual` is Mug, exact, and `simple` the form of the source's code. The others are the arms of its table VIII.
+INTERACTIONS = ("mutual", "mutual_cosine", "simple", "frame_text", "video_token", "hard_top_k", "wti", "mean_pooling")
+"""`mutual` is Mug, exact, and `simple` the form of the source's code. `mutual_cosine` is ours: the cosine of the guided
+embeddings, where the source takes their product. The others are the arms of its table VIII.
 
 `frame_text` has the text's one embedding for its tokens (guided frames, unguided text), `video_token` the mean of the
 frames for the frames (guided tokens, unguided video): Mug with one token, or one frame. The source says that one
@@ -158,6 +160,8 @@ def _guide_pair(texts: Texts, videos: Videos, text: int, video: int, tau: torch.
         _equal_weights(token_mask_L[None]),
         _equal_weights(frame_mask_F[None]).T,
         tau.to(cosines_LF),
+        tokens_LD[None],
+        frames_FD[None],
     )
     over_frames, over_tokens = (torch.where(counts_LF, of_pair[0, :, :, 0], 0.0) for of_pair in attention(tile))
     guides = guide(tile)
@@ -193,6 +197,7 @@ def _tile_score(interaction: str, top_k: int) -> Callable[[Tile], torch.Tensor]:
         raise InputError(f"top_k of Mug's hard selection is {top_k}; set 1 or more")
     scores: dict[str, Callable[[Tile], torch.Tensor]] = {
         "mutual": score_mutual,
+        "mutual_cosine": score_mutual_cosine,
         "simple": score_simple,
         "frame_text": score_mutual,
         "video_token": score_mutual,

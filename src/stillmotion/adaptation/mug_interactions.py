@@ -13,6 +13,8 @@ from stillmotion.adaptation.mug_tiling import Tile
 
 HEADROOM = 64.0
 """Exponents are shifted so that the largest is this one: most of float32's range is left for those below."""
+SHORTEST = 1e-12
+"""The least square of a guided embedding's length: opposite vectors have no sum to take a direction from."""
 EXCLUDED = -1e4
 """An exponent so low that its exponential is zero in float64 too."""
 
@@ -34,6 +36,24 @@ class Guides:
 def score_mutual(tile: Tile) -> torch.Tensor:
     """Mug: aᵀ S b, (n, m); the product of the guided embeddings of equations 14 and 18 to the last digit."""
     return _product(tile, guide(tile))
+
+
+def score_mutual_cosine(tile: Tile) -> torch.Tensor:
+    """The cosine of the guided embeddings, (n, m): Mug over the lengths of both.
+
+    The source leaves this normalization out, as tokens and frames are unit vectors. But what mixes unlike ones is
+    short, so that the product prefers pairs that agree in one token and one frame to those that agree in several.
+    """
+    guides = guide(tile)
+    lengths_nm = _guided_length(tile.tokens_nlD, guides.token_weights_nlm)
+    lengths_mn = _guided_length(tile.frames_mfD, guides.frame_weights_nfm.transpose(0, 2))
+    return _product(tile, guides) / (lengths_nm * lengths_mn.T)
+
+
+def _guided_length(embeddings_nlD: torch.Tensor, weights_nlm: torch.Tensor) -> torch.Tensor:
+    """The length of each weighted sum of embeddings, (n, m), from their products with one another."""
+    products_nll = embeddings_nlD @ embeddings_nlD.mT
+    return (weights_nlm * (products_nll @ weights_nlm)).sum(1).clamp_min(SHORTEST).sqrt()
 
 
 def score_simple(tile: Tile) -> torch.Tensor:

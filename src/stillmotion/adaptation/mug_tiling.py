@@ -36,6 +36,9 @@ class Tile:
     token_weights_nl: torch.Tensor
     frame_weights_fm: torch.Tensor
     tau: torch.Tensor
+    tokens_nlD: torch.Tensor
+    """What the cosines are of; zero where they do not count."""
+    frames_mfD: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ class _Plan:
             token_weights_nl,
             frame_weights_mf.T,
             tau,
+            tokens_nlD,
+            frames_mfD,
         )
 
 

@@ -31,8 +31,9 @@ class RecipeParams(Section):
     gradient_clip: Positive
     gradient_checkpointing: bool
     """Layers of a STAN branch are computed again for their gradients: less memory, more time."""
-    similarity: Literal["cosine", "mug"]
-    """What the loss compares: a video's and a text's vectors, or their frames and tokens by Mug."""
+    similarity: Literal["cosine", "mug", "mug_cosine"]
+    """What the loss compares: a video's and a text's vectors, or their frames and tokens by Mug, as the product of the
+    guided embeddings (the source) or as their cosine."""
     tau: Positive
     """τ of Mug, see `alignments`."""
     loss_temperature: Annotated[float, Field(ge=0.01)] | None
@@ -64,7 +65,9 @@ class RecipeParams(Section):
 class AlignmentParams(Section):
     """How the tokens of a text and the frames of a video become one score."""
 
-    interaction: Literal["mutual", "simple", "frame_text", "video_token", "hard_top_k", "wti", "mean_pooling"]
+    interaction: Literal[
+        "mutual", "mutual_cosine", "simple", "frame_text", "video_token", "hard_top_k", "wti", "mean_pooling"
+    ]
     """As in stillmotion/adaptation/mug.py; `wti` with equal weights."""
     tau: Positive
     """Sharpness τ of the softmaxes over tokens and frames: 100 in the source."""

@@ -1,7 +1,8 @@
 """Effects of STAN and Mug, between fine-tuned models of one run.
 
 CLIP and its STAN are fine-tuned alike, by the first recipe; Mug's models by the recipe of that name with `_mug` behind
-it, which differs in the similarity of its loss alone; those for recognition by the recipe `motions`, which has no part
+it, which differs in the similarity of its loss alone, or `_mug_cosine`, which takes the cosine of the guided embeddings
+in place of their product, and is ours; those for recognition by the recipe `motions`, which has no part
 in retrieval. The sequential heads of CLIP4Clip are fine-tuned as STAN is, and what was post-pretrained as the same
 model without that. A recipe may have variants that differ in the seed alone, with `_seed_<seed>` behind the name: the
 value of a query is its mean over those that were run. A model is scored by the similarity that it was trained with,
@@ -26,7 +27,8 @@ STAN = "stan"
 """What the names of STAN's expansions in params.yaml begin with."""
 HEADS = ("seq_lstm", "seq_transf")
 """The expansions that are CLIP4Clip's sequential heads."""
-MUG_RECIPE = "_mug"
+MUG_RECIPES = {"_mug": "mug", "_mug_cosine": "mug_cosine"}
+"""What stands behind the name of a recipe that trains by a form of Mug, and the alignment that scores by that form."""
 RECALLS: tuple[Recall, ...] = (1, 5)
 TOLD = {"clip": "told_cosine", "stan": "told_stan_cosine", "mug": "told_mug", "mug_stan": "told_stan_mug"}
 """The ablations of how much captions tell, by what they fine-tune."""
@@ -49,12 +51,15 @@ class Found:
 
 def stan_beats_mean_pooling(evidence: Evidence) -> list[Measurement]:
     """STAN against its CLIP, both fine-tuned with cosines."""
-    return [
-        _compared(evidence, arms["stan"], arms["clip"], k=k)
-        for k in RECALLS
-        for arms in _ablations(evidence, k=k)
-        if "stan" in arms and "clip" in arms
-    ]
+    found = []
+    for k in RECALLS:
+        pairs = {
+            arms["stan"].system: (arms["stan"], arms["clip"])
+            for arms in _ablations(evidence, k=k)
+            if "stan" in arms and "clip" in arms
+        }
+        found += [_compared(evidence, stan, clip, k=k) for stan, clip in pairs.values()]
+    return found
 
 
 def stan_beats_posterior_heads(evidence: Evidence) -> list[Measurement]:
@@ -77,7 +82,8 @@ def post_pretraining_helps(evidence: Evidence) -> list[Measurement]:
     run, found = evidence.run, []
     for k in RECALLS:
         for recipe in evidence.retrieving_recipes[:1]:
-            heads = ("mug",) if recipe.endswith(MUG_RECIPE) else COSINES
+            forms = [alignment for ending, alignment in MUG_RECIPES.items() if recipe.endswith(ending)]
+            heads = forms or COSINES
             for base, corpus, training in product(run.post_pretrained, run.corpora, run.post_pretraining):
                 after = _retrieving(evidence, f"{base}_{corpus}_{training}", recipe, *heads, k=k)
                 without = _retrieving(evidence, base, recipe, *heads, k=k)
@@ -219,16 +225,16 @@ def stan_recognises_motions(evidence: Evidence) -> list[Measurement]:
 
 
 def _ablations(evidence: Evidence, *, k: Recall) -> Iterator[Mapping[str, Found]]:
-    """For each CLIP and its STAN, the four arms that were measured: `clip`, `stan`, `mug`, `mug_stan`."""
+    """For each CLIP, its STAN and form of Mug, the four arms that were measured: `clip`, `stan`, `mug`, `mug_stan`."""
     for recipe in _recipes_of_cosines(evidence):
-        for base in evidence.run.expanded:
-            for expansion in _stan_expansions(evidence):
-                stan = f"{base}_{expansion}"
+        for base, expansion in product(evidence.run.expanded, _stan_expansions(evidence)):
+            stan = f"{base}_{expansion}"
+            for ending, alignment in MUG_RECIPES.items():
                 arms = {
                     "clip": _retrieving(evidence, base, recipe, *COSINES, k=k),
                     "stan": _retrieving(evidence, stan, recipe, *COSINES, k=k),
-                    "mug": _retrieving(evidence, base, f"{recipe}{MUG_RECIPE}", "mug", k=k),
-                    "mug_stan": _retrieving(evidence, stan, f"{recipe}{MUG_RECIPE}", "mug", k=k),
+                    "mug": _retrieving(evidence, base, f"{recipe}{ending}", alignment, k=k),
+                    "mug_stan": _retrieving(evidence, stan, f"{recipe}{ending}", alignment, k=k),
                 }
                 yield {name: found for name, found in arms.items() if found is not None}
 
@@ -256,7 +262,7 @@ def _told_metric(evidence: Evidence, arm: str) -> str:
 
 def _recipes_of_cosines(evidence: Evidence) -> list[str]:
     """The first recipe of retrieval, where it trains by cosines."""
-    return [recipe for recipe in evidence.retrieving_recipes[:1] if not recipe.endswith(MUG_RECIPE)]
+    return [recipe for recipe in evidence.retrieving_recipes[:1] if not recipe.endswith(tuple(MUG_RECIPES))]
 
 
 def _stan_expansions(evidence: Evidence) -> list[str]:
@@ -298,7 +304,7 @@ def _over_seeds(
 
 
 def _mug_pairs(evidence: Evidence, *, k: Recall) -> list[tuple[Found, Found]]:
-    """Each model of Mug with the one of cosines; a CLIP with several STANs once."""
+    """Each model of each form of Mug with the one of cosines; a CLIP with several STANs once."""
     pairs = {}
     for arms in _ablations(evidence, k=k):
         for mug, cosine in (("mug", "clip"), ("mug_stan", "stan")):

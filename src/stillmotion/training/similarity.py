@@ -59,6 +59,8 @@ class Mug(Similarity):
     """
 
     tau: float
+    interaction: str
+    """`mutual` or `mutual_cosine`, see stillmotion/adaptation/mug.py."""
 
     def embed(
         self, backbone: Backbone, pixels: torch.Tensor, tokens: torch.Tensor
@@ -76,7 +78,7 @@ class Mug(Similarity):
         return score_pairs(
             Texts(texts[:, :longest], mask_BL[:, :longest], unused),
             Videos(videos, mask_BL.new_ones(videos.shape[:2])),
-            interaction="mutual",
+            interaction=self.interaction,
             tau=self.tau,
         )
 
@@ -86,4 +88,5 @@ class Mug(Similarity):
 
 def similarity_of(recipe: RecipeParams) -> Similarity:
     """The one that a recipe names."""
-    return Mug(recipe.tau) if recipe.similarity == "mug" else Cosine()
+    interactions = {"mug": "mutual", "mug_cosine": "mutual_cosine"}
+    return Mug(recipe.tau, interactions[recipe.similarity]) if recipe.similarity in interactions else Cosine()
