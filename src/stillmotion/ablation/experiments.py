@@ -20,8 +20,9 @@ VERSIONED = ("src", "params.yaml", "dvc.yaml", "ablations.yaml")
 WEIGHTS = "data/weights"
 CHECK_S = 30.0
 """Seconds between two looks at the queue while it runs; a look takes some two of them."""
-MAX_IDLE_CHECKS = 3
-"""After so many looks in a row that saw no worker at work, workers are started again."""
+MAX_IDLE_CHECKS = 10
+"""After so many looks in a row that saw no worker at work, workers are started again, and what they ran is ended: many,
+as a worker on a busy machine does not answer every look in time."""
 MAX_STARTS_IN_VAIN = 3
 
 _TASK = re.compile(r"(?P<rev>[0-9a-f]{7}) +(?P<name>\S+) .* (?P<status>Queued|Running|Failed|Success)")
