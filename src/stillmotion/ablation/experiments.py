@@ -176,7 +176,7 @@ def _wait_while_working(dvc: "subprocess.Popen[bytes]") -> tuple[list[Task], int
                 dvc.wait(CHECK_S)
         else:
             # Of two that run at once it may leave the last one running.
-            time.sleep(1)
+            time.sleep(CHECK_S if idle_checks else 1)
         tasks, num_active = _queue()
         idle_checks = 0 if num_active else idle_checks + 1
         if idle_checks == MAX_IDLE_CHECKS or (dvc.poll() is not None and not _going(tasks)):
