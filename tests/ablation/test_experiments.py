@@ -241,7 +241,8 @@ class Dvc:
 
 
 def follow_queue(monkeypatch, states, *, dvc_ends):
-    """Follow a queue of one task whose looks are `states`: its status and the number of workers at work."""
+    """Follow a queue of one task whose looks are `states`: its status and the number of workers at work, or None for
+    a look that fails."""
     started, killed = [], []
     states = list(states)
 
@@ -250,7 +251,10 @@ def follow_queue(monkeypatch, states, *, dvc_ends):
         return started[-1]
 
     def queue():
-        status, num_active = states.pop(0)
+        state = states.pop(0)
+        if state is None:
+            raise InputError("dvc queue status: database is locked")
+        status, num_active = state
         return [experiments.Task("abcdef0", "ablate-rate-2.0-0", status)], num_active
 
     monkeypatch.setattr(experiments.subprocess, "Popen", start)
@@ -275,6 +279,18 @@ def test_a_task_that_no_worker_takes_up_has_workers_started_again(monkeypatch):
     # Two looks without a worker are none too many, where the third sees one.
     done = [("Queued", 0)] * 2 + [("Running", 1)] + [("Success", 0)] * experiments.MAX_IDLE_CHECKS
     assert follow_queue(monkeypatch, waiting + done, dvc_ends=False) == (2, [])
+
+
+def test_a_look_at_the_queue_that_fails_is_taken_again(monkeypatch):
+    few = [None] * (experiments.MAX_IDLE_CHECKS - 1)
+    states = [("Queued", 0), *few, ("Running", 1), *few, ("Success", 0)]
+    assert follow_queue(monkeypatch, states, dvc_ends=True) == (1, [])
+
+
+def test_looks_that_all_fail_end_in_the_line_of_dvc(monkeypatch):
+    states = [("Queued", 0), ("Running", 1), *[None] * experiments.MAX_IDLE_CHECKS]
+    with pytest.raises(InputError, match=r"^dvc queue status: database is locked$"):
+        follow_queue(monkeypatch, states, dvc_ends=False)
 
 
 def test_a_task_whose_worker_died_is_ended(monkeypatch):

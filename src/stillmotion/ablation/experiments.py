@@ -168,16 +168,27 @@ def _follow_queue(jobs: int) -> None:
 
 
 def _wait_while_working(dvc: "subprocess.Popen[bytes]") -> tuple[list[Task], int]:
-    """Return the queue once dvc and all tasks have ended, or no worker was at work MAX_IDLE_CHECKS times in a row."""
-    idle_checks = 0
+    """Return the queue once dvc and all tasks have ended, or no worker was at work MAX_IDLE_CHECKS times in a row.
+
+    Raises:
+        InputError: so many looks in a row failed.
+    """
+    idle_checks = failed_checks = 0
     while True:
         if dvc.poll() is None:
             with suppress(subprocess.TimeoutExpired):
                 dvc.wait(CHECK_S)
         else:
             # Of two that run at once it may leave the last one running.
-            time.sleep(CHECK_S if idle_checks else 1)
-        tasks, num_active = _queue()
+            time.sleep(CHECK_S if idle_checks or failed_checks else 1)
+        try:
+            tasks, num_active = _queue()
+        except InputError:  # one look that fails, as where a worker is just writing, says nothing
+            failed_checks += 1
+            if failed_checks == MAX_IDLE_CHECKS:
+                raise
+            continue
+        failed_checks = 0
         idle_checks = 0 if num_active else idle_checks + 1
         if idle_checks == MAX_IDLE_CHECKS or (dvc.poll() is not None and not _going(tasks)):
             return tasks, num_active
