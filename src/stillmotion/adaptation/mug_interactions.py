@@ -13,8 +13,6 @@ from stillmotion.adaptation.mug_tiling import Tile
 
 HEADROOM = 64.0
 """Exponents are shifted so that the largest is this one: most of float32's range is left for those below."""
-SHORTEST = 1e-12
-"""The least square of a guided embedding's length: opposite vectors have no sum to take a direction from."""
 EXCLUDED = -1e4
 """An exponent so low that its exponential is zero in float64 too."""
 
@@ -51,9 +49,13 @@ def score_mutual_cosine(tile: Tile) -> torch.Tensor:
 
 
 def _guided_length(embeddings_nlD: torch.Tensor, weights_nlm: torch.Tensor) -> torch.Tensor:
-    """The length of each weighted sum of embeddings, (n, m), from their products with one another."""
+    """The length of each weighted sum of embeddings, (n, m), from their products with one another.
+
+    Its square is rounded by some eps. It is held to √eps, so that where vectors cancel a score stays a cosine.
+    """
     products_nll = embeddings_nlD @ embeddings_nlD.mT
-    return (weights_nlm * (products_nll @ weights_nlm)).sum(1).clamp_min(SHORTEST).sqrt()
+    squares_nm = (weights_nlm * (products_nll @ weights_nlm)).sum(1)
+    return squares_nm.clamp_min(torch.finfo(squares_nm.dtype).eps ** 0.5).sqrt()
 
 
 def score_simple(tile: Tile) -> torch.Tensor:
