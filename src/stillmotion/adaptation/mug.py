@@ -150,7 +150,8 @@ def guide_pairs(
 def _guide_pair(texts: Texts, videos: Videos, text: int, video: int, tau: torch.Tensor) -> Guidance:
     token_mask_L, frame_mask_F = texts.mask_NL[text], videos.mask_MF[video]
     counts_LF = token_mask_L[:, None] & frame_mask_F
-    tokens_LD, frames_FD = texts.tokens_NLD[text], videos.frames_MFD[video]
+    tokens_LD = torch.where(token_mask_L[:, None], texts.tokens_NLD[text], 0.0)
+    frames_FD = torch.where(frame_mask_F[:, None], videos.frames_MFD[video], 0.0)
     dtype = torch.promote_types(torch.promote_types(tokens_LD.dtype, frames_FD.dtype), torch.float32)
     cosines_LF = torch.where(counts_LF, tokens_LD.to(dtype) @ frames_FD.to(dtype).T, 0.0)
     tile = Tile(
