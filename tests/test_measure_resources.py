@@ -64,7 +64,9 @@ def folders(tmp_path_factory):
     clip = new_builtin(
         BuiltinBackboneParams(family="builtin", embed_dim=D, max_sentences=1, seed=0, **sizes, **training)
     ).eval()
-    settings = StanSettings(STAN_LAYERS, 0, 1, "branch", "self_attention", "linear", 6, 4, drop_path=0.5, seed=0)
+    settings = StanSettings(
+        STAN_LAYERS, 0, 1, "branch", "self_attention", "linear", "clip", 6, 4, drop_path=0.5, seed=0
+    )
     clip.save(root / "clip", {})
     expand_stan(clip, settings).save(root / "stan", {})
     return root

@@ -50,7 +50,13 @@ def project(tmp_path_factory):
     )
     expand_clip(clip, xclip).save(root / "xclip", {})
     settings = {"num_layers": 2, "skipped_layers": 0, "interval": 1, "structure": "branch", "drop_path": 0.0, "seed": 0}
-    settings |= {"temporal": "self_attention", "inter_proj": "linear", "max_frames": 4, "context_frames": 4}
+    settings |= {
+        "temporal": "self_attention",
+        "inter_proj": "linear",
+        "class_token": "clip",
+        "max_frames": 4,
+        "context_frames": 4,
+    }
     expand_stan(clip, StanSettings(**settings)).save(root / "stan", {})
     yaml = ruamel.yaml.YAML()
     params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))

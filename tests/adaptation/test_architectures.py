@@ -32,6 +32,7 @@ STAN = {
     "structure": "branch",
     "temporal": "self_attention",
     "inter_proj": "linear",
+    "class_token": "clip",
     "max_frames": 12,
     "context_frames": 4,
     "drop_path": 0.1,

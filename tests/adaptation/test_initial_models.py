@@ -53,6 +53,7 @@ def test_a_stan_has_the_settings_of_its_block():
         "structure": "last_level_branch",
         "temporal": "conv",
         "inter_proj": "none",
+        "class_token": "clip",
         "max_frames": 9,
         "context_frames": 4,
         "drop_path": 0.2,

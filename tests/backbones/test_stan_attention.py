@@ -29,6 +29,7 @@ def make_stan(*, temporal="self_attention", num_layers=1):
         structure="branch",
         temporal=temporal,
         inter_proj="linear",
+        class_token="clip",
         max_frames=4,
         context_frames=4,
         drop_path=0.0,

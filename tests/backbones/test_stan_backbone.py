@@ -26,6 +26,7 @@ SETTINGS = StanSettings(
     structure="branch",
     temporal="self_attention",
     inter_proj="linear",
+    class_token="clip",
     max_frames=6,
     context_frames=4,
     drop_path=0.0,
@@ -113,15 +114,19 @@ def test_towers_of_other_sizes_and_poolings_are_kept_too(size_px, vision):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("num", [1, 4])
 @torch.no_grad()
-def test_what_the_branch_adds_goes_to_all_tokens_before_the_end_of_the_tower(kind):
+def test_what_the_branch_adds_goes_to_all_tokens_before_the_end_of_the_tower(kind, num):
     pixels = make_pixels(clips=1)
     stan = make_stan(kind)
     generator = torch.Generator().manual_seed(3)
-    class_BW, patches_BFPW = torch.randn(1, 32, generator=generator), torch.randn(1, 4, 16, 32, generator=generator)
-    stan.branch.forward = lambda *inputs: (class_BW, patches_BFPW)
+    classes_BCW, patches_BFPW = (
+        torch.randn(1, num, 32, generator=generator),
+        torch.randn(1, 4, 16, 32, generator=generator),
+    )
+    stan.branch.forward = lambda *inputs: (classes_BCW, patches_BFPW)
     clip = make_clip(kind)
-    added = torch.cat([class_BW.expand(4, -1)[:, None], patches_BFPW[0]], dim=1)
+    added = torch.cat([classes_BCW[0].expand(4, -1)[:, None], patches_BFPW[0]], dim=1)
     clip.model.visual.transformer.register_forward_hook(lambda module, inputs, output: output + added)
     expected = clip.model.encode_image(pixels[0], normalize=True)
     torch.testing.assert_close(stan.frame_embeddings(pixels)[0], expected, atol=1e-6, rtol=1e-6)

@@ -10,6 +10,8 @@ from stillmotion.errors import InputError
 
 WIDTH, HEADS, GRID = 16, 2, 4
 TEMPORAL = ["self_attention", "conv", "joint"]
+BUILT = [*((temporal, "clip") for temporal in TEMPORAL), ("self_attention", "frame"), ("conv", "frame")]
+"""Kinds of layers, by their temporal module and what has a class token."""
 STRUCTURES = ["branch", "last_level_branch", "posterior"]
 
 
@@ -21,6 +23,7 @@ def make_settings(**change):
         "structure": "branch",
         "temporal": "self_attention",
         "inter_proj": "linear",
+        "class_token": "clip",
         "max_frames": 6,
         "context_frames": 4,
         "drop_path": 0.0,
@@ -105,29 +108,36 @@ def silent(x, weights):
     return weights["temporal.out.weight"] @ x + weights["temporal.out.bias"]
 
 
-def within_frames(class_W, patches_FPW, weights):
-    """The spatial module: every frame with its own copy of the class token, which are averaged in the end."""
+def within_frames(classes_CW, patches_FPW, weights):
+    """The spatial module: every frame with its own copy of the clip's class token, which are averaged in the end."""
+    if len(classes_CW) == 1:
+        classes_FW, patches_FPW = within_frames_of_own_class([*classes_CW] * len(patches_FPW), patches_FPW, weights)
+        return sum(classes_FW)[None] / len(classes_FW), patches_FPW
+    return within_frames_of_own_class(classes_CW, patches_FPW, weights)
+
+
+def within_frames_of_own_class(classes_FW, patches_FPW, weights):
     classes, frames = [], []
-    for patches_PW in patches_FPW:
+    for class_W, patches_PW in zip(classes_FW, patches_FPW, strict=True):
         tokens = [class_W, *patches_PW]
         changes = attention([layer_norm(token, weights, "spatial.ln_1") for token in tokens], weights, "spatial.attn")
         tokens = [token + change for token, change in zip(tokens, changes, strict=True)]
         tokens = [token + mlp(token, weights) for token in tokens]
         classes.append(tokens[0])
         frames.append(tokens[1:])
-    return sum(classes) / len(classes), np.array(frames)
+    return np.array(classes), np.array(frames)
 
 
-def self_attention_layer(class_W, patches_FPW, weights):
+def self_attention_layer(classes_CW, patches_FPW, weights):
     patches_FPW = patches_FPW.copy()
     for place in range(patches_FPW.shape[1]):
         sequence = [layer_norm(patch, weights, "temporal.norm") for patch in patches_FPW[:, place]]
         for time, change in enumerate(attention(sequence, weights, "temporal.attn")):
             patches_FPW[time, place] += silent(change, weights)
-    return within_frames(class_W, patches_FPW, weights)
+    return within_frames(classes_CW, patches_FPW, weights)
 
 
-def conv_layer(class_W, patches_FPW, weights):
+def conv_layer(classes_CW, patches_FPW, weights):
     changed = patches_FPW.copy()
     for place in range(patches_FPW.shape[1]):
         sequence = [layer_norm(patch, weights, "temporal.norm") for patch in patches_FPW[:, place]]
@@ -137,55 +147,74 @@ def conv_layer(class_W, patches_FPW, weights):
                 if 0 <= time + tap - 1 < len(sequence):
                     total += weights["temporal.conv.weight"][:, :, tap] @ sequence[time + tap - 1]
             changed[time, place] += silent(total, weights)
-    return within_frames(class_W, changed, weights)
+    return within_frames(classes_CW, changed, weights)
 
 
-def joint_layer(class_W, patches_FPW, weights):
-    tokens = [class_W, *patches_FPW.reshape(-1, WIDTH)]
+def joint_layer(classes_CW, patches_FPW, weights):
+    tokens = [*classes_CW, *patches_FPW.reshape(-1, WIDTH)]
     changes = attention([layer_norm(token, weights, "temporal.norm") for token in tokens], weights, "temporal.attn")
     tokens = [token + silent(change, weights) for token, change in zip(tokens, changes, strict=True)]
     tokens = [token + mlp(token, weights) for token in tokens]
-    return tokens[0], np.array(tokens[1:]).reshape(patches_FPW.shape)
+    return tokens[0][None], np.array(tokens[1:]).reshape(patches_FPW.shape)
 
 
 LAYERS = {"self_attention": self_attention_layer, "conv": conv_layer, "joint": joint_layer}
 
 
-@pytest.mark.parametrize("temporal", TEMPORAL)
+@pytest.mark.parametrize(("temporal", "class_token"), BUILT)
 @torch.no_grad()
-def test_a_layer_is_what_its_formula_says_in_float64(temporal):
-    layer = make_branch(temporal=temporal, num_layers=1).layers[0]
+def test_a_layer_is_what_its_formula_says_in_float64(temporal, class_token):
+    layer = make_branch(temporal=temporal, class_token=class_token, num_layers=1).layers[0]
     randomise(layer)
     layer.double()
     tokens = make_levels(1)[0].double()
-    class_BW, patches_BFPW = tokens[:, 0, 0], tokens[:, :, 1:]
-    found_class, found_patches = layer(class_BW, patches_BFPW)
+    classes_BCW = tokens[:, :, 0] if class_token == "frame" else tokens[:, :1, 0]
+    found_classes, found_patches = layer(classes_BCW, tokens[:, :, 1:])
     for clip in range(2):
-        wanted = LAYERS[temporal](class_BW[clip].numpy(), patches_BFPW[clip].numpy(), to_numpy(layer))
-        np.testing.assert_allclose(found_class[clip].numpy(), wanted[0], atol=1e-12, rtol=1e-10)
+        wanted = LAYERS[temporal](classes_BCW[clip].numpy(), tokens[clip, :, 1:].numpy(), to_numpy(layer))
+        np.testing.assert_allclose(found_classes[clip].numpy(), wanted[0], atol=1e-12, rtol=1e-10)
         np.testing.assert_allclose(found_patches[clip].numpy(), wanted[1], atol=1e-12, rtol=1e-10)
 
 
+@pytest.mark.parametrize("class_token", ["clip", "frame"])
 @pytest.mark.parametrize("structure", STRUCTURES)
 @torch.no_grad()
-def test_a_branch_feeds_its_layers_as_the_equations_say(structure):
-    branch = make_branch(structure=structure).double()
+def test_a_branch_feeds_its_layers_as_the_equations_say(structure, class_token):
+    branch = make_branch(structure=structure, class_token=class_token).double()
     randomise(branch)
     levels = [level.double() for level in make_levels(1 if structure == "posterior" else 2)]
-    found_class, found_patches = branch(levels)
+    found_classes, found_patches = branch(levels)
     weights = to_numpy(branch)
     first, second = (to_numpy(layer) for layer in branch.layers)
+
+    def read_classes(level):
+        return level[:, 0] if class_token == "frame" else level[:, 0].mean(0, keepdims=True)
+
     for clip in range(2):
         level = levels[0][clip].numpy()
         patches_FPW = level[:, 1:] + weights["patch_positions"] + weights["times"][:3, None]
-        class_W, patches_FPW = self_attention_layer(level[:, 0].mean(0), patches_FPW, first)
+        classes_CW, patches_FPW = self_attention_layer(read_classes(level), patches_FPW, first)
         if structure != "posterior":
             projection, level = second["inter_proj.weight"], levels[1][clip].numpy()
-            class_W = class_W + projection @ level[:, 0].mean(0)
+            classes_CW = classes_CW + read_classes(level) @ projection.T
             patches_FPW = patches_FPW + level[:, 1:] @ projection.T
-        class_W, patches_FPW = self_attention_layer(class_W, patches_FPW, second)
-        np.testing.assert_allclose(found_class[clip].numpy(), class_W, atol=1e-12, rtol=1e-10)
+        classes_CW, patches_FPW = self_attention_layer(classes_CW, patches_FPW, second)
+        np.testing.assert_allclose(found_classes[clip].numpy(), classes_CW, atol=1e-12, rtol=1e-10)
         np.testing.assert_allclose(found_patches[clip].numpy(), patches_FPW, atol=1e-12, rtol=1e-10)
+
+
+@pytest.mark.parametrize("temporal", ["self_attention", "conv"])
+@torch.no_grad()
+def test_frames_with_class_tokens_of_their_own_are_apart_until_the_temporal_module_is_trained(temporal):
+    branch, levels = make_branch(temporal=temporal, class_token="frame"), make_levels(2)
+    classes_BFW, patches_BFPW = branch(levels)
+    for frame in range(3):
+        alone = branch([level[:, frame : frame + 1] for level in levels])
+        torch.testing.assert_close(classes_BFW[:, frame : frame + 1], alone[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(patches_BFPW[:, frame : frame + 1], alone[1], atol=1e-5, rtol=1e-5)
+    randomise(branch)
+    others = [torch.cat([level[:, :1], level[:, [2, 1]]], dim=1) for level in levels]
+    assert (branch(others)[0][:, 0] - branch(levels)[0][:, 0]).abs().max() > 1e-2
 
 
 def as_the_tower_alone(tower, levels):
@@ -202,7 +231,7 @@ def as_the_tower_alone(tower, levels):
         tokens = block(tokens.flatten(0, 1)).unflatten(0, (clips, frames))
         mean = tokens[:, :, :1].mean(1, keepdim=True).expand(-1, frames, -1, -1)
         tokens = torch.cat([mean, tokens[:, :, 1:]], dim=2)
-    return tokens[:, 0, 0], tokens[:, :, 1:]
+    return tokens[:, :1, 0], tokens[:, :, 1:]
 
 
 @pytest.mark.parametrize("inter_proj", ["linear", "none"])
@@ -246,12 +275,12 @@ def test_without_times_self_attention_does_not_know_the_order():
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
-@pytest.mark.parametrize("temporal", TEMPORAL)
-def test_everything_new_can_learn(structure, temporal):
-    branch = make_branch(structure=structure, temporal=temporal)
+@pytest.mark.parametrize(("temporal", "class_token"), BUILT)
+def test_everything_new_can_learn(structure, temporal, class_token):
+    branch = make_branch(structure=structure, temporal=temporal, class_token=class_token)
     randomise(branch)
-    class_BW, _ = branch(make_levels(1 if structure == "posterior" else 2))
-    class_BW.square().sum().backward()
+    classes_BCW, _ = branch(make_levels(1 if structure == "posterior" else 2))
+    classes_BCW.square().sum().backward()
     assert [name for name, value in branch.named_parameters() if value.grad is None] == []
     assert branch.times.grad[3:].abs().max() == 0  # no clip has so many frames
     assert all(value.grad.abs().max() > 0 for value in branch.parameters())
@@ -317,6 +346,12 @@ def test_too_few_layers_in_the_tower_are_named_with_the_number_it_takes():
         (
             {"context_frames": 7},
             "a STAN's context_frames is 7 and its max_frames 6; set context_frames to that or fewer",
+        ),
+        ({"class_token": "video"}, "a STAN's class_token is 'video'; set one of clip, frame"),
+        (
+            {"class_token": "frame", "temporal": "joint"},
+            "a STAN's temporal is 'joint', which attends to all tokens of a clip beside one class token, and its "
+            "class_token is 'frame'; set class_token: clip",
         ),
         ({"drop_path": 1.0}, "a STAN's drop_path is 1.0; set 0 or more and less than 1"),
     ],
@@ -385,15 +420,15 @@ def test_a_clip_that_passes_by_a_layer_leaves_it_as_it_came(temporal):
     layer = make_branch(temporal=temporal).layers[0]
     randomise(layer)
     tokens = make_levels(1)[0]
-    class_BW, patches_BFPW = tokens[:, 0, 0], tokens[:, :, 1:]
+    classes_B1W, patches_BFPW = tokens[:, :1, 0], tokens[:, :, 1:]
     scales_B3 = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
-    found_class, found_patches = layer(class_BW, patches_BFPW, scales_B3)
-    torch.testing.assert_close(found_class[0], class_BW[0])
+    found_classes, found_patches = layer(classes_B1W, patches_BFPW, scales_B3)
+    torch.testing.assert_close(found_classes[0], classes_B1W[0])
     assert torch.equal(found_patches[0], patches_BFPW[0])
-    plain_class, plain_patches = layer(class_BW, patches_BFPW)
-    torch.testing.assert_close(found_class[1], plain_class[1])
+    plain_classes, plain_patches = layer(classes_B1W, patches_BFPW)
+    torch.testing.assert_close(found_classes[1], plain_classes[1])
     torch.testing.assert_close(found_patches[1], plain_patches[1])
-    assert (plain_class[0] - class_BW[0]).abs().max() > 0.1
+    assert (plain_classes[0] - classes_B1W[0]).abs().max() > 0.1
 
 
 def test_nothing_is_passed_by_in_eval_mode_or_without_a_draw():

@@ -23,6 +23,7 @@ SETTINGS = StanSettings(
     structure="branch",
     temporal="conv",
     inter_proj="linear",
+    class_token="clip",
     max_frames=6,
     context_frames=4,
     drop_path=0.1,

@@ -23,6 +23,7 @@ def test_a_training_step_of_the_published_size(architecture):
         structure="branch",
         temporal="self_attention",
         inter_proj="linear",
+        class_token="clip",
         max_frames=MAX_FRAMES,
         context_frames=12,
         drop_path=0.1,

@@ -15,7 +15,7 @@ from open_clip.transform import PreprocessCfg
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.registry import load_backbone
 from stillmotion.backbones.stan_backbone import StanBackbone
-from stillmotion.backbones.stan_branch import InterProj, StanSettings, Structure, Temporal
+from stillmotion.backbones.stan_branch import ClassToken, InterProj, StanSettings, Structure, Temporal
 from stillmotion.backbones.xclip_backbone import XClipBackbone
 from stillmotion.errors import InputError
 from stillmotion.params.models import XClipExpansionParams
@@ -33,6 +33,7 @@ class Params(Section):
     structure: Structure
     temporal: Temporal
     inter_proj: InterProj
+    class_token: ClassToken
     max_frames: int
     context_frames: int
     drop_path: float
@@ -47,6 +48,7 @@ STAN = Params(
     structure="branch",
     temporal="self_attention",
     inter_proj="linear",
+    class_token="clip",
     max_frames=6,
     context_frames=4,
     drop_path=0.1,

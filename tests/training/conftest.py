@@ -68,7 +68,7 @@ def make_backbone(family: str = "open_clip", *, drop_path: float = 0.0) -> Backb
     backbone: Backbone
     if family == "stan":
         backbone = expand_stan(
-            clip, StanSettings(2, 0, 1, "branch", "self_attention", "linear", 6, 4, drop_path=drop_path, seed=0)
+            clip, StanSettings(2, 0, 1, "branch", "self_attention", "linear", "clip", 6, 4, drop_path=drop_path, seed=0)
         )
     else:
         expansion = XClipExpansionParams(

@@ -126,8 +126,8 @@ class StanBackbone(OpenClipBackbone):
             layer: torch.cat(parts, dim=1).unflatten(0, (num_clips, num_frames))
             for layer, parts in zip(taken, tokens, strict=True)
         }
-        class_BW, patches_BFPW = self.branch([outputs[layer] for layer in read], self._kept_patches(num_clips))
-        classes_BF1W = class_BW[:, None, None].expand(-1, num_frames, 1, -1)
+        classes_BCW, patches_BFPW = self.branch([outputs[layer] for layer in read], self._kept_patches(num_clips))
+        classes_BF1W = classes_BCW.expand(-1, num_frames, -1)[:, :, None]
         fused = outputs[last] + torch.cat([classes_BF1W, patches_BFPW], dim=2)
         pooled, _ = visual._pool(fused.flatten(0, 1))
         return functional.normalize((pooled @ visual.proj).float(), dim=-1).unflatten(0, (num_clips, num_frames))

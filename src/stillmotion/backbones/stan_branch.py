@@ -6,7 +6,7 @@ the one is a convolution over time of the size of the attention it replaces, the
 tokens of the clip in place of both attentions. Eq. 5's dropout of the input has no rate there; there is none here.
 
 Shapes: B clips, F frames of a clip, P patches of a frame (under patch dropout the kept ones), W width, K layers,
-N sequences, S tokens of a sequence.
+N sequences, S tokens of a sequence, C class tokens of a clip: 1, or one for each frame.
 """
 
 import copy
@@ -22,7 +22,9 @@ from stillmotion.errors import InputError
 Structure = Literal["branch", "last_level_branch", "posterior"]
 Temporal = Literal["self_attention", "conv", "joint"]
 InterProj = Literal["linear", "none"]
+ClassToken = Literal["clip", "frame"]
 
+_CHOICES = {"structure": Structure, "temporal": Temporal, "inter_proj": InterProj, "class_token": ClassToken}
 _KERNEL_FRAMES = 3
 _DROP_PATHS = 3
 """Residuals of a layer: temporal, spatial attention, MLP."""
@@ -45,6 +47,10 @@ class StanSettings:
     inter_proj: InterProj
     """What the second layer and those above read goes through a `linear` of the layer's own first (the paper), or
     not (its code). It starts as the identity, where both are the same."""
+    class_token: ClassToken
+    """What has a class token in the branch: the `clip`, the mean of its frames' after each layer (the source), or each
+    `frame`, which learns of the others through its patches alone. The clip's gives all frames a share of one vector;
+    the frames' are ours, for what compares frames one by one, as Mug does."""
     max_frames: int
     """Rows of the time table: a clip has at most this many frames."""
     context_frames: int
@@ -55,7 +61,7 @@ class StanSettings:
     """Of the modules that have no weights to start from."""
 
     def __post_init__(self) -> None:
-        for name, kind in (("structure", Structure), ("temporal", Temporal), ("inter_proj", InterProj)):
+        for name, kind in _CHOICES.items():
             value, allowed = getattr(self, name), get_args(kind)
             if value not in allowed:
                 raise InputError(f"a STAN's {name} is {value!r}; set one of {', '.join(allowed)}")
@@ -66,6 +72,11 @@ class StanSettings:
             raise InputError(
                 f"a STAN's context_frames is {self.context_frames} and its max_frames {self.max_frames}; set "
                 "context_frames to that or fewer"
+            )
+        if self.temporal == "joint" and self.class_token == "frame":
+            raise InputError(
+                "a STAN's temporal is 'joint', which attends to all tokens of a clip beside one class token, and its "
+                "class_token is 'frame'; set class_token: clip"
             )
         if not 0 <= self.drop_path < 1:
             raise InputError(f"a STAN's drop_path is {self.drop_path}; set 0 or more and less than 1")
@@ -152,6 +163,7 @@ class StanLayer(torch.nn.Module):
         self.temporal = SequenceConv(width) if conv else SequenceAttention(width, block.attn.num_heads)
         self.spatial = copy.deepcopy(block).requires_grad_(True)
         self.is_joint = settings.temporal == "joint"
+        self.class_token = settings.class_token
         if self.is_joint:  # its attention is in the place of the one within frames
             del self.spatial.ln_1, self.spatial.attn, self.spatial.ls_1
 
@@ -162,12 +174,12 @@ class StanLayer(torch.nn.Module):
         return self.spatial.ls_2(self.spatial.mlp(self.spatial.ln_2(tokens)))
 
     def forward(
-        self, class_BW: torch.Tensor, patches_BFPW: torch.Tensor, scales_B3: torch.Tensor | None = None
+        self, classes_BCW: torch.Tensor, patches_BFPW: torch.Tensor, scales_B3: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """One step of the branch.
 
         Args:
-            class_BW: the clips' class tokens.
+            classes_BCW: the clips' class tokens.
             patches_BFPW: patches of all frames.
             scales_B3: what a clip's temporal, attention and MLP residuals are multiplied with; None for 1.
 
@@ -182,16 +194,22 @@ class StanLayer(torch.nn.Module):
 
         B, F, P, _ = patches_BFPW.shape
         if self.is_joint:
-            tokens = torch.cat([class_BW[:, None], patches_BFPW.flatten(1, 2)], dim=1)
+            tokens = torch.cat([classes_BCW, patches_BFPW.flatten(1, 2)], dim=1)
             tokens = tokens + scaled(self.temporal(tokens), 0)
             tokens = tokens + scaled(self._mlp(tokens), 2)
-            return tokens[:, 0], tokens[:, 1:].unflatten(1, (F, P))
+            return tokens[:, :1], tokens[:, 1:].unflatten(1, (F, P))
         change_NFW = self.temporal(patches_BFPW.transpose(1, 2).flatten(0, 1))
         patches_BFPW = patches_BFPW + scaled(change_NFW.unflatten(0, (B, P)).transpose(1, 2), 0)
-        frames_BFSW = torch.cat([class_BW[:, None, None].expand(-1, F, 1, -1), patches_BFPW], dim=2)
+        frames_BFSW = torch.cat([classes_BCW.expand(-1, F, -1)[:, :, None], patches_BFPW], dim=2)
         frames_BFSW = frames_BFSW + scaled(self._attended(frames_BFSW.flatten(0, 1)).unflatten(0, (B, F)), 1)
         frames_BFSW = frames_BFSW + scaled(self._mlp(frames_BFSW), 2)
-        return frames_BFSW[:, :, 0].mean(1), frames_BFSW[:, :, 1:]
+        return _classes(frames_BFSW, self.class_token), frames_BFSW[:, :, 1:]
+
+
+def _classes(frames_BFSW: torch.Tensor, class_token: ClassToken) -> torch.Tensor:
+    """What the frames' first tokens leave of class tokens, (B, C, W)."""
+    classes_BFW = frames_BFSW[:, :, 0]
+    return classes_BFW if class_token == "frame" else classes_BFW.mean(1, keepdim=True)
 
 
 class StanBranch(torch.nn.Module):
@@ -259,20 +277,20 @@ class StanBranch(torch.nn.Module):
             kept_BP: the patches that a frame has in the tower's grid; None where it has all.
 
         Returns:
-            The clips' class tokens (B, W) and the patches of all frames (B, F, P, W).
+            The clips' class tokens (B, C, W) and the patches of all frames (B, F, P, W).
 
         Source: Eqs. 3 to 9.
         """
         first = levels[0]
         positions = self.patch_positions if kept_BP is None else self.patch_positions[kept_BP][:, None]
-        class_BW = first[:, :, 0].mean(1)
+        classes_BCW = _classes(first, self.settings.class_token)
         patches_BFPW = first[:, :, 1:] + positions + self.times[: first.shape[1], None]
         scales = self._scales(len(first), first.device)
         for row, layer in enumerate(self.layers):
             if 0 < row < len(levels):
-                class_BW = class_BW + layer.inter_proj(levels[row][:, :, 0].mean(1))
+                classes_BCW = classes_BCW + layer.inter_proj(_classes(levels[row], self.settings.class_token))
                 patches_BFPW = patches_BFPW + layer.inter_proj(levels[row][:, :, 1:])
-            state = (class_BW, patches_BFPW, scales[row])
+            state = (classes_BCW, patches_BFPW, scales[row])
             checkpoints = self.uses_checkpoints and torch.is_grad_enabled()
-            class_BW, patches_BFPW = checkpoint(layer, *state, use_reentrant=False) if checkpoints else layer(*state)
-        return class_BW, patches_BFPW
+            classes_BCW, patches_BFPW = checkpoint(layer, *state, use_reentrant=False) if checkpoints else layer(*state)
+        return classes_BCW, patches_BFPW

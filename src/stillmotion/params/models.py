@@ -99,6 +99,8 @@ class StanExpansionParams(Section):
     """What looks along time; `joint` looks over space and time at once."""
     inter_proj: Literal["linear", "none"]
     """What a level of the tower passes before it is added."""
+    class_token: Literal["clip", "frame"]
+    """What has a class token in the branch: the clip, as in the source, or each frame."""
     max_frames: Count
     """Rows of the time table: no clip may have more frames."""
     context_frames: Count
@@ -111,6 +113,12 @@ class StanExpansionParams(Section):
     def _contexts_fit(self) -> "StanExpansionParams":
         if self.context_frames > self.max_frames:
             raise ValueError(f"context_frames must be at most max_frames, {self.max_frames}")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_fit(self) -> "StanExpansionParams":
+        if self.temporal == "joint" and self.class_token == "frame":
+            raise ValueError("class_token must be clip with temporal: joint")
         return self
 
 
