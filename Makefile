@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := 1
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro retrieval moments alignment pretraining heads recognition resources full test lint bench lock
+.PHONY: help env repro retrieval moments alignment guided pretraining heads recognition resources full test lint bench lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,10 +71,21 @@ both_tuned = $(call tuned,small_clip,$(1)),$(call tuned,small_clip_stan,$(1))
 
 alignment: env  ## run STAN and Mug beside CLIP and cosines, fine-tuned alike, as the experiment "alignment"
 	dvc exp run --temp --name alignment $(STAN) $(NO_ACTIONS) $(POST_PRETRAINED) \
-	  -S 'run.embedded=[small_clip,small_clip_stan,$(NARRATED)]' -S 'run.recipes=[$(COSINE),$(MUG),$(MUG_COSINE)]' \
-	  -S 'run.models=[small_clip,$(NARRATED)]' -S 'run.alignments=[cosine,mug,mug_cosine,mug_dual_softmax]' \
-	  -S 'run.aligned=[small_clip,$(NARRATED),$(call both_tuned,$(COSINE)$(comma)$(MUG)$(comma)$(MUG_COSINE))]' \
+	  -S 'run.embedded=[small_clip,small_clip_stan,$(NARRATED)]' -S 'run.recipes=[$(COSINE),$(MUG)]' \
+	  -S 'run.models=[small_clip,$(NARRATED)]' -S 'run.alignments=[cosine,mug,mug_dual_softmax]' \
+	  -S 'run.aligned=[small_clip,$(NARRATED),$(call both_tuned,$(COSINE)$(comma)$(MUG))]' \
 	  -S 'run.attended=[small_clip_stan-clips_mug]'
+	dvc exp show --only-changed
+
+# Ours: Mug by the cosine of its guided embeddings, and a STAN whose frames stay apart for it.
+GUIDED := $(COSINE),$(MUG_COSINE)
+STANS := small_clip,small_clip_stan,small_clip_stan_frame_class
+guided: env  ## run our form of Mug beside cosines, with CLIP and two STANs, as the experiment "guided"
+	dvc exp run --temp --name guided $(STAN) $(NO_ACTIONS) -S embed.tokens=true \
+	  -S 'run.expansions=[stan,stan_frame_class]' -S 'run.embedded=[$(STANS)]' -S 'run.finetuned=[$(STANS)]' \
+	  -S 'run.recipes=[$(GUIDED)]' -S 'run.models=[small_clip]' -S 'run.alignments=[cosine,mug_cosine]' \
+	  -S 'run.aligned=[small_clip,$(call both_tuned,$(GUIDED)),$(call tuned,small_clip_stan_frame_class,$(GUIDED))]' \
+	  -S 'run.attended=[small_clip_stan_frame_class-clips_mug_cosine]' -S show_attention.tau=5.0
 	dvc exp show --only-changed
 
 pretraining: env  ## fine-tune STAN by Mug with and without post-pretraining, as the experiment "pretraining"

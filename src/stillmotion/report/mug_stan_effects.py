@@ -29,6 +29,8 @@ HEADS = ("seq_lstm", "seq_transf")
 """The expansions that are CLIP4Clip's sequential heads."""
 MUG_RECIPES = {"_mug": "mug", "_mug_cosine": "mug_cosine"}
 """What stands behind the name of a recipe that trains by a form of Mug, and the alignment that scores by that form."""
+OURS = ("mug_cosine", "stan_frame_class")
+"""What is in the names of systems that the source does not have."""
 RECALLS: tuple[Recall, ...] = (1, 5)
 TOLD = {"clip": "told_cosine", "stan": "told_stan_cosine", "mug": "told_mug", "mug_stan": "told_stan_mug"}
 """The ablations of how much captions tell, by what they fine-tune."""
@@ -106,7 +108,7 @@ def mug_beats_cosine_on_misaligned(evidence: Evidence) -> list[Measurement]:
         compared(
             evidence,
             f"{mug.system} − {cosine.system} on the {np.sum(is_misaligned_Q)} queries of `middle` and `bottom` "
-            f"(R@{k}, {_seeds(mug, cosine)})",
+            f"(R@{k}, {_kind(mug, cosine)})",
             mug.hits_Q[is_misaligned_Q],
             cosine.hits_Q[is_misaligned_Q],
         )
@@ -130,7 +132,7 @@ def mug_helps_most_on_bottom(evidence: Evidence) -> list[Measurement]:
             found.append(
                 Measurement(
                     f"{mug.system} − {cosine.system}: gain on the {np.sum(is_bottom_Q)} queries of `bottom` − gain on "
-                    f"the others (R@{k}, {_seeds(mug, cosine)})",
+                    f"the others (R@{k}, {_kind(mug, cosine)})",
                     f"{difference:+.1f} points ({low:+.1f} to {high:+.1f})",
                     judge(low, high),
                 )
@@ -187,7 +189,7 @@ def both_are_best(evidence: Evidence) -> list[Measurement]:
         compared(
             evidence,
             f"{arms['mug_stan'].system} − {arms[other].system} with undescribed_rate {value:g} "
-            f"({_told_metric(evidence, 'mug_stan')}, {_seeds(arms['mug_stan'], arms[other])})",
+            f"({_told_metric(evidence, 'mug_stan')}, {_kind(arms['mug_stan'], arms[other])})",
             arms["mug_stan"].hits_Q,
             arms[other].hits_Q,
         )
@@ -216,7 +218,7 @@ def stan_recognises_motions(evidence: Evidence) -> list[Measurement]:
             )
             found.append(
                 Measurement(
-                    f"{stan.system} − {clip.system} (top-1 of {len(videos_Q)} spans, {_seeds(stan, clip)})",
+                    f"{stan.system} − {clip.system} (top-1 of {len(videos_Q)} spans, {_kind(stan, clip)})",
                     f"{difference:+.1f} points ({low:+.1f} to {high:+.1f})",
                     judge(low, high),
                 )
@@ -314,12 +316,14 @@ def _mug_pairs(evidence: Evidence, *, k: Recall) -> list[tuple[Found, Found]]:
 
 
 def _compared(evidence: Evidence, first: Found, second: Found, *, k: Recall) -> Measurement:
-    what = f"{first.system} − {second.system} (R@{k}, 1 clip, {_seeds(first, second)})"
+    what = f"{first.system} − {second.system} (R@{k}, 1 clip, {_kind(first, second)})"
     return compared(evidence, what, first.hits_Q, second.hits_Q)
 
 
-def _seeds(first: Found, second: Found) -> str:
-    """`1 seed`, `3 seeds`, or `3 and 1 seeds` where the two differ."""
+def _kind(first: Found, second: Found) -> str:
+    """`1 seed`, `3 seeds`, or `3 and 1 seeds` where the two differ; and `ours` where the source does not have both."""
+    seeds = f"{first.num_seeds} seed" + ("" if first.num_seeds == 1 else "s")
     if first.num_seeds != second.num_seeds:
-        return f"{first.num_seeds} and {second.num_seeds} seeds"
-    return f"{first.num_seeds} seed" + ("" if first.num_seeds == 1 else "s")
+        seeds = f"{first.num_seeds} and {second.num_seeds} seeds"
+    ours = any(name in found.system for name in OURS for found in (first, second))
+    return f"{seeds}, ours" if ours else seeds

@@ -79,7 +79,8 @@ def results_page(
     parts += [
         "## Claims",
         "A claim holds where the 95 % interval of its effect lies wholly on the claimed side of zero, does not hold "
-        "where it lies wholly on the other, and is undecided where it contains zero.",
+        "where it lies wholly on the other, and is undecided where it contains zero. Where the parts of an effect were "
+        "measured on different queries it is not comparable.",
         "### Of the embeddings thesis (Lindgren 2023)",
         THESIS_RULES,
         claims_table(evidence, THESIS_CLAIMS),
