@@ -375,6 +375,11 @@ def test_a_name_that_can_be_no_part_of_a_path_is_refused(tmp_path):
         ),
         ([("expansions.stan.context_frames", 65)], "expansions.stan: context_frames", "at most max_frames, 64"),
         (
+            [("expansions.stan_frame_class.temporal", "joint")],
+            "expansions.stan_frame_class: class_token",
+            "must be clip with temporal: joint",
+        ),
+        (
             [("architectures.vit_b_32_stan_12f.num_frames", 65)],
             "architectures.vit_b_32_stan_12f: num_frames",
             "at most max_frames, 64",
