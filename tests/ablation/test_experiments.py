@@ -241,8 +241,7 @@ class Dvc:
 
 
 def follow_queue(monkeypatch, states, *, dvc_ends):
-    """Follow a queue of one task whose looks are `states`: its status and the number of workers at work, or None for
-    a look that fails."""
+    """Follow a queue of one task whose looks are `states`: its status and the number of workers at work."""
     started, killed = [], []
     states = list(states)
 
@@ -251,10 +250,7 @@ def follow_queue(monkeypatch, states, *, dvc_ends):
         return started[-1]
 
     def queue():
-        state = states.pop(0)
-        if state is None:
-            raise InputError("dvc queue status: database is locked")
-        status, num_active = state
+        status, num_active = states.pop(0)
         return [experiments.Task("abcdef0", "ablate-rate-2.0-0", status)], num_active
 
     monkeypatch.setattr(experiments.subprocess, "Popen", start)
@@ -281,16 +277,20 @@ def test_a_task_that_no_worker_takes_up_has_workers_started_again(monkeypatch):
     assert follow_queue(monkeypatch, waiting + done, dvc_ends=False) == (2, [])
 
 
-def test_a_look_at_the_queue_that_fails_is_taken_again(monkeypatch):
-    few = [None] * (experiments.MAX_IDLE_CHECKS - 1)
-    states = [("Queued", 0), *few, ("Running", 1), *few, ("Success", 0)]
-    assert follow_queue(monkeypatch, states, dvc_ends=True) == (1, [])
+@pytest.mark.parametrize("num_failures", [1, len(experiments.RETRIES_S)])
+def test_a_look_at_the_queue_that_fails_is_taken_again(monkeypatch, num_failures):
+    failures, waited = [InputError("dvc queue status: database is locked")] * num_failures, []
 
+    def dvc(*arguments):
+        assert arguments == ("queue", "status")
+        if failures:
+            raise failures.pop()
+        return "abcdef0  ablate-rate-2.0-0  10:00 AM  Running\n\nWorker status: 1 active, 0 idle\n"
 
-def test_looks_that_all_fail_end_in_the_line_of_dvc(monkeypatch):
-    states = [("Queued", 0), ("Running", 1), *[None] * experiments.MAX_IDLE_CHECKS]
-    with pytest.raises(InputError, match=r"^dvc queue status: database is locked$"):
-        follow_queue(monkeypatch, states, dvc_ends=False)
+    monkeypatch.setattr(experiments, "_dvc", dvc)
+    monkeypatch.setattr(experiments.time, "sleep", waited.append)
+    assert experiments._queue() == ([experiments.Task("abcdef0", "ablate-rate-2.0-0", "Running")], 1)
+    assert waited == list(experiments.RETRIES_S[:num_failures])
 
 
 def test_a_task_whose_worker_died_is_ended(monkeypatch):
@@ -335,7 +335,8 @@ def test_experiments_of_others_or_of_another_commit_in_the_queue_stop_the_comman
     assert finished_experiments(start) == finished_experiments(after) == {}
 
 
-def test_what_dvc_refuses_is_one_line(repository):
+def test_what_dvc_refuses_is_one_line(repository, monkeypatch):
+    monkeypatch.setattr(experiments, "RETRIES_S", ())
     with pytest.raises(InputError, match=r"^dvc queue status: you are not inside of a DVC repository"):
         remove_from_queue({"a"})
     assert Path("src").is_dir()

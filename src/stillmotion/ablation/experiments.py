@@ -24,6 +24,8 @@ MAX_IDLE_CHECKS = 10
 """After so many looks in a row that saw no worker at work, workers are started again, and what they ran is ended: many,
 as a worker on a busy machine does not answer every look in time."""
 MAX_STARTS_IN_VAIN = 3
+RETRIES_S = (1.0, 5.0)
+"""Seconds to wait before another look at the queue where one failed, as it may while a worker writes there."""
 
 _TASK = re.compile(r"(?P<rev>[0-9a-f]{7}) +(?P<name>\S+) .* (?P<status>Queued|Running|Failed|Success)")
 _WORKERS = re.compile(r"Worker status: (?P<active>\d+) active")
@@ -168,27 +170,16 @@ def _follow_queue(jobs: int) -> None:
 
 
 def _wait_while_working(dvc: "subprocess.Popen[bytes]") -> tuple[list[Task], int]:
-    """Return the queue once dvc and all tasks have ended, or no worker was at work MAX_IDLE_CHECKS times in a row.
-
-    Raises:
-        InputError: so many looks in a row failed.
-    """
-    idle_checks = failed_checks = 0
+    """Return the queue once dvc and all tasks have ended, or no worker was at work MAX_IDLE_CHECKS times in a row."""
+    idle_checks = 0
     while True:
         if dvc.poll() is None:
             with suppress(subprocess.TimeoutExpired):
                 dvc.wait(CHECK_S)
         else:
             # Of two that run at once it may leave the last one running.
-            time.sleep(CHECK_S if idle_checks or failed_checks else 1)
-        try:
-            tasks, num_active = _queue()
-        except InputError:  # one look that fails, as where a worker is just writing, says nothing
-            failed_checks += 1
-            if failed_checks == MAX_IDLE_CHECKS:
-                raise
-            continue
-        failed_checks = 0
+            time.sleep(CHECK_S if idle_checks else 1)
+        tasks, num_active = _queue()
         idle_checks = 0 if num_active else idle_checks + 1
         if idle_checks == MAX_IDLE_CHECKS or (dvc.poll() is not None and not _going(tasks)):
             return tasks, num_active
@@ -226,8 +217,19 @@ def _starts_from(task: Task, commit: str) -> bool:
 
 
 def _queue() -> tuple[list[Task], int]:
-    """The tasks, and how many workers are at work."""
-    listed = _dvc("queue", "status")
+    """The tasks, and how many workers are at work.
+
+    Raises:
+        InputError: dvc can't say it, nor after RETRIES_S.
+    """
+    for wait_s in (*RETRIES_S, None):
+        try:
+            listed = _dvc("queue", "status")
+            break
+        except InputError:
+            if wait_s is None:
+                raise
+            time.sleep(wait_s)
     tasks = [Task(**found.groupdict()) for line in listed.splitlines() if (found := _TASK.fullmatch(line.strip()))]
     workers = _WORKERS.search(listed)
     if workers is None:
