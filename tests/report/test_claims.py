@@ -33,6 +33,17 @@ def test_a_claim_has_a_row_for_each_measurement_and_stands_in_the_first(make_evi
     ]
 
 
+def test_what_the_source_does_not_have_is_marked_and_measures_none_of_its_claims(make_evidence):
+    ours = Measurement("a − b", "+1.0 points", "holds", is_ours=True)
+    rows = rows_of(claims_table(make_evidence(), [claim([ours])]))[2:]
+    assert rows == [
+        ["It helps (4.1)", "`dvc exp run -S a=1`", "–", "not measured here"],
+        ["", "a − b, ours", "+1.0 points", "holds"],
+    ]
+    rows = rows_of(claims_table(make_evidence(), [claim([Measurement("c − d", "+2.0 points", "holds"), ours])]))[2:]
+    assert [row[1] for row in rows] == ["c − d", "a − b, ours"]
+
+
 def test_a_claim_without_evidence_says_the_command_in_one_line(make_evidence):
     table = claims_table(make_evidence(), [claim([], "dvc exp run -S a=1 \\\n  -S b=2\nstillmotion ablate x")])
     expected = "`dvc exp run -S a=1 -S b=2 && stillmotion ablate x`"

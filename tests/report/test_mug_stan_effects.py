@@ -148,9 +148,10 @@ def test_the_cosine_of_the_guided_embeddings_is_a_form_of_its_own_beside_the_pro
     assert summary(mug_beats_cosine(evidence)) == [
         ("clip-half_mug-mug − clip-half-mean (R@1, 1 clip, 1 seed)", "+3.0", "holds"),
         ("clip_stan-half_mug-mug − clip_stan-half-mean (R@1, 1 clip, 1 seed)", "+6.0", "holds"),
-        ("clip-half_mug_cosine-mug_cosine − clip-half-mean (R@1, 1 clip, 2 and 1 seeds, ours)", "+21.0", "holds"),
-        ("clip_stan-half_mug_cosine-mug_cosine − clip_stan-half-mean (R@1, 1 clip, 1 seed, ours)", "+25.0", "holds"),
+        ("clip-half_mug_cosine-mug_cosine − clip-half-mean (R@1, 1 clip, 2 and 1 seeds)", "+21.0", "holds"),
+        ("clip_stan-half_mug_cosine-mug_cosine − clip_stan-half-mean (R@1, 1 clip, 1 seed)", "+25.0", "holds"),
     ]
+    assert [found.is_ours for found in mug_beats_cosine(evidence)] == [False, False, True, True]
     assert len(stan_beats_mean_pooling(evidence)) == 1
     assert [row[0].split(" (")[0] for row in summary(both_are_best(evidence))] == [
         "clip_stan-half_mug-mug − clip_stan-half-mean",
@@ -166,6 +167,19 @@ def test_a_clip_with_two_stans_is_compared_once(run, make_run, make_evidence):
     two = make_run(**run.model_dump() | {"expansions": ["stan", "stan_conv"]})
     found = mug_beats_cosine(make_evidence(run=two, hits=ARMS))
     assert [row.what.split(" ")[0] for row in found] == ["clip-half_mug-mug", "clip_stan-half_mug-mug"]
+
+
+def test_a_stan_with_class_tokens_of_frames_is_ours(run, make_run, make_evidence):
+    two = make_run(**run.model_dump() | {"expansions": ["stan", "stan_frame_class"]})
+    hits = ARMS | {"clip_stan_frame_class-half-mean": percent(47), "clip_stan_frame_class-half_mug-mug": percent(52)}
+    evidence = make_evidence(run=two, hits=hits, levels=["bottom"] * 10 + ["up"] * 10)
+    assert [(found.what.split(" ")[0], found.is_ours) for found in stan_beats_mean_pooling(evidence)] == [
+        ("clip_stan-half-mean", False),
+        ("clip_stan_frame_class-half-mean", True),
+    ]
+    for effect in (mug_beats_cosine, mug_beats_cosine_on_misaligned, mug_helps_most_on_bottom):
+        assert [found.is_ours for found in effect(evidence)] == [False, False, True]
+    assert [found.is_ours for found in both_are_best(evidence)] == [False] * 3 + [True] * 3
 
 
 def test_the_gain_on_the_bottom_is_held_against_that_on_all_others(run, make_evidence):

@@ -300,13 +300,17 @@ MUG_STAN_RULES = (
 
 
 def claims_table(evidence: Evidence, claims: Sequence[Claim]) -> str:
-    """A row for each measurement of each claim, or the command that would make it."""
+    """A row for each measurement of each claim; the command that would make them, where the source's are missing."""
     rows = []
     for claim in claims:
         measured = claim.measure(evidence)
-        cells = [[found.what, found.effect, found.verdict] for found in measured]
-        one_line = claim.command.replace(" \\\n ", "").replace("\n", " && ")
-        for number, row in enumerate(cells or [[f"`{one_line}`", "–", "not measured here"]]):
+        cells = [
+            [f"{found.what}{', ours' if found.is_ours else ''}", found.effect, found.verdict] for found in measured
+        ]
+        if all(found.is_ours for found in measured):
+            one_line = claim.command.replace(" \\\n ", "").replace("\n", " && ")
+            cells.insert(0, [f"`{one_line}`", "–", "not measured here"])
+        for number, row in enumerate(cells):
             rows.append([f"{claim.text} ({claim.source})" if number == 0 else "", *row])
     header = ["conclusion (section)", "measured, or what would measure it", "effect", "verdict"]
     return markdown_table(header, rows, left=2)

@@ -21,6 +21,8 @@ class Measurement:
     what: str
     effect: str
     verdict: Verdict
+    is_ours: bool = False
+    """Whether what is measured is a system that the source of the claim does not have."""
 
 
 def judge(low: float, high: float, margin: float = 0.0) -> Verdict:
@@ -35,11 +37,17 @@ def judge(low: float, high: float, margin: float = 0.0) -> Verdict:
 
 
 def compared(
-    evidence: Evidence, what: str, first_Q: np.ndarray, second_Q: np.ndarray, margin: float = 0.0
+    evidence: Evidence,
+    what: str,
+    first_Q: np.ndarray,
+    second_Q: np.ndarray,
+    margin: float = 0.0,
+    *,
+    is_ours: bool = False,
 ) -> Measurement:
     """How many points more the first has than the second, paired over the queries; values are in percent."""
     found = paired_bootstrap(
         first_Q, second_Q, rng=np.random.default_rng(evidence.seed), num_resamples=evidence.num_resamples
     )
     effect = f"{found.difference:+.1f} points ({found.low:+.1f} to {found.high:+.1f})"
-    return Measurement(what, effect, judge(found.low, found.high, margin))
+    return Measurement(what, effect, judge(found.low, found.high, margin), is_ours)

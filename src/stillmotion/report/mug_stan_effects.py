@@ -2,13 +2,13 @@
 
 CLIP and its STAN are fine-tuned alike, by the first recipe; Mug's models by the recipe of that name with `_mug` behind
 it, which differs in the similarity of its loss alone, or `_mug_cosine`, which takes the cosine of the guided embeddings
-in place of their product, and is ours; those for recognition by the recipe `motions`, which has no part
-in retrieval. The sequential heads of CLIP4Clip are fine-tuned as STAN is, and what was post-pretrained as the same
-model without that. A recipe may have variants that differ in the seed alone, with `_seed_<seed>` behind the name: the
-value of a query is its mean over those that were run. A model is scored by the similarity that it was trained with,
-and a video is one clip. Each function gives a measurement for every CLIP that there is evidence for; those of
-retrieval give one by R@1 and one by R@5, the first columns of the source's tables: few queries of a small gallery are
-found first.
+in place of their product; those for recognition by the recipe `motions`, which has no part in retrieval. That form of
+Mug is ours, and so is a STAN with class tokens of single frames. The sequential heads of CLIP4Clip are fine-tuned as
+STAN is, and what was post-pretrained as the same model without that. A recipe may have variants that differ in the seed
+alone, with `_seed_<seed>` behind the name: the value of a query is its mean over those that were run. A model is scored
+by the similarity that it was trained with, and a video is one clip. Each function gives a measurement for every CLIP
+that there is evidence for; those of retrieval give one by R@1 and one by R@5, the first columns of the source's tables:
+few queries of a small gallery are found first.
 """
 
 import re
@@ -30,7 +30,7 @@ HEADS = ("seq_lstm", "seq_transf")
 MUG_RECIPES = {"_mug": "mug", "_mug_cosine": "mug_cosine"}
 """What stands behind the name of a recipe that trains by a form of Mug, and the alignment that scores by that form."""
 OURS = ("mug_cosine", "stan_frame_class")
-"""What is in the names of systems that the source does not have."""
+"""What is in the names of systems that the source does not have: the form of Mug, and the STAN."""
 RECALLS: tuple[Recall, ...] = (1, 5)
 TOLD = {"clip": "told_cosine", "stan": "told_stan_cosine", "mug": "told_mug", "mug_stan": "told_stan_mug"}
 """The ablations of how much captions tell, by what they fine-tune."""
@@ -108,9 +108,10 @@ def mug_beats_cosine_on_misaligned(evidence: Evidence) -> list[Measurement]:
         compared(
             evidence,
             f"{mug.system} − {cosine.system} on the {np.sum(is_misaligned_Q)} queries of `middle` and `bottom` "
-            f"(R@{k}, {_kind(mug, cosine)})",
+            f"(R@{k}, {_seeds(mug, cosine)})",
             mug.hits_Q[is_misaligned_Q],
             cosine.hits_Q[is_misaligned_Q],
+            is_ours=_are_ours(mug, cosine),
         )
         for k in RECALLS
         for mug, cosine in _mug_pairs(evidence, k=k)
@@ -132,9 +133,10 @@ def mug_helps_most_on_bottom(evidence: Evidence) -> list[Measurement]:
             found.append(
                 Measurement(
                     f"{mug.system} − {cosine.system}: gain on the {np.sum(is_bottom_Q)} queries of `bottom` − gain on "
-                    f"the others (R@{k}, {_kind(mug, cosine)})",
+                    f"the others (R@{k}, {_seeds(mug, cosine)})",
                     f"{difference:+.1f} points ({low:+.1f} to {high:+.1f})",
                     judge(low, high),
+                    _are_ours(mug, cosine),
                 )
             )
     return found
@@ -189,7 +191,7 @@ def both_are_best(evidence: Evidence) -> list[Measurement]:
         compared(
             evidence,
             f"{arms['mug_stan'].system} − {arms[other].system} with undescribed_rate {value:g} "
-            f"({_told_metric(evidence, 'mug_stan')}, {_kind(arms['mug_stan'], arms[other])})",
+            f"({_told_metric(evidence, 'mug_stan')}, {_seeds(arms['mug_stan'], arms[other])})",
             arms["mug_stan"].hits_Q,
             arms[other].hits_Q,
         )
@@ -218,7 +220,7 @@ def stan_recognises_motions(evidence: Evidence) -> list[Measurement]:
             )
             found.append(
                 Measurement(
-                    f"{stan.system} − {clip.system} (top-1 of {len(videos_Q)} spans, {_kind(stan, clip)})",
+                    f"{stan.system} − {clip.system} (top-1 of {len(videos_Q)} spans, {_seeds(stan, clip)})",
                     f"{difference:+.1f} points ({low:+.1f} to {high:+.1f})",
                     judge(low, high),
                 )
@@ -316,14 +318,17 @@ def _mug_pairs(evidence: Evidence, *, k: Recall) -> list[tuple[Found, Found]]:
 
 
 def _compared(evidence: Evidence, first: Found, second: Found, *, k: Recall) -> Measurement:
-    what = f"{first.system} − {second.system} (R@{k}, 1 clip, {_kind(first, second)})"
-    return compared(evidence, what, first.hits_Q, second.hits_Q)
+    what = f"{first.system} − {second.system} (R@{k}, 1 clip, {_seeds(first, second)})"
+    return compared(evidence, what, first.hits_Q, second.hits_Q, is_ours=_are_ours(first, second))
 
 
-def _kind(first: Found, second: Found) -> str:
-    """`1 seed`, `3 seeds`, or `3 and 1 seeds` where the two differ; and `ours` where the source does not have both."""
-    seeds = f"{first.num_seeds} seed" + ("" if first.num_seeds == 1 else "s")
+def _seeds(first: Found, second: Found) -> str:
+    """`1 seed`, `3 seeds`, or `3 and 1 seeds` where the two differ."""
     if first.num_seeds != second.num_seeds:
-        seeds = f"{first.num_seeds} and {second.num_seeds} seeds"
-    ours = any(name in found.system for name in OURS for found in (first, second))
-    return f"{seeds}, ours" if ours else seeds
+        return f"{first.num_seeds} and {second.num_seeds} seeds"
+    return f"{first.num_seeds} seed" + ("" if first.num_seeds == 1 else "s")
+
+
+def _are_ours(*systems: Found) -> bool:
+    """Whether the source does not have one of these."""
+    return any(name in found.system for name in OURS for found in systems)
