@@ -51,7 +51,7 @@ moments: env  ## run every selection, reference and shot detector of moment retr
 	dvc exp run --temp --name moments $(MOMENTS) -S 'run.selected=[small_clip,small_clip-half_patches]'
 	dvc exp show --only-changed
 
-# What four experiments are about: the built-in CLIP and its STAN on videos that their captions speak of in part,
+# What five experiments are about: the built-in CLIP and its STAN on videos that their captions speak of in part,
 # without moments. Nothing is trained on embeddings, probes neither: those of the test videos will do.
 STAN := -S dataset=clips -S sample_frames.num_uniform=32 -S 'embed.clip_counts=[1]' -S 'run.aggregators=[mean]' \
   -S 'embed.splits=[test]' \
@@ -78,13 +78,13 @@ alignment: env  ## run STAN and Mug beside CLIP and cosines, fine-tuned alike, a
 	dvc exp show --only-changed
 
 # Ours: Mug by the cosine of its guided embeddings, and a STAN whose frames stay apart for it.
-GUIDED := $(COSINE),$(MUG_COSINE)
-STANS := small_clip,small_clip_stan,small_clip_stan_frame_class
+COSINE_AND_OURS := $(COSINE),$(MUG_COSINE)
+CLIP_AND_STANS := small_clip,small_clip_stan,small_clip_stan_frame_class
 guided: env  ## run our form of Mug beside cosines, with CLIP and two STANs, as the experiment "guided"
 	dvc exp run --temp --name guided $(STAN) $(NO_ACTIONS) -S embed.tokens=true \
-	  -S 'run.expansions=[stan,stan_frame_class]' -S 'run.embedded=[$(STANS)]' -S 'run.finetuned=[$(STANS)]' \
-	  -S 'run.recipes=[$(GUIDED)]' -S 'run.models=[small_clip]' -S 'run.alignments=[cosine,mug_cosine]' \
-	  -S 'run.aligned=[small_clip,$(call both_tuned,$(GUIDED)),$(call tuned,small_clip_stan_frame_class,$(GUIDED))]' \
+	  -S 'run.expansions=[stan,stan_frame_class]' -S 'run.embedded=[$(CLIP_AND_STANS)]' -S 'run.finetuned=[$(CLIP_AND_STANS)]' \
+	  -S 'run.recipes=[$(COSINE_AND_OURS)]' -S 'run.models=[small_clip]' -S 'run.alignments=[cosine,mug_cosine]' \
+	  -S 'run.aligned=[small_clip,$(call both_tuned,$(COSINE_AND_OURS)),$(call tuned,small_clip_stan_frame_class,$(COSINE_AND_OURS))]' \
 	  -S 'run.attended=[small_clip_stan_frame_class-clips_mug_cosine]' -S show_attention.tau=5.0
 	dvc exp show --only-changed
 

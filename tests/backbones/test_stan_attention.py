@@ -16,7 +16,7 @@ WIDTH, HEADS, GRID, FRAMES, CLIPS = 32, 2, 4, 3, 2
 
 
 @torch.no_grad()
-def make_stan(*, temporal="self_attention", num_layers=1):
+def make_stan(*, temporal="self_attention", num_layers=1, class_token="clip"):
     """Weights as after training: nothing is zero and no two are equal."""
     vision = {"width": WIDTH, "layers": 2, "image_size": 32, "patch_size": 8, "head_width": WIDTH // HEADS}
     text = {"width": 32, "layers": 1, "heads": 2, "context_length": 77, "vocab_size": 49408}
@@ -29,7 +29,7 @@ def make_stan(*, temporal="self_attention", num_layers=1):
         structure="branch",
         temporal=temporal,
         inter_proj="linear",
-        class_token="clip",
+        class_token=class_token,
         max_frames=4,
         context_frames=4,
         drop_path=0.0,
@@ -71,26 +71,31 @@ def expected_attention(stan, frames):
     found = visual.forward_intermediates(
         frames, indices=[1], intermediates_only=True, output_fmt="NLC", output_extra_tokens=True
     )
-    class_W = found["image_intermediates_prefix"][0][:, 0].mean(0)
+    classes_FW = found["image_intermediates_prefix"][0][:, 0]
+    if stan.settings.class_token == "clip":
+        classes_FW = classes_FW.mean(0, keepdim=True).expand(FRAMES, -1)
     patches_FPW = found["image_intermediates"][0] + stan.branch.patch_positions + stan.branch.times[:FRAMES, None]
     if layer.is_joint:
-        tokens = torch.cat([class_W[None], patches_FPW.flatten(0, 1)]).double().numpy()
+        tokens = torch.cat([classes_FW[:1], patches_FPW.flatten(0, 1)]).double().numpy()
         weights = class_attention([layer_norm(token, layer.temporal.norm) for token in tokens], layer.temporal.attn)
         given = weights[1:].reshape(FRAMES, -1)
     else:
         patches_FPW = patches_FPW + layer.temporal(patches_FPW.transpose(0, 1)).transpose(0, 1)
         given = []
-        for patches_PW in patches_FPW:
+        for class_W, patches_PW in zip(classes_FW, patches_FPW, strict=True):
             tokens = torch.cat([class_W[None], patches_PW]).double().numpy()
             normed = [layer_norm(token, layer.spatial.ln_1) for token in tokens]
             given.append(class_attention(normed, layer.spatial.attn)[1:])
     return np.array([row / row.sum() for row in np.array(given)]).reshape(FRAMES, GRID, GRID)
 
 
-@pytest.mark.parametrize("temporal", ["self_attention", "conv", "joint"])
+@pytest.mark.parametrize(
+    ("temporal", "class_token"),
+    [("self_attention", "clip"), ("conv", "clip"), ("joint", "clip"), ("self_attention", "frame")],
+)
 @torch.no_grad()
-def test_it_is_the_formula_of_attention_in_float64(temporal, pixels):
-    stan = make_stan(temporal=temporal)
+def test_it_is_the_formula_of_attention_in_float64(temporal, class_token, pixels):
+    stan = make_stan(temporal=temporal, class_token=class_token)
     found = patch_attention(stan, pixels)
     assert (found.shape, found.dtype) == ((CLIPS, FRAMES, GRID, GRID), torch.float32)
     for clip in range(CLIPS):

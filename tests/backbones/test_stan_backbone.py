@@ -114,14 +114,14 @@ def test_towers_of_other_sizes_and_poolings_are_kept_too(size_px, vision):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("num", [1, 4])
+@pytest.mark.parametrize("num_classes", [1, 4])
 @torch.no_grad()
-def test_what_the_branch_adds_goes_to_all_tokens_before_the_end_of_the_tower(kind, num):
+def test_what_the_branch_adds_goes_to_all_tokens_before_the_end_of_the_tower(kind, num_classes):
     pixels = make_pixels(clips=1)
     stan = make_stan(kind)
     generator = torch.Generator().manual_seed(3)
     classes_BCW, patches_BFPW = (
-        torch.randn(1, num, 32, generator=generator),
+        torch.randn(1, num_classes, 32, generator=generator),
         torch.randn(1, 4, 16, 32, generator=generator),
     )
     stan.branch.forward = lambda *inputs: (classes_BCW, patches_BFPW)
