@@ -39,7 +39,8 @@ def main(
     environment = read_environment()
     if isinstance(backbone, BuiltinBackboneParams):
         device = prepare_torch(environment)
-        trained = builtin.train_builtin(backbone, device, Memo(environment.memo), code_version(builtin.__file__))
+        code, memo = code_version(builtin.__file__), Memo(environment.memo)
+        trained = builtin.train_builtin(backbone, device, memo, code, environment.threads)
         save_backbone(output, trained.model, trained.config, {"trained_by": "backbone stage", "seed": backbone.seed})
         return
     if isinstance(backbone, XClipBackboneParams):

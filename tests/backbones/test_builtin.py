@@ -158,7 +158,7 @@ def threads():
 
 def test_two_trainings_give_the_same_bytes_and_change_the_weights(tmp_path, threads):
     for name in ("one", "two"):
-        trained = train_builtin(make_params(), CPU, Memo(None), "code")
+        trained = train_builtin(make_params(), CPU, Memo(None), "code", 1)
         assert not trained.training
         save_backbone(tmp_path / name, trained.model, trained.config, {"seed": 0})
     for file in (tmp_path / "one").iterdir():
@@ -168,9 +168,11 @@ def test_two_trainings_give_the_same_bytes_and_change_the_weights(tmp_path, thre
     assert not torch.equal(start["visual.proj"], load_open_clip(tmp_path / "one", CPU).model.visual.proj)
 
 
-def test_a_training_that_the_memo_knows_is_not_repeated_unless_params_or_code_change(tmp_path, monkeypatch, threads):
+def test_a_training_that_the_memo_knows_is_not_repeated_unless_params_code_or_threads_change(
+    tmp_path, monkeypatch, threads
+):
     memo = Memo(tmp_path)
-    first = train_builtin(make_params(), CPU, memo, "code").model.state_dict()
+    first = train_builtin(make_params(), CPU, memo, "code", 1).model.state_dict()
     drawn = []
 
     def draw(params, step):
@@ -178,18 +180,20 @@ def test_a_training_that_the_memo_knows_is_not_repeated_unless_params_or_code_ch
         return captioned_images(params, step)
 
     monkeypatch.setattr("stillmotion.backbones.builtin.captioned_images", draw)
-    again = train_builtin(make_params(), CPU, memo, "code").model.state_dict()
+    again = train_builtin(make_params(), CPU, memo, "code", 1).model.state_dict()
     assert drawn == []
     assert all(torch.equal(first[name], again[name]) for name in first)
-    train_builtin(make_params(), CPU, memo, "other code")
+    train_builtin(make_params(), CPU, memo, "other code", 1)
     assert drawn == [0, 1, 2]
-    train_builtin(make_params(learning_rate=2e-3), CPU, memo, "code")
-    assert drawn == [0, 1, 2, 0, 1, 2]
+    train_builtin(make_params(learning_rate=2e-3), CPU, memo, "code", 1)
+    assert drawn == [0, 1, 2] * 2
+    train_builtin(make_params(), CPU, memo, "code", 2)
+    assert drawn == [0, 1, 2] * 3
 
 
 def test_training_lowers_the_loss(tmp_path, threads):
     params = make_params(steps=40, learning_rate=3e-3, batch_size=16, max_sentences=1)
-    trained = train_builtin(params, CPU, Memo(None), "code")
+    trained = train_builtin(params, CPU, Memo(None), "code", 1)
 
     def top_1(backbone):
         images, captions = captioned_images(params, 1000)

@@ -150,10 +150,11 @@ def guide_pairs(
 def _guide_pair(texts: Texts, videos: Videos, text: int, video: int, tau: torch.Tensor) -> Guidance:
     token_mask_L, frame_mask_F = texts.mask_NL[text], videos.mask_MF[video]
     counts_LF = token_mask_L[:, None] & frame_mask_F
-    tokens_LD = torch.where(token_mask_L[:, None], texts.tokens_NLD[text], 0.0)
-    frames_FD = torch.where(frame_mask_F[:, None], videos.frames_MFD[video], 0.0)
+    tokens_LD, frames_FD = texts.tokens_NLD[text], videos.frames_MFD[video]
     dtype = torch.promote_types(torch.promote_types(tokens_LD.dtype, frames_FD.dtype), torch.float32)
-    cosines_LF = torch.where(counts_LF, tokens_LD.to(dtype) @ frames_FD.to(dtype).T, 0.0)
+    tokens_LD = torch.where(token_mask_L[:, None], tokens_LD.to(dtype), 0.0)
+    frames_FD = torch.where(frame_mask_F[:, None], frames_FD.to(dtype), 0.0)
+    cosines_LF = tokens_LD @ frames_FD.T
     tile = Tile(
         cosines_LF[None, :, :, None],
         token_mask_L[None],

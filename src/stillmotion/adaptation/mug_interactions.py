@@ -51,7 +51,7 @@ def score_mutual_cosine(tile: Tile) -> torch.Tensor:
 def _guided_length(embeddings_nlD: torch.Tensor, weights_nlm: torch.Tensor) -> torch.Tensor:
     """The length of each weighted sum of embeddings, (n, m), from their products with one another.
 
-    Its square is rounded by some eps. It is held to √eps, so that where vectors cancel a score stays a cosine.
+    Its square is rounded by some eps, and held to √eps: where vectors nearly cancel, a score is below their cosine.
     """
     products_nll = embeddings_nlD @ embeddings_nlD.mT
     squares_nm = (weights_nlm * (products_nll @ weights_nlm)).sum(1)

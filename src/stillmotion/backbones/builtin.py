@@ -103,7 +103,9 @@ def captioned_images(params: BuiltinBackboneParams, step: int) -> tuple[np.ndarr
     return np.stack(images), captions
 
 
-def train_builtin(params: BuiltinBackboneParams, device: torch.device, memo: Memo, code: str) -> OpenClipBackbone:
+def train_builtin(
+    params: BuiltinBackboneParams, device: torch.device, memo: Memo, code: str, threads: int
+) -> OpenClipBackbone:
     """Train the model from nothing.
 
     Args:
@@ -111,6 +113,7 @@ def train_builtin(params: BuiltinBackboneParams, device: torch.device, memo: Mem
         device: where to train.
         memo: where checkpoints go.
         code: digest of the code that decides the outcome, for the memo.
+        threads: how many sum up; the last digits depend on it, so the memo is told.
     """
     backbone = new_builtin(params).to(device).train()
 
@@ -128,7 +131,13 @@ def train_builtin(params: BuiltinBackboneParams, device: torch.device, memo: Mem
         warmup_fraction=params.warmup_fraction,
         gradient_clip=1.0,
     )
-    key = {"params": params.model_dump(), "code": code, "torch": torch.__version__, "device": device.type}
+    key = {
+        "params": params.model_dump(),
+        "code": code,
+        "torch": torch.__version__,
+        "device": device.type,
+        "threads": threads,
+    }
     fitted = fit(backbone, loss_at, settings, label="training the built-in CLIP", memo=memo, key=key)
     backbone.load_state_dict(fitted.best, strict=False)
     return backbone.eval()

@@ -207,7 +207,7 @@ class StanLayer(torch.nn.Module):
 
 
 def _classes(frames_BFSW: torch.Tensor, class_token: ClassToken) -> torch.Tensor:
-    """What the frames' first tokens leave of class tokens, (B, C, W)."""
+    """The class tokens that a layer hands on, (B, C, W): the frames' own, C = F, or their mean alone, C = 1."""
     classes_BFW = frames_BFSW[:, :, 0]
     return classes_BFW if class_token == "frame" else classes_BFW.mean(1, keepdim=True)
 
