@@ -1,8 +1,12 @@
+import numpy as np
+
 from stillmotion.report.evidence import (
     FineTuned,
     finetuned_models,
     hits_by_num_clips,
+    hits_over_seeds,
     metrics_folder,
+    over_seeds,
     selected_systems,
     systems_of,
 )
@@ -19,6 +23,34 @@ def test_the_value_of_a_caption_is_its_mean_over_the_seeds_by_number_of_clips():
     in_five = hits_by_num_clips(rows, k=5)
     assert [in_five[count].tolist() for count in in_five] == [[100.0, 50.0], [100.0, 100.0], [100.0, 50.0]]
     assert hits_by_num_clips([]) == {}
+
+
+def test_systems_are_together_where_the_seed_of_their_recipe_alone_differs():
+    names = [
+        "clip-a-mean",
+        "clip-b-mean",
+        "clip-a_seed_1-mean",
+        "clip-a_seed_12-mean",
+        "clip-a_seed_1-mug",
+        "clip-b_seed_x",
+    ]
+    assert over_seeds(names) == {
+        "clip-a-mean, 3 seeds": ["clip-a-mean", "clip-a_seed_1-mean", "clip-a_seed_12-mean"],
+        "clip-b-mean": ["clip-b-mean"],
+        "clip-a_seed_1-mug": ["clip-a_seed_1-mug"],
+        "clip-b_seed_x": ["clip-b_seed_x"],
+    }
+    assert over_seeds(["clip-a", "clip-a_seed_1"]) == {"clip-a, 2 seeds": ["clip-a", "clip-a_seed_1"]}
+
+
+def test_a_query_counts_by_its_mean_over_the_seeds_with_the_most_clips():
+    hits = {
+        "a-mean": {1: np.array([0.0, 0.0]), 4: np.array([100.0, 0.0])},
+        "empty": {},
+        "a_seed_1-mean": {4: np.array([100.0, 100.0])},
+    }
+    (label, hits_Q), *others = hits_over_seeds(hits).items()
+    assert (label, hits_Q.tolist(), others) == ("a-mean, 2 seeds", [100.0, 50.0], [])
 
 
 def test_an_ablation_speaks_for_its_own_dataset_alone(make_evidence):

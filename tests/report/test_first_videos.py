@@ -81,6 +81,21 @@ def test_systems_are_listed_by_sentences_by_events_and_by_what_they_find_first(m
     assert "nothing" not in page
 
 
+def test_the_seeds_of_a_recipe_are_one_row(make_evidence):
+    def clips(*hits):
+        return {1: np.array(hits, dtype=float)}
+
+    evidence = make_evidence(
+        asked=[("a.", 1), ("a. b.", 2)],
+        hits={"clip-a-mean": clips(0, 100), "clip-a_seed_1-mean": clips(100, 100)},
+        hits_in_five={"clip-a-mean": clips(100, 100), "clip-a_seed_1-mean": clips(100, 100)},
+        first_shows={"clip-a-mean": ["neither"] * 2, "clip-a_seed_1-mean": ["neither", "the right one"]},
+    )
+    page = "\n".join(first_videos_section(evidence))
+    assert "| clip-a-mean, 2 seeds | 50.0 / 100.0 | 100.0 / 100.0 |" in page
+    assert "| clip-a-mean, 2 seeds | 25.0 | 0.0 | 0.0 | 75.0 |" in page
+
+
 def test_captions_of_one_length_and_videos_of_which_nothing_is_known_have_no_section(make_evidence):
     nothing = {"clip-mean": {1: np.zeros(3)}}
     evidence = make_evidence(

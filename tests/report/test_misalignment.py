@@ -50,12 +50,13 @@ def test_where_nothing_was_asked_there_are_no_levels(embedded, make_evidence):
 
 
 def test_models_whose_frames_were_compared_are_listed_once_with_how_alike_these_are(make_run, make_evidence):
-    run = make_run(aligned=["clip", "stan"], alignments=["cosine", "mug"])
+    run = make_run(aligned=["clip", "stan", "clip-a", "clip-a_seed_1"], alignments=["cosine", "mug"])
     retrieval = {"clip-cosine": {"mean_frame_cosine": 0.4567}, "clip-mug": {"mean_frame_cosine": 0.4567}}
     retrieval |= {"stan-mug": {"mean_frame_cosine": None}}
+    retrieval |= {"clip-a-mug": {"mean_frame_cosine": 0.5}, "clip-a_seed_1-mug": {"mean_frame_cosine": 0.75}}
     found = {"run": run, "hits": {"clip-mug": {1: np.zeros(2)}}, "levels": ["up", "bottom"]}
     *_, table = misalignment_section(make_evidence(**found, retrieval=retrieval))
-    assert table.splitlines()[2:] == ["| clip | 0.46 |", "| stan | – |"]
+    assert table.splitlines()[2:] == ["| clip | 0.46 |", "| stan | – |", "| clip-a, 2 seeds | 0.62 |"]
     assert "cosine of two frames" not in misalignment_section(make_evidence(**found))[-1]
 
 

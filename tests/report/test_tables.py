@@ -15,6 +15,7 @@ from stillmotion.report.tables import (
     number,
     resources_table,
     retrieval_table,
+    seeds_table,
     videos_table,
     with_interval,
 )
@@ -99,6 +100,18 @@ def test_retrieval_shows_both_directions_as_given():
         "61.0 (53.5 to 68.5)",
     ]
     assert class_token[1:3] == ["80.0 (72.5 to 87.5)", "1.3"]
+
+
+def test_the_seeds_of_a_recipe_are_averaged_and_what_has_one_seed_or_no_result_is_left_out():
+    metrics = {"clip-a-mean": system(50.0, v2t=0.0), "clip-a_seed_1-mean": system(54.0, v2t=0.0)}
+    metrics |= {"clip-a_seed_2-mean": EMPTY, "clip-b-mean": system(60.0, v2t=0.0)}
+    # by hand: (50 + 54) / 2, and the sample deviation √(2² + 2²)
+    assert rows_of(seeds_table(metrics)) == [
+        ["T2V", "R@1", "R@5", "R@10", "median rank", "mean rank"],
+        ["---", "---:", "---:", "---:", "---:", "---:"],
+        ["clip-a-mean, 2 seeds", "52.0 ± 2.8", "70.0 ± 0.0", "80.1 ± 0.0", "1.5 ± 0.0", "3.0 ± 0.0"],
+    ]
+    assert seeds_table(RETRIEVAL) == ""
 
 
 def test_recall_is_shown_by_number_of_clips_and_a_number_that_a_system_lacks_is_a_dash():

@@ -1,6 +1,7 @@
 """What one run of the pipeline has measured, as the report looks at it."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -150,6 +151,26 @@ def selected_systems(run: RunParams) -> list[str]:
 def finetuned_models(run: RunParams) -> list[FineTuned]:
     """Each fine-tuned model of a run, evaluated or not."""
     return [FineTuned(f"{base}-{recipe}", base, recipe) for base in run.finetuned for recipe in run.recipes]
+
+
+def over_seeds(names: Iterable[str]) -> dict[str, list[str]]:
+    """Systems or models whose recipes differ in the seed alone, together, by what a table calls them.
+
+    Example:
+        `clip-clips-mean` and `clip-clips_seed_1-mean` are `clip-clips-mean, 2 seeds`.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(re.sub(r"_seed_\d+(?=-|$)", "", name), []).append(name)
+    return {f"{shared}, {len(group)} seeds" if len(group) > 1 else group[0]: group for shared, group in groups.items()}
+
+
+def hits_over_seeds(hits: Mapping[str, Hits]) -> dict[str, np.ndarray]:
+    """R@K of each test query with the most clips, the mean over the seeds of a recipe; without what ranks nothing."""
+    measured = {system: found[max(found)] for system, found in hits.items() if found}
+    return {
+        label: np.mean([measured[system] for system in group], axis=0) for label, group in over_seeds(measured).items()
+    }
 
 
 def hits_by_num_clips(rows: Sequence[Mapping[str, Any]], *, k: int = 1) -> dict[int, np.ndarray]:

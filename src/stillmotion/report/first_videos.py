@@ -16,7 +16,7 @@ import numpy as np
 
 from stillmotion.datasets.toy_scene import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SIZES, Subject, sentence
 from stillmotion.records import Caption
-from stillmotion.report.evidence import Asked, Evidence, Rows
+from stillmotion.report.evidence import Asked, Evidence, Rows, hits_over_seeds, over_seeds
 from stillmotion.report.tables import markdown_table, number
 
 SHOWN = ("the right one", "a told event", "its subject alone", "neither")
@@ -104,8 +104,8 @@ def first_videos_section(evidence: Evidence) -> list[str]:
         parts += [
             "What the first video shows of what the caption tells, in % of the captions: it is the right one; or "
             "another, that shows an event of which the caption tells; or its subject (size, color, shape and "
-            "background, which one frame shows), in other motions alone, which take several. Of several seeds, the "
-            "first:",
+            "background, which one frame shows), in other motions alone, which take several. Of several seeds of an "
+            "aggregator, the first:",
             by_content,
         ]
     return ["### What is found first", *parts] if parts else []
@@ -130,19 +130,20 @@ def _recall_table(evidence: Evidence, count_Q: np.ndarray, *, most: int, name: s
     if len(counts) < 2:
         return ""
     rows = [["captions", *(str(np.sum(count_Q == count)) for count in counts)]]
-    for system, hits in evidence.hits.items():
-        if hits:
-            recalls_2Q = (hits[max(hits)], evidence.hits_in_five[system][max(hits)])
-            means = ([hits_Q[count_Q == count].mean() for hits_Q in recalls_2Q] for count in counts)
-            rows.append([system, *(" / ".join(map(number, pair)) for pair in means)])
+    in_five = hits_over_seeds(evidence.hits_in_five)
+    for system, hits_Q in hits_over_seeds(evidence.hits).items():
+        means = ([of_Q[count_Q == count].mean() for of_Q in (hits_Q, in_five[system])] for count in counts)
+        rows.append([system, *(" / ".join(map(number, pair)) for pair in means)])
     return markdown_table([name, *(f"{count} or more" if count == most else str(count) for count in counts)], rows)
 
 
 def shown_table(evidence: Evidence) -> str:
     """The shares of SHOWN by system; nothing where it is not known what videos show."""
+    known = {system: list(shown) for system, shown in evidence.first_shows.items() if shown}
+    together = {
+        label: [name for system in group for name in known[system]] for label, group in over_seeds(known).items()
+    }
     rows = [
-        [system, *(number(100 * shown.count(name) / len(shown)) for name in SHOWN)]
-        for system, shown in evidence.first_shows.items()
-        if shown
+        [label, *(number(100 * shown.count(name) / len(shown)) for name in SHOWN)] for label, shown in together.items()
     ]
     return markdown_table(["the first video shows", *SHOWN], rows) if rows else ""

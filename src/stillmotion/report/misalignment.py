@@ -11,7 +11,7 @@ from stillmotion.io.embeddings import Embeddings
 from stillmotion.metrics.alignment_levels import LEVELS, aligned_shares, alignment_levels
 from stillmotion.metrics.bootstrap import bootstrap_intervals
 from stillmotion.records import Caption
-from stillmotion.report.evidence import Evidence, Levels, Rows
+from stillmotion.report.evidence import Evidence, Levels, Rows, hits_over_seeds, over_seeds
 from stillmotion.report.tables import markdown_table, number, with_interval
 
 
@@ -60,13 +60,18 @@ def misalignment_section(evidence: Evidence) -> list[str]:
 
 def _frames_paragraphs(evidence: Evidence) -> list[str]:
     """How alike the frames of a video are to the models whose frames were compared one by one, if there are any."""
-    rows = []
+    cosine_of: dict[str, float | None] = {}
     for model in evidence.run.aligned:
         found = [evidence.metrics["retrieval"].get(f"{model}-{name}", {}) for name in evidence.run.alignments]
         cosines = [metrics["mean_frame_cosine"] for metrics in found if "mean_frame_cosine" in metrics]
-        rows += [[model, number(cosine, 2)] for cosine in cosines[:1]]
-    if not rows:
+        if cosines:
+            cosine_of[model] = cosines[0]
+    if not cosine_of:
         return []
+    rows = []
+    for label, group in over_seeds(cosine_of).items():
+        known = [cosine for model in group if (cosine := cosine_of[model]) is not None]
+        rows.append([label, number(np.mean(known) if known else None, 2)])
     return [
         "A caption that speaks of some of the frames can choose these only where the others are not the same vector. "
         "The mean cosine of two frames of a test video:",
@@ -81,10 +86,8 @@ def levels_table(evidence: Evidence) -> str:
         return ""
     shares = [f"{number(100 * np.mean(level_Q == level))} % ({np.sum(level_Q == level)})" for level in LEVELS]
     rows = [["share of the queries (number)", *shares]]
-    for system, hits in evidence.hits.items():
-        if hits:
-            hits_Q = hits[max(hits)]
-            rows.append([system, *(_recall(evidence, hits_Q[level_Q == level]) for level in LEVELS)])
+    for system, hits_Q in hits_over_seeds(evidence.hits).items():
+        rows.append([system, *(_recall(evidence, hits_Q[level_Q == level]) for level in LEVELS)])
     return markdown_table(["T2V R@1", *LEVELS], rows)
 
 

@@ -28,6 +28,7 @@ from stillmotion.report.tables import (
     markdown_table,
     resources_table,
     retrieval_table,
+    seeds_table,
     videos_table,
 )
 
@@ -112,6 +113,9 @@ def _retrieval(evidence: Evidence, figures: Sequence[str]) -> list[str]:
     knowing = [name for name, trick in tricks.items() if trick.startswith("dual softmax")]
     if knowing:
         parts.append(f"With dual softmax, which ranks with all test queries at hand: {', '.join(knowing)}.")
+    by_recipe = seeds_table(metrics)
+    if by_recipe:
+        parts += ["Over the seeds of a recipe, mean and standard deviation:", by_recipe]
     by_clips = clips_table(metrics)
     if by_clips:
         links = figure_link("clips", figures)

@@ -3,6 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from stillmotion.report.evidence import over_seeds
+
 Metrics = Mapping[str, Mapping[str, Any]]
 """Content of the metrics files of one task, by system."""
 
@@ -48,6 +52,17 @@ def retrieval_table(metrics: Metrics) -> str:
         rows.append([system, with_interval(t2v, "R@1"), spread, *numbers, with_interval(v2t, "R@1")])
     header = ["system", "T2V R@1", "± seeds", "R@2", "R@5", "R@10", "MedR", "MRR", "V2T R@1"]
     return markdown_table(header, rows) if rows else "The dataset has no captions of whole videos in its test split."
+
+
+def seeds_table(metrics: Metrics) -> str:
+    """Means of text-to-video metrics, and their spread, over the seeds of a recipe; empty where none has several."""
+    shown = {system: values["t2v"] for system, values in metrics.items() if values["t2v"]}
+    rows = []
+    for label, group in over_seeds(shown).items():
+        if len(group) > 1:
+            of_seeds = [[shown[system][name] for system in group] for name in ("R@1", "R@5", "R@10", "MedR", "MeanR")]
+            rows.append([label, *(f"{np.mean(found):.1f} ± {np.std(found, ddof=1):.1f}" for found in of_seeds)])
+    return markdown_table(["T2V", "R@1", "R@5", "R@10", "median rank", "mean rank"], rows) if rows else ""
 
 
 def clips_table(metrics: Metrics) -> str:
