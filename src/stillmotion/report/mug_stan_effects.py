@@ -69,13 +69,10 @@ def stan_beats_posterior_heads(evidence: Evidence) -> list[Measurement]:
     run, found = evidence.run, []
     for k in RECALLS:
         for recipe in _recipes_of_cosines(evidence):
-            for base in run.expanded:
-                heads = [name for name in run.expansions if name in HEADS]
-                for stan_name, head_name in product(_stan_expansions(evidence), heads):
-                    stan = _retrieving(evidence, f"{base}_{stan_name}", recipe, *COSINES, k=k)
-                    head = _retrieving(evidence, f"{base}_{head_name}", recipe, *COSINES, k=k)
-                    if stan is not None and head is not None:
-                        found.append(_compared(evidence, stan, head, k=k))
+            for base, name in product(run.expanded, _stan_expansions(evidence)):
+                stan = _retrieving(evidence, f"{base}_{name}", recipe, *COSINES, k=k)
+                if stan is not None:
+                    found += [_compared(evidence, stan, head, k=k) for head in _heads(evidence, base, recipe, k=k)]
     return found
 
 
@@ -177,15 +174,18 @@ def mug_helps_most_where_least_is_told(evidence: Evidence) -> list[Measurement]:
 
 
 def both_are_best(evidence: Evidence) -> list[Measurement]:
-    """Mug with STAN against each of the other three arms, in this run and for each value of the ablations of `TOLD`."""
+    """Mug with STAN against all else that was made of the same CLIP, fine-tuned alike and scored as it was trained.
+
+    In this run: the other three arms, those of STANs and forms of Mug that stand before its own, and the sequential
+    heads. In the ablations of `TOLD`: the other three arms, for each value.
+    """
     others = ("stan", "mug", "clip")
     here = [
-        _compared(evidence, arms["mug_stan"], arms[other], k=k)
+        _compared(evidence, best, other, k=k)
         for k in RECALLS
-        for arms in _ablations(evidence, k=k)
-        if "mug_stan" in arms
-        for other in others
-        if other in arms
+        for recipe, base in product(_recipes_of_cosines(evidence), evidence.run.expanded)
+        for best, others_of_clip in _mug_stans(evidence, base, recipe, k=k)
+        for other in others_of_clip
     ]
     told = [
         compared(
@@ -230,17 +230,38 @@ def stan_recognises_motions(evidence: Evidence) -> list[Measurement]:
 
 def _ablations(evidence: Evidence, *, k: Recall) -> Iterator[Mapping[str, Found]]:
     """For each CLIP, its STAN and form of Mug, the four arms that were measured: `clip`, `stan`, `mug`, `mug_stan`."""
-    for recipe in _recipes_of_cosines(evidence):
-        for base, expansion in product(evidence.run.expanded, _stan_expansions(evidence)):
-            stan = f"{base}_{expansion}"
-            for ending, alignment in MUG_RECIPES.items():
-                arms = {
-                    "clip": _retrieving(evidence, base, recipe, *COSINES, k=k),
-                    "stan": _retrieving(evidence, stan, recipe, *COSINES, k=k),
-                    "mug": _retrieving(evidence, base, f"{recipe}{ending}", alignment, k=k),
-                    "mug_stan": _retrieving(evidence, stan, f"{recipe}{ending}", alignment, k=k),
-                }
-                yield {name: found for name, found in arms.items() if found is not None}
+    for recipe, base in product(_recipes_of_cosines(evidence), evidence.run.expanded):
+        yield from _ablations_of_clip(evidence, base, recipe, k=k)
+
+
+def _ablations_of_clip(evidence: Evidence, base: str, recipe: str, *, k: Recall) -> Iterator[Mapping[str, Found]]:
+    for expansion, (ending, alignment) in product(_stan_expansions(evidence), MUG_RECIPES.items()):
+        stan = f"{base}_{expansion}"
+        arms = {
+            "clip": _retrieving(evidence, base, recipe, *COSINES, k=k),
+            "stan": _retrieving(evidence, stan, recipe, *COSINES, k=k),
+            "mug": _retrieving(evidence, base, f"{recipe}{ending}", alignment, k=k),
+            "mug_stan": _retrieving(evidence, stan, f"{recipe}{ending}", alignment, k=k),
+        }
+        yield {name: found for name, found in arms.items() if found is not None}
+
+
+def _mug_stans(evidence: Evidence, base: str, recipe: str, *, k: Recall) -> Iterator[tuple[Found, list[Found]]]:
+    """Each STAN of a CLIP with each form of Mug, and what it is held against: each two systems once."""
+    heads, before = _heads(evidence, base, recipe, k=k), list[Found]()
+    for arms in _ablations_of_clip(evidence, base, recipe, k=k):
+        own = [arms[name] for name in ("stan", "mug", "clip") if name in arms]
+        if "mug_stan" in arms:
+            yield arms["mug_stan"], list({found.system: found for found in [*own, *before, *heads]}.values())
+            own.insert(0, arms["mug_stan"])
+        before += own
+
+
+def _heads(evidence: Evidence, base: str, recipe: str, *, k: Recall) -> list[Found]:
+    """CLIP4Clip's sequential heads on a CLIP, fine-tuned with cosines, that were measured."""
+    names = [name for name in evidence.run.expansions if name in HEADS]
+    found = [_retrieving(evidence, f"{base}_{name}", recipe, *COSINES, k=k) for name in names]
+    return [head for head in found if head is not None]
 
 
 def _told(evidence: Evidence) -> dict[float, dict[str, Found]] | None:
