@@ -102,6 +102,18 @@ def test_without_what_the_branch_adds_the_frames_are_those_of_the_image_model(ki
     torch.testing.assert_close(stan.embed_clips(pixels), mean, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_with_a_class_token_of_each_frame_a_clip_of_one_frame_is_the_same_and_others_differ(kind):
+    one, of_frames = make_stan(kind), make_stan(kind, class_token="frame")
+    single, several = make_pixels(frames=1), make_pixels()
+    torch.testing.assert_close(of_frames.frame_embeddings(single), one.frame_embeddings(single), atol=1e-6, rtol=1e-6)
+    assert (of_frames.frame_embeddings(several) - one.frame_embeddings(several)).abs().max() > 1e-3
+    silent = silence(of_frames).frame_embeddings(several)
+    expected = make_clip(kind).model.encode_image(several.flatten(0, 1), normalize=True).unflatten(0, (2, 4))
+    torch.testing.assert_close(silent, expected, atol=1e-6, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("size_px", "vision"), [(48, {"patch_size": 16}), (32, {"pool_type": "avg"})])
 @torch.no_grad()
 def test_towers_of_other_sizes_and_poolings_are_kept_too(size_px, vision):

@@ -51,8 +51,8 @@ def make_clip(kind="CLIP", *, vision=(), size_px=32):
     return OpenClipBackbone(model, open_clip.SimpleTokenizer(), config).eval()
 
 
-def make_trained(kind="CLIP"):
-    stan = expand_stan(make_clip(kind), SETTINGS)
+def make_trained(kind="CLIP", settings=SETTINGS):
+    stan = expand_stan(make_clip(kind), settings)
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for value in stan.parameters():
@@ -81,13 +81,16 @@ def change_json(path, **change):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
 
 
-@pytest.mark.parametrize("kind", ["CLIP", "CustomTextCLIP", "CoCa"])
-def test_what_is_saved_and_loaded_gives_the_same_outputs_and_the_same_bytes(tmp_path, kind):
-    stan = make_trained(kind)
+@pytest.mark.parametrize(
+    ("kind", "class_token"), [("CLIP", "clip"), ("CLIP", "frame"), ("CustomTextCLIP", "clip"), ("CoCa", "frame")]
+)
+def test_what_is_saved_and_loaded_gives_the_same_outputs_and_the_same_bytes(tmp_path, kind, class_token):
+    settings = replace(SETTINGS, class_token=class_token)
+    stan = make_trained(kind, settings)
     stan.save(tmp_path / "one", {"from": "a test"})
     loaded = load_backbone(tmp_path / "one", CPU)
     assert isinstance(loaded, StanBackbone)
-    assert loaded.settings == SETTINGS
+    assert loaded.settings == settings
     assert not loaded.training
     with torch.no_grad():
         assert torch.equal(loaded.frame_embeddings(make_pixels()), stan.frame_embeddings(make_pixels()))
