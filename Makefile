@@ -97,11 +97,13 @@ pretraining: env  ## fine-tune STAN by Mug with and without post-pretraining, as
 	  -S 'run.aligned=[$(NARRATED),$(call tuned,small_clip_stan,$(MUG)),$(call tuned,$(NARRATED),$(MUG))]'
 	dvc exp show --only-changed
 
-HEADED := small_clip,small_clip_stan,small_clip_seq_lstm,small_clip_seq_transf
+HEADED := small_clip,small_clip_stan,small_clip_seq_lstm,small_clip_seq_transf,small_clip_tight_transf
 heads: env  ## run STAN beside the heads of CLIP4Clip, fine-tuned alike, as the experiment "heads"
-	dvc exp run --temp --name heads $(STAN) $(NO_ACTIONS) -S 'run.expansions=[stan,seq_lstm,seq_transf]' \
+	dvc exp run --temp --name heads $(STAN) $(NO_ACTIONS) -S embed.tokens=true \
+	  -S 'run.expansions=[stan,seq_lstm,seq_transf,tight_transf]' \
 	  -S 'run.embedded=[$(HEADED)]' -S 'run.finetuned=[$(HEADED)]' -S 'run.recipes=[$(COSINE)]' \
-	  -S 'run.models=[small_clip,$(call both_tuned,$(COSINE)),$(call tuned,small_clip_seq_lstm,$(COSINE)),$(call tuned,small_clip_seq_transf,$(COSINE))]'
+	  -S 'run.models=[small_clip,$(call both_tuned,$(COSINE)),$(call tuned,small_clip_seq_lstm,$(COSINE)),$(call tuned,small_clip_seq_transf,$(COSINE))]' \
+	  -S 'run.tight=[$(call tuned,small_clip_tight_transf,$(COSINE))]'
 	dvc exp show --only-changed
 
 recognition: env  ## name motions with STAN and CLIP, fine-tuned alike, as the experiment "recognition"

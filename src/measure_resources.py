@@ -39,7 +39,7 @@ def main(
     model = load_backbone(backbone, device).train()
     chosen = params.recipes[recipe] if recipe else None
     dropout = apply_recipe(model, chosen) if chosen else None
-    similarity = similarity_of(chosen) if chosen else Cosine()
+    similarity = similarity_of(chosen, model) if chosen else Cosine()
     size = model.image_size_px
     num_frames = model.clip_frames or setting.num_frames
     pixels = torch.zeros(setting.batch_size, num_frames, 3, size, size, device=device)

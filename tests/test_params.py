@@ -24,6 +24,7 @@ RUN = {
     "conditional": [],
     "aligned": [],
     "alignments": [],
+    "tight": [],
     "attended": [],
     "probed": ["small_clip"],
     "assessed": ["small_clip"],
@@ -188,6 +189,7 @@ def test_an_unknown_family_of_backbones_is_named(tmp_path, family):
         (("run.assessed", ["small_cilp"]), "run.assessed: unknown 'small_cilp'; did you mean 'small_clip'?"),
         (("run.selected", ["small_cilp"]), "run.selected: unknown 'small_cilp'; did you mean 'small_clip'?"),
         (("run.shot_detectors", ["xyz"]), "run.shot_detectors: unknown 'xyz'; known: adaptive_shots, content_shots"),
+        (("run.tight", ["small_clip"]), "run.tight: unknown 'small_clip'; did you mean 'small_clip-half_patches'?"),
         (
             ("run.attended", ["small_clip"]),
             "run.attended: unknown 'small_clip'; did you mean 'small_clip-half_patches'?",
@@ -366,6 +368,13 @@ def test_a_name_that_can_be_no_part_of_a_path_is_refused(tmp_path):
             [("run.aligned", ["small_clip"]), ("run.alignments", ["mug"])],
             "run.alignments",
             "needs embed.tokens: true",
+        ),
+        ([("run.tight", ["small_clip-half_patches"])], "run.tight", "needs embed.tokens: true"),
+        (
+            [("alignments.tight_transformer", {"interaction": "mutual", "tau": 1.0, "top_k": 1, "dual_softmax": False})]
+            + [("run.alignments", ["tight_transformer"])],
+            "run.alignments: 'tight_transformer'",
+            "is an aggregator of this run too; rename one",
         ),
         (
             [("alignments.mean", {"interaction": "mutual", "tau": 1.0, "top_k": 1, "dual_softmax": False})]

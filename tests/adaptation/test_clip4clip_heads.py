@@ -5,7 +5,7 @@ import open_clip
 import pytest
 import torch
 
-from stillmotion.adaptation.clip4clip_heads import HEADS, build_head, copy_text_layers
+from stillmotion.adaptation.clip4clip_heads import HEADS, build_head, copy_text_layers, score_all
 from stillmotion.errors import InputError
 
 DIM, ATTENTION_HEADS, CONTEXT = 16, 2, 9
@@ -135,11 +135,40 @@ def test_the_tight_transformer_reads_the_score_at_the_text(num_layers, model):
 def test_the_tight_transformer_scores_all_pairs_as_it_does_each(pairs_a_pass, model):
     head, frames, texts = make_head("tight_transformer", model), make_frames(), make_frames(2)[:, 1]
     with torch.no_grad():
-        scores = head.score_all(texts, frames, MASK, pairs_a_pass=pairs_a_pass)
+        scores = score_all(head, texts, frames, MASK, pairs_a_pass=pairs_a_pass)
         alone = [
             [head(texts[n : n + 1], frames[m : m + 1], MASK[m : m + 1]).item() for m in range(3)] for n in range(2)
         ]
     np.testing.assert_allclose(scores, alone, atol=1e-5)
+
+
+def test_passes_of_a_tight_transformer_have_the_gradients_of_one(model):
+    gradients = []
+    for pairs_a_pass in (100, 2):
+        head = make_head("tight_transformer", model).double()
+        texts, frames = make_frames(2)[:, 1].double().requires_grad_(), make_frames().double().requires_grad_()
+        scores = score_all(head, texts, frames, MASK, pairs_a_pass=pairs_a_pass)
+        (scores * torch.arange(6.0).view(2, 3)).sum().backward()
+        gradients.append([value.grad for value in (texts, frames, *head.parameters())])
+    for one, several in zip(*gradients, strict=True):
+        assert one.any()
+        torch.testing.assert_close(several, one, atol=1e-12, rtol=1e-10)
+
+
+def test_a_tight_transformer_learns_which_text_belongs_to_which_video(model):
+    head = build_head("tight_transformer", model, dim=DIM, num_layers=2, seed=0)
+    texts, frames = make_frames(6)[:, 0], make_frames(6)
+    mask, right = torch.ones(6, 4, dtype=torch.bool), torch.arange(6)
+    optimizer = torch.optim.Adam(head.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(120):
+        loss = torch.nn.functional.cross_entropy(score_all(head, texts, frames, mask), right)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(math.log(6), abs=0.01)  # it starts knowing nothing
+    assert losses[-1] < 0.1
 
 
 @pytest.mark.parametrize("kind", [open_clip.CLIP, open_clip.CustomTextCLIP])

@@ -13,8 +13,14 @@ import safetensors.torch
 import torch
 from open_clip.transform import PreprocessCfg
 
+from stillmotion.adaptation.clip4clip_heads import HEADS
 from stillmotion.adaptation.freezing import freeze
-from stillmotion.backbones.clip4clip_backbone import Clip4ClipBackbone, Clip4ClipSettings, expand_clip4clip
+from stillmotion.backbones.clip4clip_backbone import (
+    Clip4ClipBackbone,
+    Clip4ClipSettings,
+    TightClip4Clip,
+    expand_clip4clip,
+)
 from stillmotion.backbones.clip4clip_folder import load_clip4clip
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.registry import load_backbone
@@ -23,7 +29,7 @@ from stillmotion.params.models import Clip4ClipExpansionParams
 
 CPU = torch.device("cpu")
 DIM, F = 32, 3
-MEAN, LSTM, TRANSF = (Clip4ClipSettings(head, 2, 0) for head in ("mean_pooling", "seq_lstm", "seq_transf"))
+MEAN, LSTM, TRANSF, TIGHT = (Clip4ClipSettings(head, 2, 0) for head in HEADS)
 TRAINED = pytest.mark.parametrize("settings", [LSTM, TRANSF], ids=lambda settings: settings.head)
 FILES = {
     "open_clip_config.json",
@@ -164,7 +170,7 @@ def test_the_order_of_frames_tells_and_texts_are_the_image_model_s(settings):
 def test_an_alignment_that_would_pass_the_head_by_is_refused(settings):
     model = make_model(settings)
     for embed, given in ((model.frame_embeddings, make_pixels()), (model.token_embeddings, model.tokens(["a"]))):
-        with pytest.raises(InputError, match="which Clip4ClipBackbone has not; set similarity: cosine"):
+        with pytest.raises(InputError, match="which SequentialClip4Clip has not; set similarity: cosine"):
             embed(given)
 
 
@@ -222,6 +228,34 @@ def test_what_is_saved_and_loaded_gives_the_same_outputs_and_the_same_bytes(tmp_
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
 
+@pytest.mark.parametrize("kind", ["CLIP", "CoCa"])
+def test_a_tight_transformer_is_saved_and_loaded_beside_the_image_model_whose_frames_and_texts_it_has(tmp_path, kind):
+    model = make_model(TIGHT, kind)
+    model.save(tmp_path / "one", {"from": "a test"})
+    loaded = load_backbone(tmp_path / "one", CPU)
+    assert isinstance(loaded, TightClip4Clip)
+    assert loaded.settings == TIGHT
+    clip = OpenClipBackbone(model.model, model.tokenizer, model.config)
+    tokens, frames, clips_NF = clip.tokens(["a red ball", "x"]), make_frames(), np.array([[0, 2, 4]])
+    with torch.no_grad():
+        frames_BFD, texts_BD = loaded.frame_embeddings(make_pixels()), loaded.embed_texts(tokens)
+        assert torch.equal(frames_BFD, clip.frame_embeddings(make_pixels()))
+        assert torch.equal(texts_BD, clip.embed_texts(tokens))
+        mask = torch.ones(2, F, dtype=torch.bool)
+        assert torch.equal(loaded.head(texts_BD, frames_BFD, mask), model.head(texts_BD, frames_BFD, mask))
+    for found, expected in zip(
+        loaded.embed_video(frames, clips_NF, frames_a_pass=4),
+        clip.embed_video(frames, clips_NF, frames_a_pass=4),
+        strict=True,
+    ):
+        assert torch.equal(found, expected)
+    assert loaded.clips_are_means
+    assert loaded.branch_parameter_names() == [f"head.{name}" for name, _ in model.head.named_parameters()]
+    loaded.save(tmp_path / "two", {"from": "a test"})
+    for name in FILES:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
 def test_mean_pooling_is_saved_and_loaded_too(tmp_path):
     make_model(MEAN).save(tmp_path / "one", {})
     assert load_backbone(tmp_path / "one", CPU).settings == MEAN
@@ -272,9 +306,10 @@ def test_a_missing_file_is_named(folder, name):
 
 
 def test_settings_that_no_head_has_are_named_with_their_file(folder):
-    path = change_settings(folder, head="tight_transformer")
+    path = change_settings(folder, head="loose_transformer")
     assert message_of(folder) == (
-        f"{path}: the head of a CLIP4Clip is 'tight_transformer'; set one of mean_pooling, seq_lstm, seq_transf"
+        f"{path}: the head of a CLIP4Clip is 'loose_transformer'; set one of mean_pooling, seq_lstm, seq_transf, "
+        "tight_transformer"
     )
     change_settings(folder, head="seq_transf", num_layers=4)
     assert message_of(folder) == f"{path}: a head has 4 layers to copy and the text tower 3; set fewer"

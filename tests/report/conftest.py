@@ -29,6 +29,7 @@ def run_params(**changes: Any) -> RunParams:
         "conditional": [],
         "aligned": [],
         "alignments": [],
+        "tight": [],
         "attended": [],
         "probed": ["clip"],
         "assessed": ["clip"],

@@ -71,6 +71,7 @@ def test_the_systems_of_a_run_are_every_model_with_every_head(make_run):
         conditional=["clip_xclip-half"],
         aligned=["clip", "clip-half"],
         alignments=["cosine", "mug"],
+        tight=["clip_xclip-half"],
         probed=["clip_xclip-half"],
         assessed=["clip"],
         selected=["clip_xclip-half"],
@@ -90,6 +91,7 @@ def test_the_systems_of_a_run_are_every_model_with_every_head(make_run):
             "clip-mug",
             "clip-half-cosine",
             "clip-half-mug",
+            "clip_xclip-half-tight_transformer",
         ],
         "moments": [
             "clip_xclip-half-vc1_none",

@@ -57,18 +57,24 @@ def test_stan_and_its_clip_are_compared_with_one_clip_of_the_first_recipe(run, m
     ]
 
 
-def test_stan_is_compared_with_each_sequential_head_on_the_same_clip_over_the_seeds(make_run, make_evidence):
+def test_stan_is_compared_with_each_head_on_the_same_clip_over_the_seeds(make_run, make_evidence):
     run = make_run(
         expanded=["clip"],
-        expansions=["xclip", "seq_lstm", "stan", "seq_transf"],
+        expansions=["xclip", "seq_lstm", "stan", "seq_transf", "tight_transf"],
         recipes=["half", "half_seed_1", "half_mug"],
     )
     hits = {"clip_stan-half-mean": percent(45), "clip_stan-half_seed_1-mean": percent(47)}
     hits |= {"clip_seq_lstm-half-mean": percent(40), "clip_seq_lstm-half_seed_1-mean": percent(44)}
     hits |= {"clip_seq_transf-half-mean": percent(46), "clip_xclip-half-mean": percent(99)}
+    hits |= {"clip_tight_transf-half-tight_transformer": percent(40), "clip_tight_transf-half-mean": percent(99)}
     assert summary(stan_beats_posterior_heads(make_evidence(run=run, hits=hits))) == [
         ("clip_stan-half-mean − clip_seq_lstm-half-mean (R@1, 1 clip, 2 seeds)", "+4.0", "holds"),
         ("clip_stan-half-mean − clip_seq_transf-half-mean (R@1, 1 clip, 2 and 1 seeds)", "+0.0", "undecided"),
+        (
+            "clip_stan-half-mean − clip_tight_transf-half-tight_transformer (R@1, 1 clip, 2 and 1 seeds)",
+            "+6.0",
+            "holds",
+        ),
     ]
     del hits["clip_stan-half-mean"], hits["clip_stan-half_seed_1-mean"]
     assert stan_beats_posterior_heads(make_evidence(run=run, hits=hits)) == []

@@ -34,7 +34,14 @@ class Workplace:
         models = ["small_clip", "small_clip-half_patches"]
         params["run"] |= {"backbones": ["small_clip"], "embedded": ["small_clip"], "finetuned": ["small_clip"]}
         params["run"] |= {"expanded": [], "expansions": [], "recipes": ["half_patches"], "models": models}
-        params["run"] |= {"aggregators": ["mean"], "conditional": [], "aligned": [], "alignments": [], "attended": []}
+        params["run"] |= {
+            "aggregators": ["mean"],
+            "conditional": [],
+            "aligned": [],
+            "alignments": [],
+            "tight": [],
+            "attended": [],
+        }
         params["run"] |= {"architectures": []}
         params["run"] |= {
             "probed": models,

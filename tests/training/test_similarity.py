@@ -29,10 +29,11 @@ def unit_vectors(shape, seed):
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def test_a_recipe_has_the_similarity_that_it_names(new_recipe):
-    assert isinstance(similarity_of(new_recipe()), Cosine)
-    assert similarity_of(new_recipe(similarity="mug", tau=7.0)) == Mug(7.0, "mutual")
-    assert similarity_of(new_recipe(similarity="mug_cosine", tau=7.0)) == Mug(7.0, "mutual_cosine")
+def test_a_recipe_has_the_similarity_that_it_names(new_recipe, new_backbone):
+    backbone = new_backbone()
+    assert isinstance(similarity_of(new_recipe(), backbone), Cosine)
+    assert similarity_of(new_recipe(similarity="mug", tau=7.0), backbone) == Mug(7.0, "mutual")
+    assert similarity_of(new_recipe(similarity="mug_cosine", tau=7.0), backbone) == Mug(7.0, "mutual_cosine")
 
 
 @pytest.mark.parametrize("family", ["open_clip", "stan"])

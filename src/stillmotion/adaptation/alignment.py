@@ -1,16 +1,18 @@
-"""Scores of stored texts and videos by an alignment of their tokens and frames.
+"""Scores of stored texts and videos by an alignment of their tokens and frames, or by a tight transformer.
 
 Shapes: T texts, V videos, N texts of a pass, F frames of the clip that spans a video, L tokens, D embedding dimensions.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import torch
 
+from stillmotion.adaptation.clip4clip_heads import score_all
 from stillmotion.adaptation.mug import Texts, Videos, score_pairs
 from stillmotion.io.embeddings import Embeddings
 from stillmotion.params.training import AlignmentParams
+from stillmotion.stage import Progress
 
 TEXTS_A_PASS = 256
 
@@ -62,6 +64,45 @@ def alignment_scores(
                 top_k=params.top_k,
             )
             scores[first : first + len(rows_N)] = found.cpu().numpy()
+    return scores[np.ix_(text_of_T, video_of_V)]
+
+
+def tight_scores(
+    embedded: Embeddings,
+    rows_T: Sequence[int],
+    texts_T: Sequence[str],
+    videos_V: Sequence[int],
+    head: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
+    *,
+    device: torch.device,
+) -> np.ndarray:
+    """The same by CLIP4Clip's tight transformer over a text's own embedding and the frames.
+
+    Args:
+        embedded: embeddings with frames and tokens.
+        rows_T: the texts as rows of captions.jsonl.
+        texts_T: what they say.
+        videos_V: rows of index.jsonl.
+        head: the transformer.
+        device: computes.
+
+    Returns:
+        (T, V) float32.
+
+    Raises:
+        InputError: the embeddings hold no frames of clips.
+    """
+    frames_VFD = embedded.clip_frames[list(videos_V)]
+    kept_videos, video_of_V = _distinct([frames_FD.tobytes() for frames_FD in frames_VFD])
+    kept_texts, text_of_T = _distinct(texts_T)
+    frames = torch.from_numpy(frames_VFD[kept_videos]).to(device)
+    texts = torch.from_numpy(embedded.captions[[rows_T[place] for place in kept_texts]]).to(device)
+    mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=device)
+    scores = np.empty((len(kept_texts), len(kept_videos)), dtype=np.float32)
+    with torch.no_grad(), Progress("scoring texts", len(kept_texts)) as progress:
+        for row in range(len(kept_texts)):
+            scores[row] = score_all(head, texts[row : row + 1], frames, mask)[0].cpu().numpy()
+            progress.advance()
     return scores[np.ix_(text_of_T, video_of_V)]
 
 

@@ -4,7 +4,8 @@
 transformer looks at a text and the frames together and gives a score for that pair alone.
 
 Frames are embeddings of any length. The source takes them as the image tower gives them, before they are made unit
-vectors; where they are unit vectors already, positions weigh more beside them. Frames that do not count come last.
+vectors; where they are unit vectors already, as the backbone gives them to the tight type, positions weigh more beside
+them. Frames that do not count come last.
 
 Source: Luo et al. 2021, "CLIP4Clip: An Empirical Study of CLIP for End to End Video Clip Retrieval", section 3.3. It
 leaves open: the residual around the sequential types, that frames are made unit vectors before they are averaged, and
@@ -16,6 +17,7 @@ Shapes: B videos (or pairs), F frames, D embedding dimensions, N texts, M videos
 """
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import open_clip
@@ -23,6 +25,7 @@ import torch
 from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from stillmotion.adaptation.frame_pooling import pool_frames
 from stillmotion.errors import InputError
@@ -30,6 +33,8 @@ from stillmotion.errors import InputError
 HEADS = ("mean_pooling", "seq_lstm", "seq_transf", "tight_transformer")
 INITIAL_STD = 0.02
 """Of the weights of the tight type's readout, as in the released code."""
+PAIRS_A_PASS = 4096
+"""Texts with videos that the tight type scores at once."""
 
 
 class TextLayers(nn.Module):
@@ -114,16 +119,29 @@ class TightTransformer(nn.Module):
         mask = torch.cat([mask_BF.new_ones(len(mask_BF), 1), mask_BF], dim=1)
         return self.readout(self.norm(self.layers(x, mask)[:, 0])).squeeze(-1)
 
-    def score_all(
-        self, texts_ND: torch.Tensor, frames_MFD: torch.Tensor, mask_MF: torch.Tensor, *, pairs_a_pass: int
-    ) -> torch.Tensor:
-        """Score every text with every video, (N, M), `pairs_a_pass` at a time."""
-        pairs = torch.cartesian_prod(torch.arange(len(texts_ND)), torch.arange(len(frames_MFD)))
-        scores = [
-            self(texts_ND[texts], frames_MFD[videos], mask_MF[videos])
-            for texts, videos in (part.to(texts_ND.device).T for part in pairs.split(pairs_a_pass))
-        ]
-        return torch.cat(scores).view(len(texts_ND), len(frames_MFD))
+
+def score_all(
+    head: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
+    texts_ND: torch.Tensor,
+    frames_MFD: torch.Tensor,
+    mask_MF: torch.Tensor,
+    *,
+    pairs_a_pass: int = PAIRS_A_PASS,
+) -> torch.Tensor:
+    """Score every text with every video, (N, M), by a tight transformer.
+
+    It holds `pairs_a_pass` pairs at a time: where a gradient is wanted, all passes but the last are computed again for
+    theirs.
+    """
+    pairs = torch.cartesian_prod(torch.arange(len(texts_ND)), torch.arange(len(frames_MFD))).to(texts_ND.device)
+
+    def score(part: torch.Tensor) -> torch.Tensor:
+        texts, videos = part.T
+        return head(texts_ND[texts], frames_MFD[videos], mask_MF[videos])
+
+    *before, last = pairs.split(pairs_a_pass)
+    scores = [checkpoint(score, part, use_reentrant=False) for part in before]
+    return torch.cat([*scores, score(last)]).view(len(texts_ND), len(frames_MFD))
 
 
 def copy_text_layers(model: Any, *, num_layers: int, dim: int) -> TextLayers:

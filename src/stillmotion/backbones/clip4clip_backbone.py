@@ -1,9 +1,9 @@
 """CLIP4Clip: a CLIP or CoCa of open_clip whose clips are made by a head over the frames, one that training can change.
 
 Frames and texts are those of the image model; a clip is what the head makes of its frames before they are unit
-vectors. With `mean_pooling` it is the image model itself. The tight transformer of the source gives a score for each
-pair of a text and a video and no vector of a video: it can be no backbone, and stays among the heads of
-`stillmotion.adaptation.clip4clip_heads`.
+vectors. With `mean_pooling` it is the image model itself. The tight transformer gives a score for each pair of a text
+and a video and no vector of a video: what it adds is in the scores of `evaluate_tight` alone, and its clips are the
+means of their frames.
 
 A model folder is that of the image model (`open_clip_config.json`, `open_clip_model.safetensors`), which still
 loads as such in open_clip; beside them are `clip4clip.json` with the settings of the head and
@@ -17,13 +17,13 @@ Shapes: B clips, F frames of a clip, T stored frames of a video, N clips of a vi
 import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from stillmotion.adaptation.clip4clip_heads import build_head
+from stillmotion.adaptation.clip4clip_heads import HEADS, build_head
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone, save_backbone
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
@@ -32,32 +32,30 @@ from stillmotion.io.weights import save_tensors
 
 SETTINGS = "clip4clip.json"
 HEAD_WEIGHTS = "clip4clip.safetensors"
-EmbeddingHead = Literal["mean_pooling", "seq_lstm", "seq_transf"]
+TIGHT = "tight_transformer"
+"""The head that scores pairs."""
 
 
 @dataclass(frozen=True)
 class Clip4ClipSettings:
     """What a head is made of."""
 
-    head: EmbeddingHead
+    head: str
+    """One of HEADS."""
     num_layers: int
-    """Of `seq_transf`, copied from the first ones of the text tower; 4 in the source. The others have none."""
+    """Of the transformers, copied from the first ones of the text tower; 4 in the source. The others have none."""
     seed: int
-    """Of the weights of `seq_lstm`, which are copied from nothing."""
+    """Of the weights that are copied from nothing: those of `seq_lstm`, and what reads the tight type's score."""
 
     def __post_init__(self) -> None:
-        if self.head not in get_args(EmbeddingHead):
-            raise InputError(
-                f"the head of a CLIP4Clip is {self.head!r}; set one of {', '.join(get_args(EmbeddingHead))}"
-            )
+        if self.head not in HEADS:
+            raise InputError(f"the head of a CLIP4Clip is {self.head!r}; set one of {', '.join(HEADS)}")
         if self.num_layers < 0:
             raise InputError(f"num_layers of a CLIP4Clip is {self.num_layers}; set 0 or more")
 
 
 class Clip4ClipBackbone(OpenClipBackbone):
     """An open_clip model with a head over the frames of a clip; its frames and texts are those of the model."""
-
-    clips_are_means = False
 
     def __init__(self, clip: OpenClipBackbone, settings: Clip4ClipSettings):
         """Wrap the model of `clip`; the head is new.
@@ -73,6 +71,23 @@ class Clip4ClipBackbone(OpenClipBackbone):
 
     def branch_parameter_names(self) -> list[str]:
         return [f"head.{name}" for name, _ in self.head.named_parameters()]
+
+    def save(self, folder: Path, source: dict[str, Any]) -> None:
+        with atomic_folder(folder) as partial:
+            # It fills a folder of its own and puts that in the place of this one, still empty.
+            save_backbone(partial, self.model, self.config, source, tokenizer=self.tokenizer)
+            write_json(partial / SETTINGS, asdict(self.settings))
+            save_tensors(partial / HEAD_WEIGHTS, self.head.state_dict())
+
+
+class TightClip4Clip(Clip4ClipBackbone):
+    """One whose head scores pairs; by its clips, which are means of frames, it is the image model."""
+
+
+class SequentialClip4Clip(Clip4ClipBackbone):
+    """One whose head makes the vector of a clip."""
+
+    clips_are_means = False
 
     def frame_embeddings(self, pixels: torch.Tensor) -> torch.Tensor:
         """Refused: by its frames alone, a clip would be scored, and trained, as if there were no head."""
@@ -112,12 +127,14 @@ class Clip4ClipBackbone(OpenClipBackbone):
         none = frames_TD[:0]
         return functional.normalize(frames_TD, dim=-1) if single_frames else none, torch.cat([none, *clips])
 
-    def save(self, folder: Path, source: dict[str, Any]) -> None:
-        with atomic_folder(folder) as partial:
-            # It fills a folder of its own and puts that in the place of this one, still empty.
-            save_backbone(partial, self.model, self.config, source, tokenizer=self.tokenizer)
-            write_json(partial / SETTINGS, asdict(self.settings))
-            save_tensors(partial / HEAD_WEIGHTS, self.head.state_dict())
+
+def wrap_clip4clip(clip: OpenClipBackbone, settings: Clip4ClipSettings) -> Clip4ClipBackbone:
+    """Give a model a head.
+
+    Raises:
+        InputError: the head's layers can't be copied from the model's text tower.
+    """
+    return TightClip4Clip(clip, settings) if settings.head == TIGHT else SequentialClip4Clip(clip, settings)
 
 
 def expand_clip4clip(backbone: OpenClipBackbone, settings: Clip4ClipSettings) -> Clip4ClipBackbone:
@@ -127,4 +144,4 @@ def expand_clip4clip(backbone: OpenClipBackbone, settings: Clip4ClipSettings) ->
         InputError: the head's layers can't be copied from the model's text tower.
     """
     clip = OpenClipBackbone(copy.deepcopy(backbone.model), backbone.tokenizer, backbone.config)
-    return Clip4ClipBackbone(clip, settings).eval()
+    return wrap_clip4clip(clip, settings).eval()

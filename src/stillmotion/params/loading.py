@@ -164,11 +164,16 @@ class Params(Section):
         _check_names("run.aggregators", self.run.aggregators, list(self.aggregators))
         _check_names("run.aligned", self.run.aligned, self.run.embedded + finetuned)
         _check_names("run.alignments", self.run.alignments, list(self.alignments))
-        clash = [name for name in self.run.alignments if name in [*self.run.aggregators, "conditional"]]
+        clash = [
+            name for name in self.run.alignments if name in [*self.run.aggregators, "conditional", "tight_transformer"]
+        ]
         if clash:
             raise ValueError(f"run.alignments: {clash[0]!r} is an aggregator of this run too; rename one")
         if self.run.aligned and self.run.alignments and not self.embed.tokens:
             raise ValueError("run.alignments needs embed.tokens: true")
+        _check_names("run.tight", self.run.tight, finetuned)
+        if self.run.tight and not self.embed.tokens:
+            raise ValueError("run.tight needs embed.tokens: true")
         _check_names("run.attended", self.run.attended, finetuned)
         _check_names("run.probed", self.run.probed, self.run.embedded + finetuned)
         if self.run.probed and not self.embed.spans:

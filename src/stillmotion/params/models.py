@@ -126,15 +126,15 @@ class Clip4ClipExpansionParams(Section):
     """A head of CLIP4Clip over the frames of a clip, behind an open_clip model (Luo et al. 2021, section 3.3)."""
 
     family: Literal["clip4clip"]
-    head: Literal["mean_pooling", "seq_lstm", "seq_transf"]
-    """`mean_pooling` is the image model as it is."""
+    head: Literal["mean_pooling", "seq_lstm", "seq_transf", "tight_transformer"]
+    """`mean_pooling` is the image model as it is; `tight_transformer` scores pairs, see `run.tight`."""
     num_layers: Annotated[int, Field(ge=0)]
-    """Of `seq_transf`, copied from the first ones of the text tower: 4 in the source. The others have none."""
+    """Of the transformers, copied from the first ones of the text tower: 4 in the source. The others have none."""
     seed: Seed
 
     @model_validator(mode="after")
     def _only_transformers_have_layers(self) -> "Clip4ClipExpansionParams":
-        if self.num_layers and self.head != "seq_transf":
+        if self.num_layers and self.head not in ("seq_transf", "tight_transformer"):
             raise ValueError(f"num_layers must be 0: {self.head} has no layers to copy")
         return self
 

@@ -39,6 +39,9 @@ class RunParams(Section):
     """What each alignment scores retrieval with, named as in `models`; with embed.tokens."""
     alignments: list[Name]
     """Keys of `alignments`; the system is called `<model>-<alignment>`."""
+    tight: list[str]
+    """Fine-tuned CLIP4Clips with a tight transformer, which scores retrieval; with embed.tokens. The system is called
+    `<model>-tight_transformer`."""
     attended: list[str]
     """Fine-tuned models of which the report shows what is attended to."""
     probed: list[str]

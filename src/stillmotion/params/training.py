@@ -33,7 +33,8 @@ class RecipeParams(Section):
     """Layers of a STAN branch are computed again for their gradients: less memory, more time."""
     similarity: Literal["cosine", "mug", "mug_cosine"]
     """What the loss compares: a video's and a text's vectors, or their frames and tokens by Mug, as the product of the
-    guided embeddings (the source) or as their cosine."""
+    guided embeddings (the source) or as their cosine. With `cosine` a CLIP4Clip's tight transformer is trained by its
+    own scores."""
     tau: Positive
     """τ of Mug, see `alignments`."""
     loss_temperature: Annotated[float, Field(ge=0.01)] | None

@@ -222,7 +222,7 @@ MUG_STAN_CLAIMS = (
     ),
     Claim(
         "stan_heads",
-        "STAN is above a sequential head behind the tower, fine-tuned alike",
+        "STAN is above a head behind the tower, fine-tuned alike",
         "I, IV-D, table V",
         mug_stan_effects.stan_beats_posterior_heads,
         commands.HEADS,
@@ -290,7 +290,8 @@ MUG_STAN_RULES = (
     "gains on all other queries, two samples that the bootstrap draws apart. How much a caption tells "
     "is the share of a video's events that it leaves out, in the ablations told_cosine and told_mug, told_stan_cosine "
     "and told_stan_mug: Mug's gain where that is largest less "
-    "its gain where it is smallest, drawn apart too. The sequential heads are CLIP4Clip's. Mug and STAN together are "
+    "its gain where it is smallest, drawn apart too. The heads are CLIP4Clip's; the tight one is "
+    "trained and scored by its own scores of pairs. Mug and STAN together are "
     "held against all else in the run that was made of the same CLIP: each alone, neither, the heads, and other STANs "
     "and forms of Mug, each two once. Post-pretraining is held "
     "against fine-tuning at once, by the recipe that fine-tunes both. Dual softmax is part of none of it. A motion is "

@@ -124,7 +124,8 @@ def systems_of(run: RunParams) -> dict[str, list[str]]:
     return {
         "retrieval": [f"{model}-{aggregator}" for model in run.models for aggregator in run.aggregators]
         + [f"{model}-conditional" for model in run.conditional]
-        + [f"{model}-{alignment}" for model in run.aligned for alignment in run.alignments],
+        + [f"{model}-{alignment}" for model in run.aligned for alignment in run.alignments]
+        + [f"{model}-tight_transformer" for model in run.tight],
         "moments": [
             *selected_systems(run),
             *(f"{model}-{detector}" for model in run.selected for detector in run.shot_detectors),

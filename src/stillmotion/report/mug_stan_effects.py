@@ -3,7 +3,7 @@
 CLIP and its STAN are fine-tuned alike, by the first recipe; Mug's models by the recipe of that name with `_mug` behind
 it, which differs in the similarity of its loss alone, or `_mug_cosine`, which takes the cosine of the guided embeddings
 in place of their product; those for recognition by the recipe `motions`, which has no part in retrieval. That form of
-Mug is ours, and so is a STAN with class tokens of single frames. The sequential heads of CLIP4Clip are fine-tuned as
+Mug is ours, and so is a STAN with class tokens of single frames. The heads of CLIP4Clip are fine-tuned as
 STAN is, and what was post-pretrained as the same model without that. A recipe may have variants that differ in the seed
 alone, with `_seed_<seed>` behind the name: the value of a query is its mean over those that were run. A model is scored
 by the similarity that it was trained with, and a video is one clip. Each function gives a measurement for every CLIP
@@ -25,8 +25,6 @@ from stillmotion.report.recipe_effects import ablation_points
 
 STAN = "stan"
 """What the names of STAN's expansions in params.yaml begin with."""
-HEADS = ("seq_lstm", "seq_transf")
-"""The expansions that are CLIP4Clip's sequential heads."""
 MUG_RECIPES = {"_mug": "mug", "_mug_cosine": "mug_cosine"}
 """What stands behind the name of a recipe that trains by a form of Mug, and the alignment that scores by that form."""
 OURS = ("mug_cosine", "stan_frame_class")
@@ -38,6 +36,8 @@ MISALIGNED = ("middle", "bottom")
 """The levels of which the source speaks as partial misalignment."""
 COSINES = ("mean", "cosine")
 """Two names of one system where a video is one clip: an aggregator and an alignment."""
+HEADS = {"seq_lstm": COSINES, "seq_transf": COSINES, "tight_transf": ("tight_transformer",)}
+"""The expansions that are CLIP4Clip's heads with weights, and what scores them."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def stan_beats_mean_pooling(evidence: Evidence) -> list[Measurement]:
 
 
 def stan_beats_posterior_heads(evidence: Evidence) -> list[Measurement]:
-    """STAN against CLIP4Clip's sequential heads on the same CLIP, all fine-tuned with cosines."""
+    """STAN against CLIP4Clip's heads on the same CLIP, all fine-tuned with cosines but the tight one."""
     run, found = evidence.run, []
     for k in RECALLS:
         for recipe in _recipes_of_cosines(evidence):
@@ -176,8 +176,8 @@ def mug_helps_most_where_least_is_told(evidence: Evidence) -> list[Measurement]:
 def both_are_best(evidence: Evidence) -> list[Measurement]:
     """Mug with STAN against all else that was made of the same CLIP, fine-tuned alike and scored as it was trained.
 
-    In this run: the other three arms, those of STANs and forms of Mug that stand before its own, and the sequential
-    heads. In the ablations of `TOLD`: the other three arms, for each value.
+    In this run: the other three arms, those of STANs and forms of Mug that stand before its own, and the heads.
+    In the ablations of `TOLD`: the other three arms, for each value.
     """
     others = ("stan", "mug", "clip")
     here = [
@@ -258,9 +258,9 @@ def _mug_stans(evidence: Evidence, base: str, recipe: str, *, k: Recall) -> Iter
 
 
 def _heads(evidence: Evidence, base: str, recipe: str, *, k: Recall) -> list[Found]:
-    """CLIP4Clip's sequential heads on a CLIP, fine-tuned with cosines, that were measured."""
+    """CLIP4Clip's heads on a CLIP that were measured, fine-tuned by the first recipe."""
     names = [name for name in evidence.run.expansions if name in HEADS]
-    found = [_retrieving(evidence, f"{base}_{name}", recipe, *COSINES, k=k) for name in names]
+    found = [_retrieving(evidence, f"{base}_{name}", recipe, *HEADS[name], k=k) for name in names]
     return [head for head in found if head is not None]
 
 

@@ -43,7 +43,7 @@ class FineTuning:
 
     @property
     def similarity(self) -> Similarity:
-        return similarity_of(self.recipe)
+        return similarity_of(self.recipe, self.backbone, self.processes.own_once)
 
     def pixels(self, pair: Pair, rng: np.random.Generator | None) -> torch.Tensor:
         """The frames that stand for a pair: (F, 3, h, w); random ones in training, with `rng`."""

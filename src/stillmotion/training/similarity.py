@@ -4,13 +4,18 @@ Shapes: B pairs, F frames of a pair, L tokens of a text, D embedding dimensions.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.func import functional_call
 from torch.nn import functional
 
+from stillmotion.adaptation.clip4clip_heads import score_all
 from stillmotion.adaptation.mug import Texts, Videos, score_pairs
 from stillmotion.backbones.backbone import Backbone
+from stillmotion.backbones.clip4clip_backbone import TightClip4Clip
+from stillmotion.errors import InputError
 from stillmotion.params.training import RecipeParams
 from stillmotion.training.contrastive import contrastive_loss, contrastive_loss_of_scores
 
@@ -86,7 +91,48 @@ class Mug(Similarity):
         return contrastive_loss_of_scores(self.scores(videos, texts), logit_scale)
 
 
-def similarity_of(recipe: RecipeParams) -> Similarity:
-    """The one that a recipe names."""
+@dataclass(frozen=True)
+class TightTransformer(Similarity):
+    """Of a video's frames (F, D) and a text's vector (D), by CLIP4Clip's head of that name.
+
+    Its scores are the logits as they are: there is no temperature. Source: Luo et al. 2021, section 3.3.
+    """
+
+    head: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+    def embed(
+        self, backbone: Backbone, pixels: torch.Tensor, tokens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return backbone.frame_embeddings(pixels), backbone.embed_texts(tokens)
+
+    def scores(self, videos: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        return score_all(self.head, texts, videos, torch.ones_like(videos[..., 0], dtype=torch.bool))
+
+    def loss(self, videos: torch.Tensor, texts: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
+        return contrastive_loss_of_scores(self.scores(videos, texts), torch.ones_like(logit_scale))
+
+
+def similarity_of(
+    recipe: RecipeParams, backbone: Backbone, own_once: Callable[[torch.Tensor], torch.Tensor] = lambda value: value
+) -> Similarity:
+    """The one that a recipe names, or that a backbone with a tight transformer has.
+
+    Args:
+        recipe: says what is compared.
+        backbone: what it trains.
+        own_once: what a parameter that compares passes, where several processes compare the same batch.
+
+    Raises:
+        InputError: the recipe names another than the backbone has.
+    """
+    if isinstance(backbone, TightClip4Clip):
+        if recipe.similarity != "cosine":
+            raise InputError(
+                f"params.yaml: a tight transformer is trained by its own scores, not by {recipe.similarity}; set "
+                "similarity: cosine"
+            )
+        head = backbone.head
+        own = {name: own_once(value) for name, value in head.named_parameters()}
+        return TightTransformer(lambda *inputs: functional_call(head, own, inputs))
     interactions = {"mug": "mutual", "mug_cosine": "mutual_cosine"}
     return Mug(recipe.tau, interactions[recipe.similarity]) if recipe.similarity in interactions else Cosine()
