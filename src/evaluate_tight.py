@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from stillmotion.adaptation.alignment import tight_scores
+from stillmotion.adaptation.tight_scores import tight_scores
 from stillmotion.backbones.clip4clip_backbone import TightClip4Clip
 from stillmotion.backbones.compute import prepare_torch
 from stillmotion.backbones.registry import load_backbone

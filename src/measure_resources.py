@@ -39,7 +39,8 @@ def main(
     model = load_backbone(backbone, device).train()
     chosen = params.recipes[recipe] if recipe else None
     dropout = apply_recipe(model, chosen) if chosen else None
-    similarity = similarity_of(chosen, model) if chosen else Cosine()
+    recognises = chosen is not None and chosen.captions == "class_names"
+    similarity = Cosine() if recognises else similarity_of(chosen, model)
     size = model.image_size_px
     num_frames = model.clip_frames or setting.num_frames
     pixels = torch.zeros(setting.batch_size, num_frames, 3, size, size, device=device)

@@ -131,11 +131,11 @@ def test_the_tight_transformer_reads_the_score_at_the_text(num_layers, model):
         np.testing.assert_allclose(head(texts, frames, MASK), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("pairs_a_pass", [1, 5, 100])
-def test_the_tight_transformer_scores_all_pairs_as_it_does_each(pairs_a_pass, model):
+@pytest.mark.parametrize("tokens_a_pass", [1, 15, 500])
+def test_the_tight_transformer_scores_all_pairs_as_it_does_each(tokens_a_pass, model):
     head, frames, texts = make_head("tight_transformer", model), make_frames(), make_frames(2)[:, 1]
     with torch.no_grad():
-        scores = score_all(head, texts, frames, MASK, pairs_a_pass=pairs_a_pass)
+        scores = score_all(head, texts, frames, MASK, tokens_a_pass=tokens_a_pass)
         alone = [
             [head(texts[n : n + 1], frames[m : m + 1], MASK[m : m + 1]).item() for m in range(3)] for n in range(2)
         ]
@@ -144,10 +144,10 @@ def test_the_tight_transformer_scores_all_pairs_as_it_does_each(pairs_a_pass, mo
 
 def test_passes_of_a_tight_transformer_have_the_gradients_of_one(model):
     gradients = []
-    for pairs_a_pass in (100, 2):
+    for tokens_a_pass in (500, 10):
         head = make_head("tight_transformer", model).double()
         texts, frames = make_frames(2)[:, 1].double().requires_grad_(), make_frames().double().requires_grad_()
-        scores = score_all(head, texts, frames, MASK, pairs_a_pass=pairs_a_pass)
+        scores = score_all(head, texts, frames, MASK, tokens_a_pass=tokens_a_pass)
         (scores * torch.arange(6.0).view(2, 3)).sum().backward()
         gradients.append([value.grad for value in (texts, frames, *head.parameters())])
     for one, several in zip(*gradients, strict=True):

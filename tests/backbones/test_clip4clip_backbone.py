@@ -170,7 +170,7 @@ def test_the_order_of_frames_tells_and_texts_are_the_image_model_s(settings):
 def test_an_alignment_that_would_pass_the_head_by_is_refused(settings):
     model = make_model(settings)
     for embed, given in ((model.frame_embeddings, make_pixels()), (model.token_embeddings, model.tokens(["a"]))):
-        with pytest.raises(InputError, match="which SequentialClip4Clip has not; set similarity: cosine"):
+        with pytest.raises(InputError, match="which PoolingClip4Clip has not; set similarity: cosine"):
             embed(given)
 
 

@@ -30,14 +30,14 @@ def make_backbone(head):
 
 
 @pytest.mark.parametrize("head", ["seq_lstm", "seq_transf", "tight_transformer"])
-def test_training_lowers_the_loss_moves_the_whole_head_and_saves_it(corpus, new_recipe, tmp_path, head):
+def test_training_moves_the_whole_head_and_saves_it(corpus, new_recipe, tmp_path, head):
     backbone = make_backbone(head)
     before = {name: value.detach().clone() for name, value in backbone.named_parameters()}
     recipe = new_recipe(epochs=4, learning_rate=3e-4, micro_batch_size=4, branch_learning_rate_factor=10.0)
     task = FineTuning(backbone, corpus.frames, corpus.train, corpus.validation, recipe)
     fitted = finetune(task, memo=Memo(None), key={})
-    # A tight transformer starts from scores of nearly zero, and learns to compare in more steps than these.
-    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"] or head == "tight_transformer"
+    if head != "tight_transformer":  # from scores of nearly zero it learns to compare in more steps than these
+        assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
     assert 0 <= fitted.history[-1]["score"] <= 100
     moved = {name for name, value in backbone.named_parameters() if not torch.equal(value, before[name])}
     assert set(backbone.branch_parameter_names()) <= moved
@@ -74,9 +74,16 @@ def test_a_tight_transformer_is_trained_by_the_cross_entropies_of_its_scores_as_
     assert backbone.model.logit_scale.grad is None or backbone.model.logit_scale.grad == 0
 
 
-def test_two_processes_train_a_tight_transformer_as_one_does(corpus, new_recipe, in_two_threads):
+@pytest.mark.parametrize("tokens_a_pass", [40_000, 100])
+def test_two_processes_train_a_tight_transformer_as_one_does(
+    corpus, new_recipe, in_two_threads, monkeypatch, tokens_a_pass
+):
     recipe, batches = new_recipe(micro_batch_size=3), shuffled_batches(18, 9, seed=0, epoch=0)
+    monkeypatch.setattr("stillmotion.adaptation.clip4clip_heads.TOKENS_A_PASS", tokens_a_pass)
     backbones = [make_backbone("tight_transformer").train() for _ in range(2)]
+    for backbone in backbones:
+        with torch.no_grad():
+            backbone.head.readout[2].weight.mul_(200)  # gradients of the towers that tell
 
     def step(processes):
         task = FineTuning(backbones[processes.rank], corpus.frames, corpus.train, [], recipe, processes)
@@ -91,7 +98,9 @@ def test_two_processes_train_a_tight_transformer_as_one_does(corpus, new_recipe,
     for found in in_two_threads(step):
         assert found.keys() == expected.keys()
         for name, value in expected.items():
-            torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-4, msg=name)
+            scale = value.abs().max().item()
+            assert scale > 1e-4 or name == "head.readout.2.bias", name  # what all scores share moves none apart
+            torch.testing.assert_close(found[name], value, atol=1e-4 * scale + 1e-7, rtol=1e-3, msg=name)
 
 
 def test_a_tight_transformer_is_not_trained_by_mug(corpus, new_recipe):
@@ -104,7 +113,7 @@ def test_a_tight_transformer_is_not_trained_by_mug(corpus, new_recipe):
 
 def test_mug_which_would_pass_the_head_by_trains_none(corpus, new_recipe):
     task = FineTuning(make_backbone("seq_lstm"), corpus.frames, corpus.train, [], new_recipe(similarity="mug"))
-    with pytest.raises(InputError, match="which SequentialClip4Clip has not; set similarity: cosine"):
+    with pytest.raises(InputError, match="which PoolingClip4Clip has not; set similarity: cosine"):
         finetune(task, memo=Memo(None), key={})
 
 

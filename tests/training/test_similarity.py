@@ -32,6 +32,7 @@ def unit_vectors(shape, seed):
 def test_a_recipe_has_the_similarity_that_it_names(new_recipe, new_backbone):
     backbone = new_backbone()
     assert isinstance(similarity_of(new_recipe(), backbone), Cosine)
+    assert isinstance(similarity_of(None, backbone), Cosine)
     assert similarity_of(new_recipe(similarity="mug", tau=7.0), backbone) == Mug(7.0, "mutual")
     assert similarity_of(new_recipe(similarity="mug_cosine", tau=7.0), backbone) == Mug(7.0, "mutual_cosine")
 

@@ -1,18 +1,17 @@
-"""Scores of stored texts and videos by an alignment of their tokens and frames, or by a tight transformer.
+"""Scores of stored texts and videos by an alignment of their tokens and frames.
 
 Shapes: T texts, V videos, N texts of a pass, F frames of the clip that spans a video, L tokens, D embedding dimensions.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from stillmotion.adaptation.clip4clip_heads import score_all
+from stillmotion.adaptation.distinct import distinct
 from stillmotion.adaptation.mug import Texts, Videos, score_pairs
 from stillmotion.io.embeddings import Embeddings
 from stillmotion.params.training import AlignmentParams
-from stillmotion.stage import Progress
 
 TEXTS_A_PASS = 256
 
@@ -48,8 +47,8 @@ def alignment_scores(
     """
     frames_VFD = embedded.clip_frames[list(videos_V)]
     # Equal ones in different tiles could differ in the last digit: a score is made once for all that are equal.
-    kept_videos, video_of_V = _distinct([frames_FD.tobytes() for frames_FD in frames_VFD])
-    kept_texts, text_of_T = _distinct(texts_T)
+    kept_videos, video_of_V = distinct([frames_FD.tobytes() for frames_FD in frames_VFD])
+    kept_texts, text_of_T = distinct(texts_T)
     frames = torch.from_numpy(frames_VFD[kept_videos]).to(device)
     videos = Videos(frames, torch.ones(frames.shape[:2], dtype=torch.bool, device=device))
     scores = np.empty((len(kept_texts), len(kept_videos)), dtype=np.float32)
@@ -67,45 +66,6 @@ def alignment_scores(
     return scores[np.ix_(text_of_T, video_of_V)]
 
 
-def tight_scores(
-    embedded: Embeddings,
-    rows_T: Sequence[int],
-    texts_T: Sequence[str],
-    videos_V: Sequence[int],
-    head: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
-    *,
-    device: torch.device,
-) -> np.ndarray:
-    """The same by CLIP4Clip's tight transformer over a text's own embedding and the frames.
-
-    Args:
-        embedded: embeddings with frames and tokens.
-        rows_T: the texts as rows of captions.jsonl.
-        texts_T: what they say.
-        videos_V: rows of index.jsonl.
-        head: the transformer.
-        device: computes.
-
-    Returns:
-        (T, V) float32.
-
-    Raises:
-        InputError: the embeddings hold no frames of clips.
-    """
-    frames_VFD = embedded.clip_frames[list(videos_V)]
-    kept_videos, video_of_V = _distinct([frames_FD.tobytes() for frames_FD in frames_VFD])
-    kept_texts, text_of_T = _distinct(texts_T)
-    frames = torch.from_numpy(frames_VFD[kept_videos]).to(device)
-    texts = torch.from_numpy(embedded.captions[[rows_T[place] for place in kept_texts]]).to(device)
-    mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=device)
-    scores = np.empty((len(kept_texts), len(kept_videos)), dtype=np.float32)
-    with torch.no_grad(), Progress("scoring texts", len(kept_texts)) as progress:
-        for row in range(len(kept_texts)):
-            scores[row] = score_all(head, texts[row : row + 1], frames, mask)[0].cpu().numpy()
-            progress.advance()
-    return scores[np.ix_(text_of_T, video_of_V)]
-
-
 def stored_texts(embedded: Embeddings, rows_N: Sequence[int], device: torch.device) -> Texts:
     """Captions by their rows in captions.jsonl, padded to the longest of them.
 
@@ -119,11 +79,3 @@ def stored_texts(embedded: Embeddings, rows_N: Sequence[int], device: torch.devi
     mask_NL = torch.arange(tokens_NLD.shape[1]) < counts_N[:, None]
     sentences_ND = torch.from_numpy(np.array(embedded.captions[list(rows_N)]))
     return Texts(tokens_NLD.to(device), mask_NL.to(device), sentences_ND.to(device))
-
-
-def _distinct(keys: Sequence[Hashable]) -> tuple[list[int], list[int]]:
-    """Places of the first of each kind of key, and for each key the number of its kind."""
-    number_of: dict[Hashable, int] = {}
-    numbers = [number_of.setdefault(key, len(number_of)) for key in keys]
-    first_of = {number: place for place, number in reversed(list(enumerate(numbers)))}
-    return [first_of[number] for number in range(len(number_of))], numbers

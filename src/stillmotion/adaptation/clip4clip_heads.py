@@ -33,8 +33,8 @@ from stillmotion.errors import InputError
 HEADS = ("mean_pooling", "seq_lstm", "seq_transf", "tight_transformer")
 INITIAL_STD = 0.02
 """Of the weights of the tight type's readout, as in the released code."""
-PAIRS_A_PASS = 4096
-"""Texts with videos that the tight type scores at once."""
+TOKENS_A_PASS = 40_000
+"""Texts and frames, over all pairs, that the tight type looks at in one pass: some 5 GB with 4 layers of width 512."""
 
 
 class TextLayers(nn.Module):
@@ -126,22 +126,23 @@ def score_all(
     frames_MFD: torch.Tensor,
     mask_MF: torch.Tensor,
     *,
-    pairs_a_pass: int = PAIRS_A_PASS,
+    tokens_a_pass: int | None = None,
 ) -> torch.Tensor:
     """Score every text with every video, (N, M), by a tight transformer.
 
-    It holds `pairs_a_pass` pairs at a time: where a gradient is wanted, all passes but the last are computed again for
-    theirs.
+    Beside the inputs, their gradients and the scores it holds one pass, of one pair at least: where a gradient is
+    wanted, all passes but the last are computed again for theirs. A pass has TOKENS_A_PASS where none is given.
     """
-    pairs = torch.cartesian_prod(torch.arange(len(texts_ND)), torch.arange(len(frames_MFD))).to(texts_ND.device)
+    num_videos, num_frames = mask_MF.shape
 
-    def score(part: torch.Tensor) -> torch.Tensor:
-        texts, videos = part.T
+    def score(pairs: torch.Tensor) -> torch.Tensor:
+        texts, videos = pairs // num_videos, pairs % num_videos
         return head(texts_ND[texts], frames_MFD[videos], mask_MF[videos])
 
-    *before, last = pairs.split(pairs_a_pass)
+    pairs = torch.arange(len(texts_ND) * num_videos, device=texts_ND.device)
+    *before, last = pairs.split(max(1, (tokens_a_pass or TOKENS_A_PASS) // (1 + num_frames)))
     scores = [checkpoint(score, part, use_reentrant=False) for part in before]
-    return torch.cat([*scores, score(last)]).view(len(texts_ND), len(frames_MFD))
+    return torch.cat([*scores, score(last)]).view(len(texts_ND), num_videos)
 
 
 def copy_text_layers(model: Any, *, num_layers: int, dim: int) -> TextLayers:

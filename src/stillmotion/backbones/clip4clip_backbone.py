@@ -84,7 +84,7 @@ class TightClip4Clip(Clip4ClipBackbone):
     """One whose head scores pairs; by its clips, which are means of frames, it is the image model."""
 
 
-class SequentialClip4Clip(Clip4ClipBackbone):
+class PoolingClip4Clip(Clip4ClipBackbone):
     """One whose head makes the vector of a clip."""
 
     clips_are_means = False
@@ -134,7 +134,7 @@ def wrap_clip4clip(clip: OpenClipBackbone, settings: Clip4ClipSettings) -> Clip4
     Raises:
         InputError: the head's layers can't be copied from the model's text tower.
     """
-    return TightClip4Clip(clip, settings) if settings.head == TIGHT else SequentialClip4Clip(clip, settings)
+    return TightClip4Clip(clip, settings) if settings.head == TIGHT else PoolingClip4Clip(clip, settings)
 
 
 def expand_clip4clip(backbone: OpenClipBackbone, settings: Clip4ClipSettings) -> Clip4ClipBackbone:

@@ -25,7 +25,7 @@ def contrastive_loss_of_scores(scores_BB: torch.Tensor, logit_scale: torch.Tenso
     """The same loss where a pair's score is not the product of two vectors.
 
     Args:
-        scores_BB: of each text (a row) with each video, as large as cosines.
+        scores_BB: of each text (a row) with each video: as large as cosines, or logits with a scale of 1.
         logit_scale: inverse temperature, a scalar.
 
     Source: Liu et al. 2023 (papers/mug-stan.txt), equation 19, which adds the two cross entropies; here too it is

@@ -16,6 +16,7 @@ import torch
 from stillmotion.adaptation.patch_dropout import PatchDropout
 from stillmotion.adaptation.recipe import apply_recipe
 from stillmotion.backbones.backbone import Backbone
+from stillmotion.backbones.clip4clip_backbone import TightClip4Clip
 from stillmotion.memo import Memo
 from stillmotion.metrics.retrieval import rank_queries
 from stillmotion.params.training import RecipeParams
@@ -134,6 +135,8 @@ def finetune(task: FineTuning, *, memo: Memo, key: dict[str, Any]) -> Fitted:
     branch = backbone.branch_parameter_names()
     if not branch and recipe.branch_learning_rate_factor != 1:
         _log.warning("no STAN branch and no head: branch_learning_rate_factor plays no part")
+    if recipe.loss_temperature is not None and isinstance(backbone, TightClip4Clip):
+        _log.warning("a tight transformer's scores have no temperature: loss_temperature plays no part")
     batches_of: dict[int, list[torch.Tensor]] = {}
 
     def loss_at(epoch: int, step: int) -> torch.Tensor:

@@ -95,7 +95,8 @@ class Mug(Similarity):
 class TightTransformer(Similarity):
     """Of a video's frames (F, D) and a text's vector (D), by CLIP4Clip's head of that name.
 
-    Its scores are the logits as they are: there is no temperature. Source: Luo et al. 2021, section 3.3.
+    Its scores are the logits as they are: there is no temperature, neither a learned nor a fixed one. Source: Luo et
+    al. 2021, section 3.3.
     """
 
     head: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -113,12 +114,14 @@ class TightTransformer(Similarity):
 
 
 def similarity_of(
-    recipe: RecipeParams, backbone: Backbone, own_once: Callable[[torch.Tensor], torch.Tensor] = lambda value: value
+    recipe: RecipeParams | None,
+    backbone: Backbone,
+    own_once: Callable[[torch.Tensor], torch.Tensor] = lambda value: value,
 ) -> Similarity:
     """The one that a recipe names, or that a backbone with a tight transformer has.
 
     Args:
-        recipe: says what is compared.
+        recipe: says what is compared; None: what the backbone has.
         backbone: what it trains.
         own_once: what a parameter that compares passes, where several processes compare the same batch.
 
@@ -126,7 +129,7 @@ def similarity_of(
         InputError: the recipe names another than the backbone has.
     """
     if isinstance(backbone, TightClip4Clip):
-        if recipe.similarity != "cosine":
+        if recipe and recipe.similarity != "cosine":
             raise InputError(
                 f"params.yaml: a tight transformer is trained by its own scores, not by {recipe.similarity}; set "
                 "similarity: cosine"
@@ -134,5 +137,6 @@ def similarity_of(
         head = backbone.head
         own = {name: own_once(value) for name, value in head.named_parameters()}
         return TightTransformer(lambda *inputs: functional_call(head, own, inputs))
-    interactions = {"mug": "mutual", "mug_cosine": "mutual_cosine"}
-    return Mug(recipe.tau, interactions[recipe.similarity]) if recipe.similarity in interactions else Cosine()
+    if recipe is None or recipe.similarity == "cosine":
+        return Cosine()
+    return Mug(recipe.tau, {"mug": "mutual", "mug_cosine": "mutual_cosine"}[recipe.similarity])
