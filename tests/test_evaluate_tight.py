@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,8 +79,8 @@ def project(tmp_path_factory):
     return root
 
 
-def evaluate(project, model="model"):
-    options = {"model": model, "raw": "raw", "embeddings": "embedded"}
+def evaluate(project, model="model", *, raw="raw", embeddings="embedded"):
+    options = {"model": model, "raw": raw, "embeddings": embeddings}
     options |= {"metrics": "metrics/tight.json", "predictions": "predictions/tight"}
     return subprocess.run(
         [
@@ -145,3 +146,29 @@ def test_embeddings_by_another_model_are_one_line(project):
         2,
         "evaluate_tight: error: embedded: made by another model than other; run the embed stage again\n",
     )
+
+
+def test_embeddings_without_frames_of_clips_are_one_line(project, tmp_path):
+    shutil.copytree(project / "embedded", tmp_path / "embedded")
+    (tmp_path / "embedded" / "clip_frames.npy").unlink()
+    done = evaluate(project, embeddings=str(tmp_path / "embedded"))
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        f"evaluate_tight: error: {tmp_path / 'embedded' / 'clip_frames.npy'}: no such file; set "
+    )
+
+
+def test_a_test_split_without_captions_is_an_empty_result(project, tmp_path):
+    save_records(tmp_path, Video, [Video("train", "t.mp4", "train", None, None, None, None, None, None, "ok")])
+    save_records(tmp_path, Caption, [])
+    folder = tmp_path / "embedded"
+    write_rows(folder / "index.jsonl", [EmbeddedVideo("train", "train", 4.0, 0, 1, [0], [0]).row()])
+    described = {"model": folder_digest(project / "model"), "clip_counts": [1], "clip_frames": FRAMES}
+    write_json(folder / "model.json", described | {"logit_scale": 1.0, "truncated": {}})
+    save_array(folder / "clips.npy", unit(1, 1, seed=0))
+    save_array(folder / "captions.npy", np.zeros((0, DIM), np.float32))
+    done = evaluate(project, raw=str(tmp_path), embeddings=str(folder))
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((project / "metrics" / "tight.json").read_text())
+    assert (metrics["t2v"], metrics["by_num_clips"]) == ({}, {})
+    assert (project / "predictions" / "tight" / "ranks.jsonl").read_text() == ""

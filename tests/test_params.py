@@ -36,6 +36,16 @@ RUN = {
     "architectures": [],
 }
 """So that variants that are added to params.yaml change nothing here."""
+TIGHT = [
+    ("run.expanded", ["small_clip"]),
+    ("run.expansions", ["tight_transf"]),
+    ("run.embedded", ["small_clip", "small_clip_tight_transf"]),
+    ("run.finetuned", ["small_clip", "small_clip_tight_transf"]),
+    ("run.tight", ["small_clip_tight_transf-half_patches"]),
+    ("embed.tokens", True),
+]
+"""What scores retrieval by a tight transformer."""
+ALIGNMENT = {"interaction": "mutual", "tau": 1.0, "top_k": 1, "dual_softmax": False}
 
 
 def edited(tmp_path, *changes):
@@ -369,18 +379,26 @@ def test_a_name_that_can_be_no_part_of_a_path_is_refused(tmp_path):
             "run.alignments",
             "needs embed.tokens: true",
         ),
-        ([("run.tight", ["small_clip-half_patches"])], "run.tight", "needs embed.tokens: true"),
         (
-            [("alignments.tight_transformer", {"interaction": "mutual", "tau": 1.0, "top_k": 1, "dual_softmax": False})]
-            + [("run.alignments", ["tight_transformer"])],
-            "run.alignments: 'tight_transformer'",
-            "is an aggregator of this run too; rename one",
+            [("run.tight", ["small_clip-half_patches"])],
+            "run.tight: 'small_clip-half_patches'",
+            "fine-tuned by a recipe for retrieval; take it out",
         ),
         (
-            [("alignments.mean", {"interaction": "mutual", "tau": 1.0, "top_k": 1, "dual_softmax": False})]
-            + [("run.alignments", ["mean"])],
-            "run.alignments: 'mean'",
-            "is an aggregator of this run too; rename one",
+            [*TIGHT, ("recipes.half_patches.captions", "class_names")],
+            "run.tight: 'small_clip_tight_transf-half_patches'",
+            "fine-tuned by a recipe for retrieval; take it out",
+        ),
+        ([*TIGHT, ("embed.tokens", False)], "run.tight", "needs embed.tokens: true"),
+        (
+            [("alignments.mean", ALIGNMENT), ("run.alignments", ["mean"])],
+            "run: two ways of scoring retrieval are called 'mean'",
+            "rename one",
+        ),
+        (
+            [("alignments.tight_transformer", ALIGNMENT), ("run.alignments", ["tight_transformer"])],
+            "run: two ways of scoring retrieval are called 'tight_transformer'",
+            "rename one",
         ),
         ([("expansions.stan.context_frames", 65)], "expansions.stan: context_frames", "at most max_frames, 64"),
         (
@@ -410,6 +428,10 @@ def test_params_that_contradict_each_other_are_named_with_the_mend(tmp_path, cha
     message = message_of(edited(tmp_path, *changes))
     assert message.startswith(name)
     assert mend in message
+
+
+def test_a_tight_transformer_that_a_recipe_has_trained_scores_retrieval(tmp_path):
+    assert load_params(edited(tmp_path, *TIGHT)).run.tight == ["small_clip_tight_transf-half_patches"]
 
 
 def test_a_param_written_twice_is_refused(tmp_path):

@@ -65,6 +65,8 @@ def test_each_system_has_its_recall_in_each_level_with_the_most_clips(make_evide
         "clip-mean": {1: np.zeros(5), 4: np.array([100.0, 0.0, 100.0, 100.0, 100.0])},
         "clip-mug": {1: np.array([50.0, 50.0, 0.0, 0.0, 100.0])},
         "nothing": {},
+        "clip-a-mug": {1: np.full(5, 100.0)},
+        "clip-a_seed_1-mug": {1: np.array([0.0, 0.0, 0.0, 0.0, 0.0])},
     }
     evidence = make_evidence(hits=hits, levels=["up", "up", "bottom", "bottom", "up"])
     table = levels_table(evidence).splitlines()
@@ -73,5 +75,6 @@ def test_each_system_has_its_recall_in_each_level_with_the_most_clips(make_evide
     assert table[3].startswith("| clip-mean | 66.7 (")
     assert table[3].endswith(" | – | 100.0 (100.0 to 100.0) |")
     assert table[4].endswith(" | – | 0.0 (0.0 to 0.0) |")
-    assert len(table) == 5
+    assert table[5] == "| clip-a-mug, 2 seeds | 50.0 (50.0 to 50.0) | – | 50.0 (50.0 to 50.0) |"
+    assert len(table) == 6
     assert any("by the cosines of clip:" in part for part in misalignment_section(evidence))

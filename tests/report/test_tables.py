@@ -286,6 +286,14 @@ def test_systems_that_know_all_queries_are_named(page, make_selected):
     assert "With dual softmax, which" not in page()
 
 
+def test_the_seeds_of_a_recipe_stand_together_on_the_page(page, make_selected):
+    evidence = full(make_selected)
+    metrics = RETRIEVAL | {name: system(50.0, v2t=0.0) for name in ("clip-a-mean", "clip-a_seed_1-mean")}
+    text = page({"metrics": {**evidence.metrics, "retrieval": metrics}})
+    assert f"Text to video over the seeds of a recipe, mean ± standard deviation:\n\n{seeds_table(metrics)}\n" in text
+    assert "over the seeds of a recipe" not in page()
+
+
 def test_the_page_holds_every_table_and_figure_and_the_videos_left_out(page, make_selected):
     evidence = full(make_selected)
     assessed = {"clip": {"IoU": {"0.5": 41.0}, "mean_IoU": 41.0, "ci95": {"mean_IoU": [38.0, 43.0]}}}

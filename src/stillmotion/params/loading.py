@@ -164,14 +164,19 @@ class Params(Section):
         _check_names("run.aggregators", self.run.aggregators, list(self.aggregators))
         _check_names("run.aligned", self.run.aligned, self.run.embedded + finetuned)
         _check_names("run.alignments", self.run.alignments, list(self.alignments))
-        clash = [
-            name for name in self.run.alignments if name in [*self.run.aggregators, "conditional", "tight_transformer"]
-        ]
-        if clash:
-            raise ValueError(f"run.alignments: {clash[0]!r} is an aggregator of this run too; rename one")
+        scored_by = [*self.run.aggregators, "conditional", *self.run.alignments, "tight_transformer"]
+        for name in scored_by:
+            if scored_by.count(name) > 1:
+                raise ValueError(f"run: two ways of scoring retrieval are called {name!r}; rename one")
         if self.run.aligned and self.run.alignments and not self.embed.tokens:
             raise ValueError("run.alignments needs embed.tokens: true")
         _check_names("run.tight", self.run.tight, finetuned)
+        for model in self.run.tight:
+            if not self._is_trained_tight(model):
+                raise ValueError(
+                    f"run.tight: {model!r} is no CLIP4Clip with head: tight_transformer, fine-tuned by a recipe for "
+                    "retrieval; take it out"
+                )
         if self.run.tight and not self.embed.tokens:
             raise ValueError("run.tight needs embed.tokens: true")
         _check_names("run.attended", self.run.attended, finetuned)
@@ -217,6 +222,17 @@ class Params(Section):
             if names and missing:
                 raise ValueError(f"{param}: {names[0]!r} needs the split {missing[0]}; add it to embed.splits")
         return self
+
+    def _is_trained_tight(self, model: str) -> bool:
+        """Whether a fine-tuned model is a tight transformer, trained to score pairs."""
+        backbone, _, recipe = model.partition("-")
+        tight = [
+            f"{base}_{name}"
+            for base in self.run.expanded
+            for name in self.run.expansions
+            if (expansion := self.expansions[name]).family == "clip4clip" and expansion.head == "tight_transformer"
+        ]
+        return backbone in tight and self.recipes[recipe].captions != "class_names"
 
     def _is_video_model(self, model: str) -> bool:
         """Whether a model named as in run.models sees the frames of a clip together: an expansion, or an X-CLIP."""

@@ -200,7 +200,8 @@ class EmbedParams(Section):
     """Embed each stored frame by itself too, for moment retrieval and its assessment. Image models, whose clips are
     means of frames, have them anyway."""
     tokens: bool
-    """Keep the frames of each video's one clip, and the tokens of its captions, for alignments; X-CLIPs have none."""
+    """Keep the frames of each video's one clip, and the tokens of its captions, for alignments and tight transformers;
+    X-CLIPs have none."""
     contexts: bool
     """Keep what X-CLIP's conditional texts need of a video: patches × dimensions."""
     class_template: str

@@ -97,7 +97,11 @@ def first_videos_section(evidence: Evidence) -> list[str]:
     by_sentences, by_events, by_content = sentences_table(evidence), events_table(evidence), shown_table(evidence)
     parts = []
     if by_sentences:
-        parts += ["T2V R@1 / R@5 by the number of sentences of the caption, each with the most clips:", by_sentences]
+        parts += [
+            "T2V R@1 / R@5 by the number of sentences of the caption, each with the most clips; the seeds of a recipe "
+            "are averaged:",
+            by_sentences,
+        ]
     if by_events:
         parts += ["Captions of one sentence, by the number of events that are told of their videos:", by_events]
     if by_content:

@@ -52,7 +52,8 @@ def misalignment_section(evidence: Evidence) -> list[str]:
         "two thirds of the uniform frames fit the caption, `bottom` where less than one third do. A frame fits where "
         "its cosine is above the middle between two means: of frames with their own captions, and with those of other "
         "videos (figure 1 of Mug-STAN, which does not say how its cosines were centred). What fits less is found less "
-        "by any cosine: compare the systems within a level. T2V R@1, each with the most clips:",
+        "by any cosine: compare the systems within a level. T2V R@1, each with the most clips; the seeds of a recipe "
+        "are averaged, and an interval takes them as given:",
         table,
         *_frames_paragraphs(evidence),
     ]

@@ -176,8 +176,8 @@ def mug_helps_most_where_least_is_told(evidence: Evidence) -> list[Measurement]:
 def both_are_best(evidence: Evidence) -> list[Measurement]:
     """Mug with STAN against all else that was made of the same CLIP, fine-tuned alike and scored as it was trained.
 
-    In this run: the other three arms, those of STANs and forms of Mug that stand before its own, and the heads.
-    In the ablations of `TOLD`: the other three arms, for each value.
+    In this run: the other three arms, those of other STANs and forms of Mug, and the heads. In the ablations of `TOLD`:
+    the other three arms, for each value.
     """
     others = ("stan", "mug", "clip")
     here = [
@@ -248,13 +248,14 @@ def _ablations_of_clip(evidence: Evidence, base: str, recipe: str, *, k: Recall)
 
 def _mug_stans(evidence: Evidence, base: str, recipe: str, *, k: Recall) -> Iterator[tuple[Found, list[Found]]]:
     """Each STAN of a CLIP with each form of Mug, and what it is held against: each two systems once."""
-    heads, before = _heads(evidence, base, recipe, k=k), list[Found]()
-    for arms in _ablations_of_clip(evidence, base, recipe, k=k):
-        own = [arms[name] for name in ("stan", "mug", "clip") if name in arms]
+    ablations = list(_ablations_of_clip(evidence, base, recipe, k=k))
+    parts = [[arms[name] for name in ("stan", "mug", "clip") if name in arms] for arms in ablations]
+    everything = [*(found for of_ablation in parts for found in of_ablation), *_heads(evidence, base, recipe, k=k)]
+    before: list[Found] = []
+    for arms, own in zip(ablations, parts, strict=True):
         if "mug_stan" in arms:
-            yield arms["mug_stan"], list({found.system: found for found in [*own, *before, *heads]}.values())
-            own.insert(0, arms["mug_stan"])
-        before += own
+            yield arms["mug_stan"], list({found.system: found for found in [*own, *everything, *before]}.values())
+            before.append(arms["mug_stan"])
 
 
 def _heads(evidence: Evidence, base: str, recipe: str, *, k: Recall) -> list[Found]:

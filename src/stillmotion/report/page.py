@@ -115,11 +115,11 @@ def _retrieval(evidence: Evidence, figures: Sequence[str]) -> list[str]:
         parts.append(f"With dual softmax, which ranks with all test queries at hand: {', '.join(knowing)}.")
     by_recipe = seeds_table(metrics)
     if by_recipe:
-        parts += ["Over the seeds of a recipe, mean and standard deviation:", by_recipe]
+        parts += ["Text to video over the seeds of a recipe, mean ± standard deviation:", by_recipe]
     by_clips = clips_table(metrics)
     if by_clips:
         links = figure_link("clips", figures)
-        parts += ["The table above is of the most clips; by number of clips:", by_clips, *links]
+        parts += ["Each system above has the most clips; by number of clips:", by_clips, *links]
     settings = {"seed": evidence.seed, "num_resamples": evidence.num_resamples}
     differences = differences_table(retrieval_comparisons(evidence), "T2V R@1", **settings)
     parts += [differences] if differences else []
