@@ -14,6 +14,7 @@ from stillmotion.params.models import BuiltinBackboneParams
 from stillmotion.training.contrastive import shuffled_batches
 from stillmotion.training.finetuning import FineTuning, finetune
 from stillmotion.training.processes import Processes
+from stillmotion.training.similarity import TightTransformer, similarity_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -101,6 +102,18 @@ def test_two_processes_train_a_tight_transformer_as_one_does(
             scale = value.abs().max().item()
             assert scale > 1e-4 or name == "head.readout.2.bias", name  # what all scores share moves none apart
             torch.testing.assert_close(found[name], value, atol=1e-4 * scale + 1e-7, rtol=1e-3, msg=name)
+
+
+def test_a_tight_transformer_compares_by_its_scores_without_a_recipe_too_and_by_no_temperature(
+    corpus, new_recipe, caplog
+):
+    backbone = make_backbone("tight_transformer")
+    assert isinstance(similarity_of(None, backbone), TightTransformer)
+    for temperature in (None, 0.05):
+        recipe = new_recipe(epochs=1, loss_temperature=temperature)
+        finetune(FineTuning(backbone, corpus.frames, corpus.train, [], recipe), memo=Memo(None), key={})
+        told = [line for line in caplog.messages if "loss_temperature plays no part" in line]
+        assert len(told) == (temperature is not None)
 
 
 def test_a_tight_transformer_is_not_trained_by_mug(corpus, new_recipe):
