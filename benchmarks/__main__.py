@@ -1,5 +1,7 @@
 """Run every benchmark: `make bench`, half an hour or more on two cores; each also runs alone."""
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 from benchmarks import aggregators, embed, moments, mug, repro, retrieval_metrics, sample_frames, search, xclip_memory
 
 for module in (retrieval_metrics, moments, mug, sample_frames, embed, search, xclip_memory, aggregators, repro):

@@ -56,7 +56,7 @@ def measure(batch_size: int, keep_rate: float, frozen_blocks: int) -> StepCost:
     """Run the step; in a new process, as memory that an earlier one freed would be used again."""
     params = load_params(ROOT / "params.yaml")
     device = torch.device("cpu")
-    prepare_torch(read_environment())
+    prepare_torch(read_environment(), len(os.sched_getaffinity(0)))
     architecture = params.architectures[ARCHITECTURE]
     model = initial_model(architecture, device)
     freeze(model, embeddings=True, blocks=frozen_blocks)

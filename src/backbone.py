@@ -9,6 +9,8 @@ transformers (config.json, model.safetensors, preprocessor_config.json, tokenize
 number of tokens), with source.json, which says where the weights came from and their SHA-256.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +22,7 @@ from stillmotion.backbones.compute import prepare_torch
 from stillmotion.backbones.open_clip_backbone import save_backbone
 from stillmotion.backbones.pretrained import pretrained_model
 from stillmotion.backbones.xclip_checkpoint import pretrained_xclip
+from stillmotion.config.processor import instructions
 from stillmotion.environment import read_environment
 from stillmotion.memo import Memo
 from stillmotion.params.loading import load_params
@@ -38,10 +41,11 @@ def main(
     backbone = params.backbones[name]
     environment = read_environment()
     if isinstance(backbone, BuiltinBackboneParams):
-        device = prepare_torch(environment)
+        device = prepare_torch(environment, params.threads)
         code, memo = code_version(builtin.__file__), Memo(environment.memo)
-        trained = builtin.train_builtin(backbone, device, memo, code, environment.threads)
-        save_backbone(output, trained.model, trained.config, {"trained_by": "backbone stage", "seed": backbone.seed})
+        trained = builtin.train_builtin(backbone, device, memo, code, params.threads)
+        source = {"trained_by": "backbone stage", "seed": backbone.seed, "instructions": instructions()}
+        save_backbone(output, trained.model, trained.config, source)
         return
     if isinstance(backbone, XClipBackboneParams):
         xclip, source = pretrained_xclip(name, backbone, weights)

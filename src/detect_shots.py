@@ -9,6 +9,8 @@ seconds, which cover it without gaps, and `reason`: null, or why PySceneDetect c
 one shot; and detector.json, how they were found.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 import logging
 from importlib.metadata import version
 from pathlib import Path

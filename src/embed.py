@@ -8,6 +8,8 @@ stillmotion/io/embeddings.py lists, of the videos and texts in `embed.splits`. W
 the memo, video by video.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 import logging
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +22,7 @@ from stillmotion.backbones.compute import prepare_torch
 from stillmotion.backbones.embedding import Embedder
 from stillmotion.backbones.registry import load_backbone
 from stillmotion.backbones.xclip_backbone import XClipBackbone
+from stillmotion.config.processor import instructions
 from stillmotion.environment import read_environment
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
@@ -51,7 +54,7 @@ def main(
     """Embed frames, clips, labelled spans, captions, queries and class names."""
     params = load_params()
     environment = read_environment()
-    device = prepare_torch(environment)
+    device = prepare_torch(environment, params.threads)
     packed, splits = PackedFrames(frames), params.embed.splits
     videos = [video for video in packed.videos if video.split in splits]
     if not videos:
@@ -67,7 +70,8 @@ def main(
         "code": [code_version(embedding.__file__), code_version(registry.__file__)],
         "torch": torch.__version__,
         "device": device.type,
-        "threads": environment.threads,
+        "threads": params.threads,
+        "instructions": instructions(),
         "precision": precision,
     }
     embedder = Embedder(backbone, Memo(environment.memo), key, precision)
@@ -112,6 +116,7 @@ def main(
         of_test = [caption.text for caption in captions if splits_of.get(caption.video_id) == "test"]
         truncated = {"captions": int(backbone.truncated(of_test).sum())}
         described = {"dim": backbone.dim, "logit_scale": backbone.logit_scale.item(), "model": digest}
+        described["instructions"] = instructions()
         clips = {"clip_counts": clip_counts, "clip_frames": clip_frames, "span_views": params.embed.span_views}
         write_json(partial / "model.json", described | clips | {"truncated": truncated})
 

@@ -11,6 +11,8 @@ for `dvc plots`. `pessimistic` beside a value is what it would be if every span 
 embedded were named wrongly.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 import logging
 from dataclasses import asdict
 from pathlib import Path

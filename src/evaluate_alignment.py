@@ -9,6 +9,8 @@ say too how alike the frames of a video are, as no text can choose between equal
 ranks.jsonl, as evaluate_retrieval does.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 import logging
 from pathlib import Path
 from typing import Annotated
@@ -42,7 +44,7 @@ def main(
     """Score text-video retrieval on the test split by an alignment of frames and tokens."""
     params = load_params()
     settings, aligned = params.evaluate_retrieval, params.alignments[alignment]
-    device = prepare_torch(read_environment())
+    device = prepare_torch(read_environment(), params.threads)
     embedded = Embeddings(embeddings)
     splits = {video.video_id: video.split for video in load_records(raw, Video)}
     captions = load_records(raw, Caption)

@@ -9,6 +9,8 @@ and videos of one clip rank everything; the best of each text and of each video 
 metrics and, in the predictions folder, ranks.jsonl, as evaluate_retrieval does.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 import logging
 from functools import partial
 from pathlib import Path
@@ -43,7 +45,7 @@ def main(
     """Score text-video retrieval on the test split with conditional texts."""
     params = load_params()
     settings = params.evaluate_conditional
-    device = prepare_torch(read_environment())
+    device = prepare_torch(read_environment(), params.threads)
     embedded = Embeddings(embeddings)
     splits = {video.video_id: video.split for video in load_records(raw, Video)}
     captions = load_records(raw, Caption)

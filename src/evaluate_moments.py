@@ -12,6 +12,8 @@ values would be if every query about a test video that could not be embedded wer
 of VC2, is whether its cuts fall where true moments begin and end.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 import logging
 import shutil
 from pathlib import Path

@@ -9,6 +9,8 @@ row for each query with its windows and its scores. A reference rates no clips, 
 and its metrics no HL-* values.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 import logging
 from pathlib import Path
 from typing import Annotated, Any

@@ -9,6 +9,8 @@ of the most clips on top, all below `by_num_clips`) and, in the predictions fold
 caption with its rank by each seed and the first seed's five hardest negatives.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 import logging
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,7 +66,7 @@ def main(
 ) -> None:
     """Score text-video retrieval on the test split."""
     params = load_params()
-    prepare_torch(read_environment())
+    prepare_torch(read_environment(), params.threads)
     embedded = Embeddings(embeddings)
     splits = {video.video_id: video.split for video in load_records(raw, Video)}
     captions = load_records(raw, Caption)

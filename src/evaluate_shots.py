@@ -9,6 +9,8 @@ Writes the metrics and, in the predictions folder, submission.jsonl in the offic
 for each query with its windows and its scores.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 import logging
 from pathlib import Path
 from typing import Annotated, Any

@@ -11,6 +11,8 @@ named in `protocol.missing_rows`. Writes the metrics and, in the predictions fol
 scored and queries.jsonl, a row for each query with its windows and its scores.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 import logging
 from pathlib import Path
 from typing import Annotated

@@ -10,6 +10,8 @@ of the test split. A video is the one clip that spans it. All scores are in memo
 metrics and, in the predictions folder, ranks.jsonl, as evaluate_retrieval does.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 import logging
 from pathlib import Path
 from typing import Annotated
@@ -45,7 +47,7 @@ def main(
     """Score text-video retrieval on the test split by a tight transformer."""
     params = load_params()
     settings = params.evaluate_retrieval
-    device = prepare_torch(read_environment())
+    device = prepare_torch(read_environment(), params.threads)
     backbone = load_backbone(model, device)
     if not isinstance(backbone, TightClip4Clip):
         raise InputError(f"{model}: no CLIP4Clip with head: tight_transformer; take this one out of run.tight")

@@ -10,6 +10,8 @@ clip4clip.json and clip4clip.safetensors). The new modules of the first two chan
 are trained; the heads of the third start as their source starts them.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 from pathlib import Path
 from typing import Annotated
 

@@ -10,6 +10,8 @@ Interrupted, it goes on from its last checkpoint in the memo. With STILLMOTION_D
 `torchrun --nproc-per-node 4 src/finetune.py …`, four devices share each batch.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 import logging
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +21,7 @@ import typer
 
 from stillmotion.backbones import registry
 from stillmotion.backbones.registry import load_backbone
+from stillmotion.config.processor import instructions
 from stillmotion.environment import read_environment
 from stillmotion.io.tables import read_json, write_json
 from stillmotion.memo import Memo, folder_digest
@@ -63,7 +66,7 @@ def main(
         # Retrieval ranks whole videos, and so does the choice of the epoch.
         validation = caption_pairs(captions, durations["validation"], "paragraph")
     require_contrast(train, chosen.captions, recipe, raw)
-    processes = join_processes(environment, chosen.precision)
+    processes = join_processes(environment, chosen.precision, params.threads)
     _log.info("%d training pairs, %d validation pairs", len(train), len(validation))
     if not validation:
         _log.warning("no validation pairs: the last epoch is kept")
@@ -79,7 +82,8 @@ def main(
             "torch": torch.__version__,
             "device": processes.device.type,
             "processes": processes.count,
-            "threads": environment.threads,
+            "threads": params.threads,
+            "instructions": instructions(),
         }
     model = load_backbone(backbone, processes.device)
     task = FineTuning(model, packed, train, validation, chosen, processes)
@@ -93,6 +97,7 @@ def main(
         "recipe": recipe,
         "best_epoch": fitted.best_epoch,
         "selected_on": "validation" if validation else "last epoch",
+        "instructions": instructions(),
     }
     model.save(output, source)
     write_json(plot, fitted.history, digits=6)

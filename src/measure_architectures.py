@@ -9,6 +9,8 @@ the same on every machine. Of a CLIP and a STAN it writes under `measured` what 
 this one; X-CLIP's are in benchmarks/results/xclip_memory.json.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 import platform
 from pathlib import Path
 from typing import Annotated
@@ -31,10 +33,10 @@ def main(
     params = load_params()
     chosen, setting = params.architectures[architecture], params.measure_architectures
     environment = read_environment()
-    device = prepare_torch(environment)
+    device = prepare_torch(environment, params.threads)
     measured = {}
     if chosen.family != "xclip":
-        machine = {"device": device.type, "threads": environment.threads, "processor": platform.machine()}
+        machine = {"device": device.type, "threads": params.threads, "processor": platform.machine()}
         # Before anything else has made the process large.
         measured = {"measured": time_architecture(chosen, setting, device) | machine}
     write_json(output, measure_architecture(architecture, chosen, setting) | measured)

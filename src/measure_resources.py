@@ -8,6 +8,8 @@ Reads a model folder. Writes parameters, trainable parameters, forward and backw
 seconds a step, for the batch of params. These depend on the machine: no other stage reads them.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 import platform
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +37,7 @@ def main(
     params = load_params()
     setting = params.measure_resources
     environment = read_environment()
-    device = prepare_torch(environment)
+    device = prepare_torch(environment, params.threads)
     model = load_backbone(backbone, device).train()
     chosen = params.recipes[recipe] if recipe else None
     dropout = apply_recipe(model, chosen) if chosen else None
@@ -54,7 +56,7 @@ def main(
         return similarity.loss(*similarity.embed(model, pixels, tokens), model.logit_scale)
 
     cost = measure_step(loss_of, model, device, repeats=setting.repeats)
-    machine = {"device": device.type, "threads": environment.threads, "processor": platform.machine()}
+    machine = {"device": device.type, "threads": params.threads, "processor": platform.machine()}
     counts = count_parameters(model)
     write_json(output, counts | cost.row(setting.batch_size, num_frames) | machine)
 

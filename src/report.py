@@ -10,6 +10,8 @@ numbers, and what `stillmotion ablate` has collected. Writes results.md, publish
 memory, which no two runs share, stay in metrics/resources.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 from pathlib import Path
 from typing import Annotated
 

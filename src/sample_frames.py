@@ -8,6 +8,8 @@ status of each video, and skipped.jsonl. A video that can't be decoded is listed
 run fails when a split loses more than max_skip_fraction of the videos that were there.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 import logging
 from collections.abc import Sequence
 from pathlib import Path

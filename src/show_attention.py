@@ -8,6 +8,8 @@ video is the one clip that spans it, as evaluate_alignment has it. Writes what s
 weights that Mug gives to frames and tokens, and where the branch of a STAN looks in each frame.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 import logging
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,7 +45,7 @@ def main(
     """Write what a model attends to in some pairs of the test split."""
     params = load_params()
     settings, clip_frames = params.show_attention, params.embed.clip_frames
-    backbone = load_backbone(model, prepare_torch(read_environment()))
+    backbone = load_backbone(model, prepare_torch(read_environment(), params.threads))
     if not isinstance(backbone, OpenClipBackbone):
         raise InputError(
             f"params.yaml: run.attended names {model.name}, and this model ({type(backbone).__name__}) has no "

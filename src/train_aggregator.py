@@ -9,6 +9,8 @@ clips-C/seed-N.safetensors for each number of clips and each seed (none for `mea
 aggregator.json with the sizes, and the history for `dvc plots`.
 """
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 import logging
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,7 +43,7 @@ def main(
     params = load_params()
     environment = read_environment()
     chosen = params.aggregators[aggregator]
-    device = prepare_torch(environment)
+    device = prepare_torch(environment, params.threads)
     embedded = Embeddings(embeddings)
     captions = load_records(raw, Caption)
     clip_counts = embedded.clip_counts
@@ -65,7 +67,7 @@ def main(
             for seed in seeds:
                 module = build_aggregator(chosen, dim=train.clips_VCD.shape[2], num_clips=num_clips, seed=seed)
                 trainings.append(AggregatorTraining(module.to(device), train, validation, seed))
-        at_once = environment.threads if device.type == "cpu" else 1
+        at_once = params.threads if device.type == "cpu" else 1
         all_fitted = fit_aggregators(trainings, params.train_aggregator, at_once=at_once)
         for training, fitted in zip(trainings, all_fitted, strict=True):
             num_clips = training.train.clips_VCD.shape[1]

@@ -1,5 +1,7 @@
 """Fixtures that every test may use."""
 
+import stillmotion.config.capped  # noqa: F401 - before all others
+
 from collections.abc import Iterator
 from pathlib import Path
 

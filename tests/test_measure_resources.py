@@ -79,11 +79,12 @@ def measured(folders, monkeypatch, tmp_path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     params = SimpleNamespace(
-        recipes=RECIPES, measure_resources=MeasureResourcesParams(batch_size=B, num_frames=F, repeats=1)
+        threads=torch.get_num_threads(),
+        recipes=RECIPES,
+        measure_resources=MeasureResourcesParams(batch_size=B, num_frames=F, repeats=1),
     )
     monkeypatch.setattr(module, "load_params", lambda: params)
     monkeypatch.setenv("STILLMOTION_DEVICE", "cpu")
-    monkeypatch.setenv("STILLMOTION_THREADS", str(torch.get_num_threads()))
     deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
     def measure(model, recipe=""):

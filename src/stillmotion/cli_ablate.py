@@ -24,7 +24,7 @@ def ablate(
         str | None, typer.Option(help="Instead of its values, such as 16,32.", show_default=False)
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Instead of its seeds, such as 0,1.", show_default=False)] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Experiments at once; STILLMOTION_THREADS is for each.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Experiments at once, each with its own threads.")] = 1,
     keep_queue: Annotated[
         bool, typer.Option("--keep-queue", help="Leave what has ended in dvc's queue, for dvc queue logs.")
     ] = False,

@@ -86,7 +86,7 @@ def search(
     found = find_moments(
         embedded.frames,
         videos,
-        _query(text, image, chosen, embedded),
+        _query(text, image, chosen, embedded, params.threads),
         rule,
         clip_length_s=params.sample_frames.clip_length_s,
         top=top,
@@ -97,7 +97,9 @@ def search(
     typer.echo(_as_json(found) if as_json else _as_text(found, chosen, len(videos), paths))
 
 
-def _query(text: str | None, image: Path | None, chosen: "Artefacts", embedded: "Embeddings") -> "NDArray[np.float32]":
+def _query(
+    text: str | None, image: Path | None, chosen: "Artefacts", embedded: "Embeddings", threads: int
+) -> "NDArray[np.float32]":
     """The query's embedding, by the model that made the embeddings of the frames."""
     from rich.console import Console
 
@@ -109,7 +111,7 @@ def _query(text: str | None, image: Path | None, chosen: "Artefacts", embedded: 
         from stillmotion.search.query import embed_image, embed_text, read_image
 
         picture = None if image is None else read_image(image)
-        backbone = load_backbone(chosen.model_folder, prepare_torch(read_environment()))
+        backbone = load_backbone(chosen.model_folder, prepare_torch(read_environment(), threads))
         if folder_digest(chosen.model_folder) != embedded.model["model"]:
             raise InputError(
                 f"{chosen.embeddings}: made by another model than {chosen.model_folder} holds; {chosen.build}"

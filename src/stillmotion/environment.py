@@ -3,12 +3,12 @@
 | variable | meaning | default |
 |---|---|---|
 | STILLMOTION_WORKERS | processes that decode videos or find their shots | the number of CPUs |
-| STILLMOTION_THREADS | threads of torch in a stage, which its processes share | the number of CPUs |
 | STILLMOTION_DEVICE | `auto`, `cpu`, `cuda`, `cuda:1`, … | auto: a GPU where there is one |
 | STILLMOTION_DEVICES | devices, or processes on the CPU, that share the batches of a fine-tuning | torchrun's, or 1 |
 | STILLMOTION_MEMO | folder of finished work (see memo.py), or `off` | the user's cache folder |
 | STILLMOTION_VIDEO_TIMEOUT | seconds that one video may take to decode, or its shots to be found | 600 |
 | STILLMOTION_CHECKPOINT_SECONDS | seconds between the checkpoints of a training; 0: after each step | 30 |
+| STILLMOTION_INSTRUCTIONS | `avx2`, or `native` for other bytes (see config/processor.py) | avx2 |
 """
 
 import os
@@ -34,7 +34,6 @@ class Environment:
     """The settings of this process."""
 
     workers: int
-    threads: int
     device: str
     devices: int
     memo: Path | None
@@ -48,7 +47,6 @@ def read_environment() -> Environment:
     memo = os.environ.get("STILLMOTION_MEMO", str(platformdirs.user_cache_path("stillmotion")))
     return Environment(
         workers=_count("STILLMOTION_WORKERS", cpus),
-        threads=_count("STILLMOTION_THREADS", cpus),
         device=os.environ.get("STILLMOTION_DEVICE", "auto"),
         devices=_count("STILLMOTION_DEVICES", _count("LOCAL_WORLD_SIZE", 1)),
         memo=None if memo == "off" else Path(memo).expanduser().resolve(),

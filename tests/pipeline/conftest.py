@@ -27,6 +27,8 @@ import ruamel.yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 TINY: dict[str, Any] = {
+    # So small a model is slower on two threads, and much slower on cores that others use too.
+    "threads": 1,
     # Every stage, and as few of each as have something to compare: 19 processes.
     "run.backbones": ["small_clip"],
     "run.finetuned": ["small_clip"],
@@ -137,8 +139,6 @@ class Project:
                 f"GIT_{who}_{what}": "nobody@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
             },
             "STILLMOTION_MEMO": str(self.memo),
-            # So small a model is slower on two threads, and much slower on cores that others use too.
-            "STILLMOTION_THREADS": "1",
             **self.settings,
         }
 

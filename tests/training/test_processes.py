@@ -109,7 +109,7 @@ def settings(one_thread, monkeypatch):
     for name in ("STILLMOTION_DEVICES", "LOCAL_WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    yield replace(read_environment(), device="cpu", threads=3)
+    yield replace(read_environment(), device="cpu")
     torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
     torch.set_flush_denormal(False)
 
@@ -118,7 +118,7 @@ def test_another_number_than_torchrun_s_is_refused(settings, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(InputError, match="STILLMOTION_DEVICES is 4 and torchrun started 2 processes; unset it"):
-        join_processes(replace(settings, devices=4), "fp32")
+        join_processes(replace(settings, devices=4), "fp32", 3)
 
 
 @pytest.mark.parametrize(
@@ -129,17 +129,17 @@ def test_another_number_than_torchrun_s_is_refused(settings, monkeypatch):
     ],
 )
 def test_gpus_that_are_not_there_are_refused(settings, monkeypatch, device, line):
-    monkeypatch.setattr(module, "prepare_torch", lambda environment: torch.device(environment.device))
+    monkeypatch.setattr(module, "prepare_torch", lambda environment, _threads: torch.device(environment.device))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(InputError, match=line):
-        join_processes(replace(settings, device=device, devices=4), "fp32")
+        join_processes(replace(settings, device=device, devices=4), "fp32", 3)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_in_bf16_the_model_multiplies_in_bf16_and_all_else_stays_in_fp32(
     corpus, new_backbone, new_recipe, settings, precision, dtype
 ):
-    processes = join_processes(settings, precision)
+    processes = join_processes(settings, precision, 3)
     assert torch.get_num_threads() == 3
     backbone = new_backbone()
     seen, updated = set(), set()
@@ -173,13 +173,13 @@ class Workplace:
         yaml = ruamel.yaml.YAML()
         params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         params["recipes"] |= {"small": recipe.model_dump()}
+        params["threads"] = 1
         yaml.dump(params, root / "params.yaml")
 
     def start(self, *launcher, output, **changes):
         given = {name: value for name, value in os.environ.items() if not name.startswith("STILLMOTION_")}
         changes = {
             "STILLMOTION_MEMO": str(self.memo),
-            "STILLMOTION_THREADS": "1",
             "STILLMOTION_DEVICE": "cpu",
         } | changes
         options = ["--recipe", "small", "--backbone", "backbone", "--raw", "raw", "--frames", "frames"]

@@ -215,7 +215,7 @@ def test_the_stage_trains_on_the_spans_of_the_train_split_with_their_classes_in_
     done = subprocess.run(
         [sys.executable, SCRIPT, *(word for name, value in options.items() for word in (f"--{name}", value))],
         cwd=tmp_path,
-        env=os.environ | {"STILLMOTION_MEMO": "off", "STILLMOTION_DEVICE": "cpu", "STILLMOTION_THREADS": "1"},
+        env=os.environ | {"STILLMOTION_MEMO": "off", "STILLMOTION_DEVICE": "cpu"},
         capture_output=True,
         text=True,
         check=False,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from stillmotion.adaptation.mug_tiling import Tile
+from stillmotion.backbones.compute import square_root
 
 HEADROOM = 64.0
 """Exponents are shifted so that the largest is this one: most of float32's range is left for those below."""
@@ -55,7 +56,7 @@ def _guided_length(embeddings_nlD: torch.Tensor, weights_nlm: torch.Tensor) -> t
     """
     products_nll = embeddings_nlD @ embeddings_nlD.mT
     squares_nm = (weights_nlm * (products_nll @ weights_nlm)).sum(1)
-    return squares_nm.clamp_min(torch.finfo(squares_nm.dtype).eps ** 0.5).sqrt()
+    return square_root(squares_nm.clamp_min(torch.finfo(squares_nm.dtype).eps ** 0.5))
 
 
 def score_simple(tile: Tile) -> torch.Tensor:

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from stillmotion.backbones.compute import exponential
 from stillmotion.errors import InputError
 
 
@@ -61,7 +62,7 @@ class Backbone(torch.nn.Module, ABC):
     @property
     def logit_scale(self) -> torch.Tensor:
         """The learned inverse temperature, at most 100 as in CLIP."""
-        return self.model.logit_scale.exp().clamp(max=100.0)
+        return exponential(self.model.logit_scale).clamp(max=100.0)
 
     def fix_temperature(self, temperature: float) -> None:
         """Set the temperature, of 0.01 or more, and learn it no further."""

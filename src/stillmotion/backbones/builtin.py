@@ -14,6 +14,7 @@ import torch
 from open_clip.transform import PreprocessCfg
 
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
+from stillmotion.config.processor import instructions
 from stillmotion.datasets.toy_scene import (
     BACKGROUNDS,
     COLORS,
@@ -137,6 +138,7 @@ def train_builtin(
         "torch": torch.__version__,
         "device": device.type,
         "threads": threads,
+        "instructions": instructions(),
     }
     fitted = fit(backbone, loss_at, settings, label="training the built-in CLIP", memo=memo, key=key)
     backbone.load_state_dict(fitted.best, strict=False)

@@ -1,6 +1,7 @@
 """Where models run: device, threads and determinism."""
 
 import contextlib
+import math
 
 import torch
 
@@ -10,9 +11,9 @@ from stillmotion.errors import InputError
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def prepare_torch(environment: Environment) -> torch.device:
+def prepare_torch(environment: Environment, threads: int) -> torch.device:
     """Fix threads, rounding and deterministic kernels for this process and return the device to use."""
-    torch.set_num_threads(environment.threads)
+    torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     # What use_deterministic_algorithms(True, warn_only=True) sets, without importing torch's compiler for two seconds.
     torch.set_deterministic_debug_mode("warn")
@@ -26,6 +27,20 @@ def prepare_torch(environment: Environment) -> torch.device:
         reason = str(error).splitlines()[0]
         raise InputError(f"environment variable STILLMOTION_DEVICE is {name!r}: {reason}; set cpu or auto") from None
     return device
+
+
+def exponential(x: torch.Tensor) -> torch.Tensor:
+    """E to the power of x, to the same bytes on every processor.
+
+    torch.exp, log, sqrt and logsumexp go through MKL's vector functions, whose last digits differ between Intel's and
+    AMD's processors whatever instructions they are held to; exp2 and pow are torch's own.
+    """
+    return torch.exp2(x * math.log2(math.e))
+
+
+def square_root(x: torch.Tensor) -> torch.Tensor:
+    """The root of x, correctly rounded; see `exponential`."""
+    return x**0.5
 
 
 def autocast(device: torch.device, gpu_precision: str) -> contextlib.AbstractContextManager[object]:

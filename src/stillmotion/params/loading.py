@@ -45,7 +45,7 @@ from stillmotion.params.models import (
     XClipExpansionParams,
 )
 from stillmotion.params.run import Reference, RunParams
-from stillmotion.params.section import Name, Section
+from stillmotion.params.section import Count, Name, Section
 from stillmotion.params.training import (
     AggregatorParams,
     AlignmentParams,
@@ -89,6 +89,8 @@ class Params(Section):
     """The whole of params.yaml."""
 
     dataset: str
+    threads: Count
+    """Of torch in a stage, which its processes share: they decide last digits, and so are the same everywhere."""
     run: RunParams
     download: DownloadParams
     sample_frames: SampleFramesParams

@@ -5,6 +5,7 @@ Source: Lindgren 2023 (papers/video-embeddings.txt), section 3.1.5 and table 3.4
 Shapes: N pairs, B of them in a batch, C clips, D embedding dimensions.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from stillmotion.backbones.compute import exponential
 from stillmotion.io.embeddings import Embeddings
 from stillmotion.memo import Memo
 from stillmotion.metrics.retrieval import QueryRanks, rank_queries
@@ -137,7 +139,7 @@ class _ScaledAggregator(torch.nn.Module):
     def __init__(self, aggregator: torch.nn.Module, logit_scale: float):
         super().__init__()
         self.aggregator = aggregator
-        self.log_scale = torch.nn.Parameter(torch.tensor(logit_scale).log())
+        self.log_scale = torch.nn.Parameter(torch.tensor(math.log(logit_scale)))
 
 
 @torch.no_grad()
@@ -224,7 +226,7 @@ def _fit_aggregator(training: AggregatorTraining, params: TrainAggregatorParams,
         aggregator.train()
         advance()
         return contrastive_loss(
-            aggregator(clips[video_of[items]]), texts[items], module.log_scale.exp().clamp(max=100.0)
+            aggregator(clips[video_of[items]]), texts[items], exponential(module.log_scale).clamp(max=100.0)
         )
 
     def validation_recall() -> float:

@@ -102,14 +102,15 @@ class Processes:
 ALONE = Processes()
 
 
-def join_processes(environment: Environment, precision: str) -> Processes:
+def join_processes(environment: Environment, precision: str, threads: int) -> Processes:
     """Prepare torch, and start the other processes of this training or meet those that torchrun has started.
 
     The others run the same script from its beginning, and all go on from here together.
 
     Args:
-        environment: what devices, how many on this machine, and the threads that the processes share.
+        environment: what devices, and how many on this machine.
         precision: fp32 or bf16.
+        threads: that the processes on this machine share.
 
     Raises:
         InputError: there are not so many devices.
@@ -118,7 +119,7 @@ def join_processes(environment: Environment, precision: str) -> Processes:
     if environment.device != "cpu" and 0 < local_rank < torch.cuda.device_count():
         # Otherwise every process would hold memory of the first GPU.
         torch.cuda.set_device(local_rank)
-    device = prepare_torch(environment)
+    device = prepare_torch(environment, threads)
     by_torchrun = torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
     if by_torchrun and num_devices != int(os.environ["LOCAL_WORLD_SIZE"]):
         raise InputError(
@@ -147,7 +148,7 @@ def join_processes(environment: Environment, precision: str) -> Processes:
     )
     fabric.launch()
     # Fabric has a rule of its own for these.
-    torch.set_num_threads(max(1, environment.threads // num_devices))
+    torch.set_num_threads(max(1, threads // num_devices))
     processes = Processes(fabric)
     if not processes.first:
         logging.getLogger("stillmotion").setLevel(logging.ERROR)
