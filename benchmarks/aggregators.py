@@ -25,13 +25,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from stillmotion.adaptation.aggregators import build_aggregator
+from stillmotion.config.loading import load_params
+from stillmotion.config.training import AggregatorParams
+from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.io.arrays import save_array
-from stillmotion.io.embeddings import EmbeddedVideo
+from stillmotion.io.records import Caption, save_records
 from stillmotion.io.tables import write_json, write_rows
-from stillmotion.params.loading import load_params
-from stillmotion.params.training import AggregatorParams
-from stillmotion.records import Caption, save_records
+from stillmotion.retrieval.aggregators import build_aggregator
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "aggregators.json"

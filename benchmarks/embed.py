@@ -22,18 +22,18 @@ import numpy as np
 import ruamel.yaml
 import torch
 
-from stillmotion.adaptation.initial_models import architecture_config, initial_xclip
-from stillmotion.backbones.builtin import new_builtin
-from stillmotion.backbones.embedding import FRAMES_A_PASS
 from stillmotion.backbones.open_clip_backbone import save_backbone
 from stillmotion.backbones.pretrained import pretrained_model
 from stillmotion.backbones.registry import load_backbone
 from stillmotion.backbones.xclip_backbone import XClipBackbone
+from stillmotion.config.loading import load_params
+from stillmotion.config.models import BuiltinBackboneParams, OpenClipBackboneParams
+from stillmotion.costs.initial_models import architecture_config, initial_xclip
+from stillmotion.embedding.embedder import FRAMES_A_PASS
 from stillmotion.io.arrays import save_array
+from stillmotion.io.records import Action, Caption, Moment, Video, save_records
 from stillmotion.io.tables import write_json
-from stillmotion.params.loading import load_params
-from stillmotion.params.models import BuiltinBackboneParams, OpenClipBackboneParams
-from stillmotion.records import Action, Caption, Moment, Video, save_records
+from stillmotion.training.builtin import new_builtin
 from stillmotion.video.packed import PackedVideo, frame_file, write_tables
 
 ROOT = Path(__file__).resolve().parents[1]

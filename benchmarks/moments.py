@@ -27,14 +27,14 @@ from typing import Any
 import numpy as np
 from scipy.signal import savgol_filter
 
+from stillmotion.config.evaluation import OptimiseThresholdsParams, SelectionParams
 from stillmotion.io.tables import write_json
 from stillmotion.metrics.submission import pad_windows
 from stillmotion.moments.curves import stack_curves
 from stillmotion.moments.objective import Objective, Range
 from stillmotion.moments.postprocess import log_curves, smooth
-from stillmotion.moments.search import search_thresholds
 from stillmotion.moments.split import SplitMoments
-from stillmotion.params.evaluation import OptimiseThresholdsParams, SelectionParams
+from stillmotion.moments.threshold_search import search_thresholds
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "moments.json"

@@ -24,9 +24,9 @@ import torch
 from torch.nn import functional
 
 from benchmarks.memory import peak_mib
-from stillmotion.adaptation.mug import Texts, Videos, score_pairs
-from stillmotion.adaptation.mug_tiling import Tile, score_tiles
 from stillmotion.io.tables import write_json
+from stillmotion.retrieval.mug import Texts, Videos, score_pairs
+from stillmotion.retrieval.mug_tiling import Tile, score_tiles
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "mug.json"

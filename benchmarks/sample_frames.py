@@ -23,8 +23,8 @@ import av
 import numpy as np
 import ruamel.yaml
 
+from stillmotion.io.records import Video, save_records
 from stillmotion.io.tables import write_json
-from stillmotion.records import Video, save_records
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "sample_frames.json"

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from stillmotion.io.embeddings import EmbeddedVideo, Embeddings
+from stillmotion.embedding.reader import EmbeddedVideo, Embeddings
 from stillmotion.io.tables import write_json, write_rows
 from stillmotion.search.ranking import UNTUNED, SelectionRule, find_moments
 

@@ -18,14 +18,14 @@ from unittest import mock
 
 import torch
 
-from stillmotion.adaptation.architectures import contrastive_step, count_empty
-from stillmotion.adaptation.freezing import freeze
-from stillmotion.adaptation.initial_models import initial_model
-from stillmotion.adaptation.resources import StepCost, measure_step
 from stillmotion.backbones.compute import prepare_torch
-from stillmotion.environment import read_environment
+from stillmotion.config.environment import read_environment
+from stillmotion.config.loading import load_params
+from stillmotion.costs.architectures import contrastive_step, count_empty
+from stillmotion.costs.initial_models import initial_model
+from stillmotion.costs.resources import StepCost, measure_step
 from stillmotion.io.tables import write_json
-from stillmotion.params.loading import load_params
+from stillmotion.training.freezing import freeze
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "xclip_memory.json"

@@ -16,13 +16,13 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from stillmotion.io.embeddings import Embeddings
+from stillmotion.config.loading import load_params
+from stillmotion.embedding.reader import Embeddings
+from stillmotion.io.records import Moment, Video, load_records
 from stillmotion.io.tables import write_json
 from stillmotion.moments.assessment import METHOD, POST_PROCESSING, assess
 from stillmotion.moments.split import split_moments
 from stillmotion.moments.truth import missing_of_split
-from stillmotion.params.loading import load_params
-from stillmotion.records import Moment, Video, load_records
 from stillmotion.stage import run_stage
 
 _log = logging.getLogger("stillmotion")

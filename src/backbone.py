@@ -17,18 +17,18 @@ from typing import Annotated
 import open_clip
 import typer
 
-from stillmotion.backbones import builtin
 from stillmotion.backbones.compute import prepare_torch
 from stillmotion.backbones.open_clip_backbone import save_backbone
 from stillmotion.backbones.pretrained import pretrained_model
 from stillmotion.backbones.xclip_checkpoint import pretrained_xclip
+from stillmotion.config.environment import read_environment
+from stillmotion.config.loading import load_params
+from stillmotion.config.models import BuiltinBackboneParams, XClipBackboneParams
 from stillmotion.config.processor import instructions
-from stillmotion.environment import read_environment
-from stillmotion.memo import Memo
-from stillmotion.params.loading import load_params
-from stillmotion.params.models import BuiltinBackboneParams, XClipBackboneParams
+from stillmotion.io.memo import Memo
 from stillmotion.provenance import code_version
 from stillmotion.stage import run_stage
+from stillmotion.training import builtin
 
 
 def main(

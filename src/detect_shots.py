@@ -18,14 +18,14 @@ from typing import Annotated, Any
 
 import typer
 
-from stillmotion.environment import read_environment
+from stillmotion.config.environment import read_environment
+from stillmotion.config.loading import load_params
 from stillmotion.io.atomic import atomic_folder
+from stillmotion.io.memo import Memo, code_digest
+from stillmotion.io.records import Video, load_records
 from stillmotion.io.tables import write_json, write_rows
-from stillmotion.memo import Memo, code_digest
 from stillmotion.moments import shot_detection
 from stillmotion.moments.shot_detection import DetectionTask, DetectorSettings, find_cuts, shots_between
-from stillmotion.params.loading import load_params
-from stillmotion.records import Video, load_records
 from stillmotion.stage import Progress, run_stage
 from stillmotion.video.probe import VideoError
 from stillmotion.video.workers import run_in_workers

@@ -20,13 +20,13 @@ from typing import Annotated
 
 import typer
 
+from stillmotion.config.environment import Environment, read_environment
+from stillmotion.config.loading import load_params
 from stillmotion.datasets.registry import open_source
 from stillmotion.datasets.source import Annotations, SourceVideo
-from stillmotion.environment import Environment, read_environment
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.memo import Memo
-from stillmotion.params.loading import load_params
-from stillmotion.records import MISSING, SPLITS, TABLES, Action, Caption, Moment, Video, save_records
+from stillmotion.io.memo import Memo
+from stillmotion.io.records import MISSING, SPLITS, TABLES, Action, Caption, Moment, Video, save_records
 from stillmotion.stage import Progress, run_stage
 from stillmotion.video.probe import VideoError, probe_video
 from stillmotion.video.workers import run_in_workers

@@ -4,7 +4,7 @@
         --output data/embeddings/toy-small_clip
 
 Reads the tables of the dataset, its stored frames and a model folder; writes the arrays that
-stillmotion/io/embeddings.py lists, of the videos and texts in `embed.splits`. What was embedded before is taken from
+stillmotion/embedding/reader.py lists, of the videos and texts in `embed.splits`. What was embedded before is taken from
 the memo, video by video.
 """
 
@@ -17,16 +17,16 @@ from typing import Annotated
 import torch
 import typer
 
-from stillmotion.backbones import embedding, registry
+from stillmotion.backbones import registry
 from stillmotion.backbones.compute import prepare_torch
-from stillmotion.backbones.embedding import Embedder
 from stillmotion.backbones.registry import load_backbone
 from stillmotion.backbones.xclip_backbone import XClipBackbone
+from stillmotion.config.environment import read_environment
+from stillmotion.config.loading import load_params
 from stillmotion.config.processor import instructions
-from stillmotion.environment import read_environment
-from stillmotion.errors import InputError
-from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.embedding_writer import (
+from stillmotion.embedding import embedder as embedding
+from stillmotion.embedding.embedder import Embedder
+from stillmotion.embedding.writer import (
     clip_frames_of,
     write_caption_tokens,
     write_clip_frames,
@@ -34,11 +34,12 @@ from stillmotion.io.embedding_writer import (
     write_texts,
     write_videos,
 )
+from stillmotion.errors import InputError
+from stillmotion.io.atomic import atomic_folder
+from stillmotion.io.memo import Memo, folder_digest
+from stillmotion.io.records import Action, Caption, Moment, load_records
 from stillmotion.io.tables import write_json
-from stillmotion.memo import Memo, folder_digest
-from stillmotion.params.loading import load_params
 from stillmotion.provenance import code_version
-from stillmotion.records import Action, Caption, Moment, load_records
 from stillmotion.stage import run_stage
 from stillmotion.video.packed import PackedFrames
 

@@ -21,13 +21,13 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from stillmotion.config.loading import load_params
+from stillmotion.embedding.reader import Embeddings
 from stillmotion.io.arrays import load_array
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.embeddings import Embeddings
+from stillmotion.io.records import Action, Video, load_records
 from stillmotion.io.tables import read_rows, write_json, write_rows
 from stillmotion.metrics.classification import TOP_K, top_k_accuracy
-from stillmotion.params.loading import load_params
-from stillmotion.records import Action, Video, load_records
 from stillmotion.stage import run_stage
 
 _log = logging.getLogger("stillmotion")

@@ -20,16 +20,16 @@ import typer
 
 from stillmotion.backbones.compute import prepare_torch
 from stillmotion.backbones.xclip_prompts import build_prompts, conditional_scores, rescore_best
-from stillmotion.environment import read_environment
+from stillmotion.config.environment import read_environment
+from stillmotion.config.loading import load_params
+from stillmotion.embedding.reader import Embeddings
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.embeddings import Embeddings
+from stillmotion.io.records import Caption, Video, load_records
 from stillmotion.io.tables import write_json, write_rows
 from stillmotion.io.weights import load_tensors
-from stillmotion.params.loading import load_params
-from stillmotion.records import Caption, Video, load_records
+from stillmotion.retrieval.evaluation import evaluate_scores
+from stillmotion.retrieval.pairs import retrieval_pairs, retrieval_protocol
 from stillmotion.stage import run_stage
-from stillmotion.training.aggregation import retrieval_pairs, retrieval_protocol
-from stillmotion.training.scored_retrieval import evaluate_scores
 
 _log = logging.getLogger("stillmotion")
 

@@ -22,8 +22,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from stillmotion.config.loading import load_params
+from stillmotion.embedding.reader import Embeddings
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.embeddings import Embeddings
+from stillmotion.io.records import Moment, Video, load_records
 from stillmotion.io.tables import read_json, write_json, write_rows
 from stillmotion.moments.boundaries import boundary_metrics, cuts_of_videos
 from stillmotion.moments.evaluation import Evaluation, evaluate, metrics_file, protocol_of
@@ -33,8 +35,6 @@ from stillmotion.moments.predictions import prediction_rows
 from stillmotion.moments.selection import scene_starts, select
 from stillmotion.moments.split import split_moments
 from stillmotion.moments.truth import missing_of_split
-from stillmotion.params.loading import load_params
-from stillmotion.records import Moment, Video, load_records
 from stillmotion.stage import run_stage
 
 SEARCH_TABLES = ("trials.jsonl", "sensitivity.jsonl")

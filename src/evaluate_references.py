@@ -17,15 +17,15 @@ from typing import Annotated, Any
 
 import typer
 
+from stillmotion.config.loading import load_params
+from stillmotion.config.run import Reference
 from stillmotion.io.atomic import atomic_folder
+from stillmotion.io.records import Moment, Video, load_records
 from stillmotion.io.tables import write_json, write_rows
 from stillmotion.moments.evaluation import Evaluation, evaluate, metrics_file, protocol_of
 from stillmotion.moments.references import reference_rows
 from stillmotion.moments.stored import stored_truth
 from stillmotion.moments.truth import missing_of_split
-from stillmotion.params.loading import load_params
-from stillmotion.params.run import Reference
-from stillmotion.records import Moment, Video, load_records
 from stillmotion.stage import run_stage
 from stillmotion.video.packed import PackedFrames
 

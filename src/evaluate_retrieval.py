@@ -18,27 +18,21 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from stillmotion.adaptation.aggregators import build_aggregator
 from stillmotion.backbones.compute import prepare_torch
-from stillmotion.environment import read_environment
+from stillmotion.config.environment import read_environment
+from stillmotion.config.loading import load_params
+from stillmotion.config.training import AggregatorParams
+from stillmotion.embedding.reader import Embeddings
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.embeddings import Embeddings
+from stillmotion.io.records import Caption, Video, load_records
 from stillmotion.io.tables import read_json, write_json, write_rows
 from stillmotion.io.weights import load_tensors
 from stillmotion.metrics.embedding_ranks import rank_embeddings
 from stillmotion.metrics.retrieval import QueryRanks
 from stillmotion.metrics.seeds import summarise_system
-from stillmotion.params.loading import load_params
-from stillmotion.params.training import AggregatorParams
-from stillmotion.records import Caption, Video, load_records
+from stillmotion.retrieval.aggregators import aggregate, build_aggregator
+from stillmotion.retrieval.pairs import RetrievalPairs, rank_rows, retrieval_pairs, retrieval_protocol
 from stillmotion.stage import run_stage
-from stillmotion.training.aggregation import (
-    RetrievalPairs,
-    aggregate,
-    rank_rows,
-    retrieval_pairs,
-    retrieval_protocol,
-)
 
 _log = logging.getLogger("stillmotion")
 

@@ -17,15 +17,15 @@ from typing import Annotated, Any
 
 import typer
 
+from stillmotion.config.loading import load_params
+from stillmotion.embedding.reader import Embeddings
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.embeddings import Embeddings
+from stillmotion.io.records import Moment, Video, load_records
 from stillmotion.io.tables import read_json, read_rows, write_json, write_rows
 from stillmotion.moments.evaluation import Evaluation, evaluate, metrics_file, protocol_of
 from stillmotion.moments.shots import shot_rows
 from stillmotion.moments.split import split_moments
 from stillmotion.moments.truth import missing_of_split
-from stillmotion.params.loading import load_params
-from stillmotion.records import Moment, Video, load_records
 from stillmotion.stage import run_stage
 
 _log = logging.getLogger("stillmotion")

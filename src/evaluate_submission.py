@@ -19,15 +19,15 @@ from typing import Annotated
 
 import typer
 
+from stillmotion.config.loading import load_params
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
+from stillmotion.io.records import Moment, Video, load_records
 from stillmotion.io.tables import read_rows, write_json, write_rows
 from stillmotion.moments.evaluation import Evaluation, evaluate, metrics_file, protocol_of
 from stillmotion.moments.stored import stored_truth
 from stillmotion.moments.submitted import submitted_rows
 from stillmotion.moments.truth import missing_of_split
-from stillmotion.params.loading import load_params
-from stillmotion.records import Moment, Video, load_records
 from stillmotion.stage import run_stage
 from stillmotion.video.packed import PackedFrames
 

@@ -18,21 +18,21 @@ from typing import Annotated
 
 import typer
 
-from stillmotion.adaptation.tight_scores import tight_scores
 from stillmotion.backbones.clip4clip_backbone import TightClip4Clip
 from stillmotion.backbones.compute import prepare_torch
 from stillmotion.backbones.registry import load_backbone
-from stillmotion.environment import read_environment
+from stillmotion.config.environment import read_environment
+from stillmotion.config.loading import load_params
+from stillmotion.embedding.reader import Embeddings
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.embeddings import Embeddings
+from stillmotion.io.memo import folder_digest
+from stillmotion.io.records import Caption, Video, load_records
 from stillmotion.io.tables import write_json, write_rows
-from stillmotion.memo import folder_digest
-from stillmotion.params.loading import load_params
-from stillmotion.records import Caption, Video, load_records
+from stillmotion.retrieval.evaluation import evaluate_scores
+from stillmotion.retrieval.pairs import retrieval_pairs, retrieval_protocol
+from stillmotion.retrieval.tight_scores import tight_scores
 from stillmotion.stage import run_stage
-from stillmotion.training.aggregation import retrieval_pairs, retrieval_protocol
-from stillmotion.training.scored_retrieval import evaluate_scores
 
 _log = logging.getLogger("stillmotion")
 

@@ -25,9 +25,9 @@ from stillmotion.backbones.registry import load_backbone
 from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
 from stillmotion.backbones.xclip_expansion import expand_clip
+from stillmotion.config.loading import load_params
 from stillmotion.errors import InputError
 from stillmotion.io.tables import read_json
-from stillmotion.params.loading import load_params
 from stillmotion.stage import run_stage
 
 

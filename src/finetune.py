@@ -21,13 +21,13 @@ import typer
 
 from stillmotion.backbones import registry
 from stillmotion.backbones.registry import load_backbone
+from stillmotion.config.environment import read_environment
+from stillmotion.config.loading import load_params
 from stillmotion.config.processor import instructions
-from stillmotion.environment import read_environment
+from stillmotion.io.memo import Memo, folder_digest
+from stillmotion.io.records import Action, Caption, load_records
 from stillmotion.io.tables import read_json, write_json
-from stillmotion.memo import Memo, folder_digest
-from stillmotion.params.loading import load_params
 from stillmotion.provenance import code_version
-from stillmotion.records import Action, Caption, load_records
 from stillmotion.stage import run_stage
 from stillmotion.training import recognition
 from stillmotion.training.finetuning import FineTuning, finetune

@@ -16,13 +16,13 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from stillmotion.actions.probing import Probe, fit_probe
+from stillmotion.config.loading import load_params
+from stillmotion.embedding.reader import Embeddings
 from stillmotion.io.arrays import save_array
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.embeddings import Embeddings
 from stillmotion.io.tables import write_rows
-from stillmotion.params.loading import load_params
 from stillmotion.stage import Progress, run_stage
-from stillmotion.training.probing import Probe, fit_probe
 
 _log = logging.getLogger("stillmotion")
 

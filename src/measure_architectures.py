@@ -17,11 +17,11 @@ from typing import Annotated
 
 import typer
 
-from stillmotion.adaptation.architectures import measure_architecture, time_architecture
 from stillmotion.backbones.compute import prepare_torch
-from stillmotion.environment import read_environment
+from stillmotion.config.environment import read_environment
+from stillmotion.config.loading import load_params
+from stillmotion.costs.architectures import measure_architecture, time_architecture
 from stillmotion.io.tables import write_json
-from stillmotion.params.loading import load_params
 from stillmotion.stage import run_stage
 
 

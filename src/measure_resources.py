@@ -17,14 +17,14 @@ from typing import Annotated
 import torch
 import typer
 
-from stillmotion.adaptation.recipe import apply_recipe
-from stillmotion.adaptation.resources import count_parameters, measure_step
 from stillmotion.backbones.compute import prepare_torch
 from stillmotion.backbones.registry import load_backbone
-from stillmotion.environment import read_environment
+from stillmotion.config.environment import read_environment
+from stillmotion.config.loading import load_params
+from stillmotion.costs.resources import count_parameters, measure_step
 from stillmotion.io.tables import write_json
-from stillmotion.params.loading import load_params
 from stillmotion.stage import run_stage
+from stillmotion.training.recipe import apply_recipe
 from stillmotion.training.similarity import Cosine, similarity_of
 
 

@@ -16,15 +16,15 @@ from typing import Annotated
 
 import typer
 
+from stillmotion.config.loading import load_params
+from stillmotion.embedding.reader import Embeddings
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.embeddings import Embeddings
+from stillmotion.io.records import Moment, load_records
 from stillmotion.io.tables import write_json, write_rows
 from stillmotion.moments.objective import Objective
-from stillmotion.moments.search import search_thresholds
 from stillmotion.moments.sensitivity import sensitivity
 from stillmotion.moments.split import split_moments
-from stillmotion.params.loading import load_params
-from stillmotion.records import Moment, load_records
+from stillmotion.moments.threshold_search import search_thresholds
 from stillmotion.stage import run_stage
 
 _log = logging.getLogger("stillmotion")

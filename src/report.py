@@ -17,12 +17,12 @@ from typing import Annotated
 
 import typer
 
+from stillmotion.attention.store import read_attended
+from stillmotion.config.loading import load_params
+from stillmotion.embedding.reader import Embeddings
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.attention import read_attended
-from stillmotion.io.embeddings import Embeddings
+from stillmotion.io.records import Caption, Moment, Video, load_records
 from stillmotion.io.tables import read_json, read_rows
-from stillmotion.params.loading import load_params
-from stillmotion.records import Caption, Moment, Video, load_records
 from stillmotion.report.attention_figures import drawn_attention
 from stillmotion.report.evidence import (
     Evidence,

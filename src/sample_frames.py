@@ -17,12 +17,12 @@ from typing import Annotated
 
 import typer
 
-from stillmotion.environment import read_environment
+from stillmotion.config.environment import read_environment
+from stillmotion.config.loading import load_params
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.memo import Memo, code_digest
-from stillmotion.params.loading import load_params
-from stillmotion.records import MISSING, SPLITS, Video, load_records
+from stillmotion.io.memo import Memo, code_digest
+from stillmotion.io.records import MISSING, SPLITS, Video, load_records
 from stillmotion.stage import Progress, run_stage
 from stillmotion.video import decode, packing, probe, sampling
 from stillmotion.video.packed import PackedVideo, frame_file, write_tables

@@ -4,7 +4,7 @@
         --frames data/frames/clips --output data/predictions/attention/small_clip_stan-clips_mug
 
 Reads a model folder, the tables of the dataset and its stored frames. The captions are chosen by their ids alone. A
-video is the one clip that spans it, as evaluate_alignment has it. Writes what stillmotion/io/attention.py lists: the
+video is the one clip that spans it, as evaluate_alignment has it. Writes what stillmotion/attention/store.py lists: the
 weights that Mug gives to frames and tokens, and where the branch of a STAN looks in each frame.
 """
 
@@ -17,18 +17,18 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from stillmotion.adaptation.attention import attend, choose_captions
+from stillmotion.attention.attended import attend, choose_captions
+from stillmotion.attention.patches import patch_attention
+from stillmotion.attention.store import AttendedExamples, write_attended
 from stillmotion.backbones.compute import prepare_torch
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.registry import load_backbone
-from stillmotion.backbones.stan_attention import patch_attention
 from stillmotion.backbones.stan_backbone import StanBackbone
-from stillmotion.environment import read_environment
+from stillmotion.config.environment import read_environment
+from stillmotion.config.loading import load_params
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.attention import AttendedExamples, write_attended
-from stillmotion.params.loading import load_params
-from stillmotion.records import Caption, load_records
+from stillmotion.io.records import Caption, load_records
 from stillmotion.stage import run_stage
 from stillmotion.video.packed import PackedFrames
 from stillmotion.video.sampling import clip_layout

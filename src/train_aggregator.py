@@ -17,17 +17,18 @@ from typing import Annotated, Any
 
 import typer
 
-from stillmotion.adaptation.aggregators import build_aggregator
 from stillmotion.backbones.compute import prepare_torch
-from stillmotion.environment import read_environment
+from stillmotion.config.environment import read_environment
+from stillmotion.config.loading import load_params
+from stillmotion.embedding.reader import Embeddings
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.embeddings import Embeddings
+from stillmotion.io.records import Caption, load_records
 from stillmotion.io.tables import write_json
 from stillmotion.io.weights import save_tensors
-from stillmotion.params.loading import load_params
-from stillmotion.records import Caption, load_records
+from stillmotion.retrieval.aggregators import build_aggregator
+from stillmotion.retrieval.pairs import retrieval_pairs
 from stillmotion.stage import run_stage
-from stillmotion.training.aggregation import AggregatorTraining, fit_aggregators, retrieval_pairs
+from stillmotion.training.aggregation import AggregatorTraining, fit_aggregators
 
 _log = logging.getLogger("stillmotion")
 

@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 
+from stillmotion.io.records import Video, save_records
 from stillmotion.io.tables import read_json, read_rows
-from stillmotion.records import Video, save_records
 
 ROOT = Path(__file__).resolve().parents[1]
 

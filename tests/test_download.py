@@ -7,8 +7,8 @@ from pathlib import Path
 import av
 import pytest
 
+from stillmotion.io.records import Action, Caption, Moment, Video, load_records
 from stillmotion.io.tables import read_rows
-from stillmotion.records import Action, Caption, Moment, Video, load_records
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -13,10 +13,10 @@ import ruamel.yaml
 from typer.testing import CliRunner
 
 from stillmotion.cli import app
+from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.io.arrays import save_array
-from stillmotion.io.embeddings import EmbeddedVideo
+from stillmotion.io.records import Caption, Video, save_records
 from stillmotion.io.tables import write_json, write_rows
-from stillmotion.records import Caption, Video, save_records
 
 ROOT = Path(__file__).resolve().parents[1]
 DIM, FRAMES, TOKENS = 6, 3, 4

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.errors import InputError
 from stillmotion.io.arrays import save_array
-from stillmotion.io.embeddings import EmbeddedVideo
+from stillmotion.io.records import Moment, Video, save_records
 from stillmotion.io.tables import read_json, read_rows, write_json, write_rows
-from stillmotion.records import Moment, Video, save_records
 from stillmotion.video.packed import PackedVideo, write_tables
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,15 +12,15 @@ import pytest
 import ruamel.yaml
 import torch
 
-from stillmotion.backbones.builtin import new_builtin
 from stillmotion.backbones.clip4clip_backbone import Clip4ClipSettings, expand_clip4clip
 from stillmotion.backbones.registry import load_backbone
+from stillmotion.config.models import BuiltinBackboneParams
+from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.io.arrays import save_array
-from stillmotion.io.embeddings import EmbeddedVideo
+from stillmotion.io.memo import folder_digest
+from stillmotion.io.records import Caption, Video, save_records
 from stillmotion.io.tables import write_json, write_rows
-from stillmotion.memo import folder_digest
-from stillmotion.params.models import BuiltinBackboneParams
-from stillmotion.records import Caption, Video, save_records
+from stillmotion.training.builtin import new_builtin
 
 ROOT = Path(__file__).resolve().parents[1]
 DIM, FRAMES = 16, 3

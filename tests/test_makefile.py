@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import ruamel.yaml
 
-from stillmotion.params.loading import load_params
+from stillmotion.config.loading import load_params
 
 ROOT = Path(__file__).resolve().parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from stillmotion.backbones.builtin import new_builtin
 from stillmotion.backbones.stan_backbone import StanBackbone
 from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
+from stillmotion.config.evaluation import MeasureResourcesParams
+from stillmotion.config.models import BuiltinBackboneParams
+from stillmotion.config.training import RecipeParams
 from stillmotion.errors import InputError
 from stillmotion.io.tables import read_json
-from stillmotion.params.evaluation import MeasureResourcesParams
-from stillmotion.params.models import BuiltinBackboneParams
-from stillmotion.params.training import RecipeParams
 from stillmotion.provenance import first_party_sources
+from stillmotion.training.builtin import new_builtin
 
 SCRIPT = Path(__file__).resolve().parents[1] / "src" / "measure_resources.py"
 B, F, P, W, D = 3, 4, 16, 32, 16

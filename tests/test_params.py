@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 import ruamel.yaml
 
+from stillmotion.config.loading import load_params
+from stillmotion.config.models import BuiltinBackboneParams, OpenClipBackboneParams, XClipBackboneParams
 from stillmotion.errors import InputError
-from stillmotion.params.loading import load_params
-from stillmotion.params.models import BuiltinBackboneParams, OpenClipBackboneParams, XClipBackboneParams
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TEXT = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")

@@ -13,9 +13,9 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 def tree(tmp_path, monkeypatch):
     """A small package called stillmotion beside a script."""
     files = {
-        "stage_script.py": "import numpy\nfrom stillmotion.io.tables import rows\nfrom stillmotion import params\n",
+        "stage_script.py": "import numpy\nfrom stillmotion.io.tables import rows\nfrom stillmotion import config\n",
         "stillmotion/__init__.py": "",
-        "stillmotion/params.py": "from stillmotion.errors import InputError\n",
+        "stillmotion/config.py": "from stillmotion.errors import InputError\n",
         "stillmotion/errors.py": "class InputError(ValueError): ...\n",
         "stillmotion/io/__init__.py": "",
         "stillmotion/io/tables.py": "def rows():\n    from stillmotion.io import atomic\n    return atomic\n",
@@ -36,11 +36,11 @@ def test_imports_are_followed_through_modules_functions_and_circles(tree):
     found = [path.relative_to(tree).as_posix() for path in first_party_sources(tree / "stage_script.py", tree)]
     assert found == [
         "stage_script.py",
+        "stillmotion/config.py",
         "stillmotion/deep/er/still.py",
         "stillmotion/errors.py",
         "stillmotion/io/atomic.py",
         "stillmotion/io/tables.py",
-        "stillmotion/params.py",
     ]
 
 
@@ -54,7 +54,7 @@ def test_the_version_changes_with_source_that_decides_bytes(tree, name):
 
 @pytest.mark.parametrize(
     "name",
-    ["stillmotion/params.py", "stillmotion/errors.py", "stillmotion/io/tables.py", "stillmotion/unused.py"],
+    ["stillmotion/config.py", "stillmotion/errors.py", "stillmotion/io/tables.py", "stillmotion/unused.py"],
 )
 def test_the_version_does_not_change_with_infrastructure_or_with_what_is_not_imported(tree, name):
     before = code_version(tree / "stage_script.py")
@@ -73,7 +73,7 @@ def test_a_module_named_as_infrastructure_but_deeper_decides_bytes(tree):
 def test_what_a_stage_of_the_project_imports_is_found():
     found = {path.relative_to(SOURCE).as_posix() for path in first_party_sources(SOURCE / "embed.py")}
     # embed.py → backbones/embedding.py → backbones/open_clip_backbone.py → io/weights.py
-    assert {"embed.py", "stillmotion/backbones/embedding.py", "stillmotion/io/weights.py"} <= found
+    assert {"embed.py", "stillmotion/embedding/embedder.py", "stillmotion/io/weights.py"} <= found
     assert "stillmotion/cli.py" not in found
     assert not any(name.endswith("__init__.py") for name in found)
 

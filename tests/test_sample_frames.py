@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import ruamel.yaml
 
-from stillmotion.records import Video, load_records, save_records
+from stillmotion.io.records import Video, load_records, save_records
 from stillmotion.video.packed import PackedFrames
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import ruamel.yaml
 
-from stillmotion.backbones.builtin import new_builtin
 from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
 from stillmotion.backbones.xclip_expansion import expand_clip
+from stillmotion.config.models import BuiltinBackboneParams, XClipExpansionParams
 from stillmotion.io.arrays import save_array
-from stillmotion.params.models import BuiltinBackboneParams, XClipExpansionParams
-from stillmotion.records import Caption, Video, save_records
+from stillmotion.io.records import Caption, Video, save_records
+from stillmotion.training.builtin import new_builtin
 from stillmotion.video.packed import PackedVideo, frame_file, write_tables
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from stillmotion.cli_ablate import ablate
-from stillmotion.cli_compare import compare
-from stillmotion.cli_search import search
+from stillmotion.commands.ablate import ablate
+from stillmotion.commands.compare import compare
+from stillmotion.commands.search import search
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_file
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 SOURCE_ROOT = Path(__file__).resolve().parents[1]
 
-INFRASTRUCTURE = frozenset({"environment", "errors", "memo", "params", "provenance", "stage", "io"})
+INFRASTRUCTURE = frozenset({"config", "errors", "io", "provenance", "stage"})
 """Modules and folders of the package that decide no number: values of params are part of the keys instead."""
 
 

@@ -13,8 +13,6 @@ import safetensors.torch
 import torch
 from open_clip.transform import PreprocessCfg
 
-from stillmotion.adaptation.clip4clip_heads import HEADS
-from stillmotion.adaptation.freezing import freeze
 from stillmotion.backbones.clip4clip_backbone import (
     Clip4ClipBackbone,
     Clip4ClipSettings,
@@ -22,10 +20,12 @@ from stillmotion.backbones.clip4clip_backbone import (
     expand_clip4clip,
 )
 from stillmotion.backbones.clip4clip_folder import load_clip4clip
+from stillmotion.backbones.clip4clip_heads import HEADS
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.registry import load_backbone
+from stillmotion.config.models import Clip4ClipExpansionParams
 from stillmotion.errors import InputError
-from stillmotion.params.models import Clip4ClipExpansionParams
+from stillmotion.training.freezing import freeze
 
 CPU = torch.device("cpu")
 DIM, F = 32, 3

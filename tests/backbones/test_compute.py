@@ -7,7 +7,7 @@ CODE = """
 import sys
 import torch
 from stillmotion.backbones.compute import prepare_torch
-from stillmotion.environment import read_environment
+from stillmotion.config.environment import read_environment
 prepare_torch(read_environment(), 2)
 assert torch.are_deterministic_algorithms_enabled()
 assert torch.is_deterministic_algorithms_warn_only_enabled()

@@ -17,8 +17,8 @@ from stillmotion.backbones.open_clip_backbone import (
     save_backbone,
 )
 from stillmotion.backbones.pretrained import open_clip_config
+from stillmotion.config.models import OpenClipBackboneParams
 from stillmotion.errors import InputError
-from stillmotion.params.models import OpenClipBackboneParams
 
 CPU = torch.device("cpu")
 TEXTS = ["a red ball", "a large red circle moves left on a gray background. " * 3, "x", "word " * 100]

@@ -12,8 +12,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundE
 from stillmotion.backbones import pretrained
 from stillmotion.backbones.open_clip_backbone import load_open_clip, save_backbone
 from stillmotion.backbones.pretrained import find_weights, open_clip_config, pretrained_model
+from stillmotion.config.models import OpenClipBackboneParams
 from stillmotion.errors import InputError
-from stillmotion.params.models import OpenClipBackboneParams
 
 TINY = "stillmotion-test-tiny"
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -8,13 +8,13 @@ import pytest
 import torch
 from open_clip.transform import PreprocessCfg
 
-from stillmotion.adaptation.freezing import freeze
-from stillmotion.adaptation.patch_dropout import PatchDropout
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.stan_backbone import KeptPatches, StanBackbone
 from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
 from stillmotion.errors import InputError
+from stillmotion.training.freezing import freeze
+from stillmotion.training.patch_dropout import PatchDropout
 
 KINDS = ["CLIP", "CustomTextCLIP", "CoCa"]
 TEMPORAL = ["self_attention", "conv", "joint"]

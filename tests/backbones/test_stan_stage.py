@@ -17,9 +17,9 @@ from stillmotion.backbones.registry import load_backbone
 from stillmotion.backbones.stan_backbone import StanBackbone
 from stillmotion.backbones.stan_branch import ClassToken, InterProj, StanSettings, Structure, Temporal
 from stillmotion.backbones.xclip_backbone import XClipBackbone
+from stillmotion.config.models import XClipExpansionParams
+from stillmotion.config.section import Section
 from stillmotion.errors import InputError
-from stillmotion.params.models import XClipExpansionParams
-from stillmotion.params.section import Section
 
 SCRIPT = Path(__file__).resolve().parents[2] / "src" / "expand_backbone.py"
 CPU = torch.device("cpu")

@@ -7,11 +7,11 @@ from PIL import Image
 from transformers import CLIPTokenizer, XCLIPConfig, XCLIPModel
 from transformers.models.videomae.image_processing_videomae import VideoMAEImageProcessor
 
-from stillmotion.adaptation.freezing import freeze
-from stillmotion.adaptation.patch_dropout import PatchDropout
 from stillmotion.backbones.registry import load_backbone
 from stillmotion.backbones.xclip_backbone import PROCESSOR, SETTINGS, XClipBackbone, frame_groups
 from stillmotion.errors import InputError
+from stillmotion.training.freezing import freeze
+from stillmotion.training.patch_dropout import PatchDropout
 
 CPU = torch.device("cpu")
 TEXTS = ["a red ball", "A large red circle moves left.", "x", "word " * 100]

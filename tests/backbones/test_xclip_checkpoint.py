@@ -7,8 +7,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundE
 
 from stillmotion.backbones import xclip_checkpoint
 from stillmotion.backbones.xclip_checkpoint import pretrained_xclip
+from stillmotion.config.models import XClipBackboneParams
 from stillmotion.errors import InputError
-from stillmotion.params.models import XClipBackboneParams
 
 REPOSITORY = "microsoft/xclip-base-patch32"
 COMMIT = "a2e27a78a2b5d802e894b8a1ef14f3a8ce490963"

@@ -10,16 +10,16 @@ import pytest
 import ruamel.yaml
 import torch
 
-from stillmotion.backbones.embedding import Embedder
 from stillmotion.backbones.xclip_prompts import build_prompts
+from stillmotion.embedding.embedder import Embedder
+from stillmotion.embedding.reader import Embeddings
+from stillmotion.embedding.writer import write_contexts, write_videos
 from stillmotion.errors import InputError
 from stillmotion.io.arrays import save_array
-from stillmotion.io.embedding_writer import write_contexts, write_videos
-from stillmotion.io.embeddings import Embeddings
+from stillmotion.io.memo import Memo
+from stillmotion.io.records import Caption, Video, save_records
 from stillmotion.io.tables import write_json
 from stillmotion.io.weights import load_tensors
-from stillmotion.memo import Memo
-from stillmotion.records import Caption, Video, save_records
 from stillmotion.video.packed import PackedFrames, PackedVideo, frame_file, write_tables
 
 ROOT = Path(__file__).resolve().parents[2]

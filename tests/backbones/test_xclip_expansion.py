@@ -13,8 +13,8 @@ from transformers import CLIPTokenizer
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.registry import load_backbone
 from stillmotion.backbones.xclip_expansion import clip_tokenizer, expand_clip
+from stillmotion.config.models import XClipExpansionParams
 from stillmotion.errors import InputError
-from stillmotion.params.models import XClipExpansionParams
 
 TEXTS = [
     "a red ball",

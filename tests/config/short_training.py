@@ -4,11 +4,11 @@ import stillmotion.config.capped  # noqa: F401 - before all others
 
 import hashlib
 
-from stillmotion.backbones.builtin import train_builtin
 from stillmotion.backbones.compute import prepare_torch
-from stillmotion.environment import read_environment
-from stillmotion.memo import Memo
-from stillmotion.params.models import BuiltinBackboneParams
+from stillmotion.config.environment import read_environment
+from stillmotion.config.models import BuiltinBackboneParams
+from stillmotion.io.memo import Memo
+from stillmotion.training.builtin import train_builtin
 
 PARAMS = BuiltinBackboneParams(
     family="builtin",

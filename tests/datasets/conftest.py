@@ -2,10 +2,10 @@ from collections.abc import Callable
 
 import pytest
 
+from stillmotion.config.data import BenchmarksParams, ToyParams
 from stillmotion.datasets.source import Annotations, Source
-from stillmotion.memo import Memo
-from stillmotion.params.data import BenchmarksParams, ToyParams
-from stillmotion.records import MISSING, Video
+from stillmotion.io.memo import Memo
+from stillmotion.io.records import MISSING, Video
 
 SMALL = {
     "seed": 0,

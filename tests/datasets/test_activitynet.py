@@ -6,7 +6,7 @@ import pytest
 
 from stillmotion.datasets.activitynet import read_activitynet
 from stillmotion.errors import InputError
-from stillmotion.records import Action, Moment
+from stillmotion.io.records import Action, Moment
 
 HEADER = "video-name,t-start,t-end,action-label,video-duration,filename,fps,video-frames,temporal-region-label\n"
 TRAIN_CSV, VALID_CSV = (f"activitynet_v1-3_{part}_tsp_groundtruth.csv" for part in ("train", "valid"))

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stillmotion.config.data import FolderParams
 from stillmotion.datasets.folder import FolderSource, read_folder, split_by_hash
 from stillmotion.datasets.source import Annotations
 from stillmotion.errors import InputError
-from stillmotion.memo import Memo
-from stillmotion.params.data import FolderParams
-from stillmotion.records import Action, Video
+from stillmotion.io.memo import Memo
+from stillmotion.io.records import Action, Video
 
 PARAMS = FolderParams(validation_fraction=0.2, test_fraction=0.3)
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import ruamel.yaml
 
+from stillmotion.io.records import Action, Caption, Moment, Video, load_records, save_records
 from stillmotion.io.tables import read_json, read_rows, write_json, write_rows
-from stillmotion.records import Action, Caption, Moment, Video, load_records, save_records
 from stillmotion.video.packed import PackedFrames
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ import pytest
 
 from stillmotion.datasets.msrvtt import read_msrvtt
 from stillmotion.errors import InputError
-from stillmotion.records import Caption
+from stillmotion.io.records import Caption
 
 TRAIN_VAL, TEST = "train_val_annotation.zip", "test_videodatainfo.json.zip"
 PAIRS, TRAIN_9K = "MSRVTT_JSFUSION_test.csv", "MSRVTT_train.9k.csv"

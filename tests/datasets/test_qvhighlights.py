@@ -6,7 +6,7 @@ import pytest
 from stillmotion.datasets.charades import read_charades
 from stillmotion.datasets.qvhighlights import read_qvhighlights
 from stillmotion.errors import InputError
-from stillmotion.records import Moment
+from stillmotion.io.records import Moment
 
 TRAIN, VAL, TEST = (
     "highlight_train_release.jsonl", "highlight_val_release.jsonl", "highlight_test_with_gt.jsonl"

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from stillmotion.config.data import DownloadParams, FolderParams
 from stillmotion.datasets.benchmark import CaptionedBenchmark
 from stillmotion.datasets.folder import FolderSource
 from stillmotion.datasets.qvhighlights import QueriedBenchmark
 from stillmotion.datasets.registry import BENCHMARKS, open_source
 from stillmotion.datasets.toy import ToySource
 from stillmotion.errors import InputError
-from stillmotion.memo import file_digest
-from stillmotion.params.data import DownloadParams, FolderParams
+from stillmotion.io.memo import file_digest
 
 README = Path(__file__).resolve().parents[2] / "data" / "sources" / "README.md"
 

@@ -2,7 +2,7 @@ import pytest
 
 from stillmotion.datasets.toy import ToySource
 from stillmotion.datasets.toy_story import story_captions, tell_stories
-from stillmotion.records import SPLITS, Video
+from stillmotion.io.records import SPLITS, Video
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import re
 import numpy as np
 import pytest
 
+from stillmotion.config.loading import load_params
 from stillmotion.datasets.toy_story import (
     story_actions,
     story_captions,
@@ -11,7 +12,6 @@ from stillmotion.datasets.toy_story import (
     tell_stories,
 )
 from stillmotion.errors import InputError
-from stillmotion.params.loading import load_params
 
 SENTENCE = re.compile(r"a (large|small) \w+ \w+ (moves \w+|\w+) on a \w+ background")
 RATES = ("distractor_rate", "return_rate", "mismatch_rate", "similarity_rate")

@@ -9,7 +9,7 @@ from stillmotion.datasets import toy_video
 from stillmotion.datasets.toy_scene import BACKGROUNDS, COLORS, Course, Subject
 from stillmotion.datasets.toy_story import Event, Story, story_moments, tell_stories
 from stillmotion.datasets.toy_video import write_video, write_videos
-from stillmotion.memo import Memo
+from stillmotion.io.memo import Memo
 
 
 def decode(path) -> np.ndarray:

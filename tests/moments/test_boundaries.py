@@ -3,6 +3,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from stillmotion.io.records import Moment
 from stillmotion.moments.boundaries import (
     VideoBoundaries,
     boundary_metrics,
@@ -12,7 +13,6 @@ from stillmotion.moments.boundaries import (
     true_boundaries,
 )
 from stillmotion.moments.truth import split_truth
-from stillmotion.records import Moment
 
 
 def test_boundaries_are_united_and_those_at_the_ends_of_the_video_left_out():

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from sklearn.metrics.pairwise import cosine_similarity
 
-from stillmotion.backbones.builtin import new_builtin
+from stillmotion.config.models import BuiltinBackboneParams
 from stillmotion.errors import InputError
 from stillmotion.moments.curves import (
     curves_from_embeddings,
@@ -13,8 +13,8 @@ from stillmotion.moments.curves import (
     stack_curves,
 )
 from stillmotion.moments.selection import select_vc1, select_vc2
-from stillmotion.params.models import BuiltinBackboneParams
 from stillmotion.search.query import embed_image
+from stillmotion.training.builtin import new_builtin
 
 
 def rng():

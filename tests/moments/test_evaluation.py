@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
+from stillmotion.config.evaluation import EvaluateMomentsParams
 from stillmotion.errors import InputError
+from stillmotion.io.records import Moment
 from stillmotion.metrics.submission import predicted_windows
 from stillmotion.moments.evaluation import evaluate, frames_of_top_windows, metrics_file, protocol_of
 from stillmotion.moments.truth import Missing, split_truth
-from stillmotion.params.evaluation import EvaluateMomentsParams
-from stillmotion.records import Moment
 
 PARAMS = EvaluateMomentsParams(num_examples=3, bootstrap_samples=50, seed=0)
 QUERIES = [

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from stillmotion.io.records import Moment
 from stillmotion.metrics.submission import pad_windows
 from stillmotion.moments.curves import stack_curves
 from stillmotion.moments.examples import example_places, example_rows
 from stillmotion.moments.split import SplitMoments
-from stillmotion.records import Moment
 
 
 @pytest.mark.parametrize(

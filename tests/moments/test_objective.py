@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.signal import savgol_filter
 
+from stillmotion.config.evaluation import SelectionParams
+from stillmotion.io.records import Moment
 from stillmotion.metrics.submission import pad_windows
 from stillmotion.moments.curves import stack_curves
 from stillmotion.moments.objective import Objective
 from stillmotion.moments.split import SplitMoments
-from stillmotion.params.evaluation import SelectionParams
-from stillmotion.records import Moment
 
 SECONDS = 2.0
 LEAST_COSINE = 0.05

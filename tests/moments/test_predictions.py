@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from stillmotion.errors import InputError
+from stillmotion.io.records import Moment
 from stillmotion.metrics.moments import evaluate_moments
 from stillmotion.moments.curves import stack_curves
 from stillmotion.moments.predictions import prediction_rows
 from stillmotion.moments.selection import select_vc1
-from stillmotion.records import Moment
 
 
 def moment(qid, duration):

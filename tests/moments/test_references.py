@@ -3,12 +3,12 @@ import math
 import numpy as np
 import pytest
 
+from stillmotion.config.evaluation import EvaluateMomentsParams
+from stillmotion.io.records import Moment
 from stillmotion.io.tables import read_rows
 from stillmotion.moments.evaluation import evaluate
 from stillmotion.moments.references import random_windows, reference_rows, uniform_windows
 from stillmotion.moments.truth import Missing, split_truth
-from stillmotion.params.evaluation import EvaluateMomentsParams
-from stillmotion.records import Moment
 
 TRUE = [[0.0, 2.0], [4.0, 6.0], [8.0, 9.0]]
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillmotion.memo import Memo
+from stillmotion.io.memo import Memo
 from stillmotion.moments.shot_detection import DetectionTask, DetectorSettings, find_cuts, shots_between
 from stillmotion.video.probe import VideoError
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from stillmotion.errors import InputError
+from stillmotion.io.records import Moment
 from stillmotion.moments.shots import frames_of_shot, shot_rows
 from stillmotion.moments.truth import split_truth
-from stillmotion.records import Moment
 
 
 def test_frames_of_a_shot_are_those_whose_middle_it_holds():

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from stillmotion.embedding.reader import EmbeddedVideo, Embeddings
 from stillmotion.io.arrays import save_array
-from stillmotion.io.embeddings import EmbeddedVideo, Embeddings
+from stillmotion.io.records import Moment
 from stillmotion.io.tables import write_json, write_rows
 from stillmotion.moments.split import split_moments
-from stillmotion.records import Moment
 
 MOMENTS = [
     Moment(1, "q1", "b", 5.0, [[0.0, 2.0], [4.0, 5.0]], [0, 2], []),

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from stillmotion.io.records import Moment, Video
 from stillmotion.moments.stored import stored_truth
-from stillmotion.records import Moment, Video
 from stillmotion.video.packed import PackedFrames, PackedVideo, write_tables
 
 MOMENTS = [

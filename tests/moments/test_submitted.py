@@ -1,8 +1,8 @@
 import pytest
 
 from stillmotion.errors import InputError
+from stillmotion.io.records import Moment
 from stillmotion.moments.submitted import submitted_rows
-from stillmotion.records import Moment
 
 MOMENTS = [
     Moment(qid, f"q{qid}", vid, 6.0, [[0.0, 2.0]], [0], []) for qid, vid in ((1, "a"), (2, "b"), (3, "lost"), (4, "t"))

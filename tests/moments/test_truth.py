@@ -1,7 +1,7 @@
 import pytest
 
+from stillmotion.io.records import Moment, Video
 from stillmotion.moments.truth import Missing, missing_of_split, split_truth
-from stillmotion.records import Moment, Video
 
 QUERIES = [
     Moment(1, "q1", "b", 5.0, [[0.0, 2.0], [4.0, 5.0]], [0, 2], []),

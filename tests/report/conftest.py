@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stillmotion.params.run import RunParams
+from stillmotion.config.run import RunParams
 from stillmotion.report.evidence import Asked, Evidence, Levels, Study
 
 TASKS = ("retrieval", "moments", "assessment", "actions", "resources", "architectures")

@@ -2,10 +2,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from stillmotion.attention.store import AttendedExamples
 from stillmotion.io.arrays import save_array
-from stillmotion.io.attention import AttendedExamples
+from stillmotion.io.records import Video, save_records
 from stillmotion.io.tables import write_rows
-from stillmotion.records import Video, save_records
 from stillmotion.report.attention_figures import attended_strip, attention_panels, drawn_attention
 from stillmotion.report.attention_section import attention_section
 from stillmotion.report.figures import save_figure

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stillmotion.records import Caption
+from stillmotion.io.records import Caption
 from stillmotion.report.evidence import Asked
 from stillmotion.report.first_videos import asked_queries, first_shows, first_videos_section, sentences
 

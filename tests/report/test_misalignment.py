@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from stillmotion.embedding.reader import EmbeddedVideo, Embeddings
 from stillmotion.io.arrays import save_array
-from stillmotion.io.embeddings import EmbeddedVideo, Embeddings
+from stillmotion.io.records import Caption
 from stillmotion.io.tables import write_json, write_rows
-from stillmotion.records import Caption
 from stillmotion.report.misalignment import levels_table, misalignment_section, query_levels
 
 CAPTIONS = [

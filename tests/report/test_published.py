@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides
 
+from stillmotion.config.loading import load_params
 from stillmotion.errors import InputError
-from stillmotion.params.loading import load_params
 from stillmotion.report import commands
 from stillmotion.report.claims import MOMENT_CLAIMS, THESIS_CLAIMS
 from stillmotion.report.commands import exp_run

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import ruamel.yaml
 
+from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.io.arrays import save_array
-from stillmotion.io.embeddings import EmbeddedVideo
+from stillmotion.io.records import Caption, Moment, Video, save_records
 from stillmotion.io.tables import write_rows
-from stillmotion.records import Caption, Moment, Video, save_records
 from stillmotion.video.packed import frame_file
 
 ROOT = Path(__file__).resolve().parents[2]

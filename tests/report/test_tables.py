@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stillmotion.records import Caption, Moment, Video
+from stillmotion.io.records import Caption, Moment, Video
 from stillmotion.report.moment_tables import effects_table, moments_table, thresholds_table
 from stillmotion.report.page import results_page
 from stillmotion.report.tables import (

@@ -11,7 +11,7 @@ import torch
 from open_clip.transform import PreprocessCfg
 
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
-from stillmotion.io.embeddings import EmbeddedVideo
+from stillmotion.embedding.reader import EmbeddedVideo
 
 
 def make_clip() -> OpenClipBackbone:

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from stillmotion import cli
-from stillmotion.backbones.embedding import Embedder
+from stillmotion.embedding.embedder import Embedder
+from stillmotion.embedding.reader import EmbeddedVideo
+from stillmotion.embedding.writer import write_videos
 from stillmotion.io.arrays import save_array
-from stillmotion.io.embedding_writer import write_videos
-from stillmotion.io.embeddings import EmbeddedVideo
+from stillmotion.io.memo import Memo, folder_digest
+from stillmotion.io.records import Video, save_records
 from stillmotion.io.tables import write_json, write_rows
-from stillmotion.memo import Memo, folder_digest
-from stillmotion.records import Video, save_records
 from stillmotion.video.packed import PackedFrames, PackedVideo, frame_file, write_tables
 from stillmotion.video.packing import PackingTask, SamplingPlan, pack_video
 

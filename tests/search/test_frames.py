@@ -4,7 +4,7 @@ from PIL import Image
 
 from stillmotion.errors import InputError
 from stillmotion.io.arrays import save_array
-from stillmotion.records import Video
+from stillmotion.io.records import Video
 from stillmotion.search.frames import check_folder, write_frames
 from stillmotion.search.ranking import FoundMoment
 from stillmotion.video.packed import PackedFrames, PackedVideo, frame_file, write_tables

@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 
 from stillmotion.backbones.xclip_expansion import expand_clip
+from stillmotion.config.models import XClipExpansionParams
 from stillmotion.errors import InputError
-from stillmotion.params.models import XClipExpansionParams
 from stillmotion.search.query import embed_image, embed_text, read_image
 
 

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
+from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.errors import InputError
-from stillmotion.io.embeddings import EmbeddedVideo
 from stillmotion.search.ranking import UNTUNED, SelectionRule, find_moments
 
 QUERY = np.array([1.0, 0.0], dtype=np.float32)

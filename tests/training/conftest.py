@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from stillmotion.backbones.backbone import Backbone
-from stillmotion.backbones.builtin import new_builtin
 from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
 from stillmotion.backbones.xclip_expansion import expand_clip
+from stillmotion.config.models import BuiltinBackboneParams, XClipExpansionParams
+from stillmotion.config.training import RecipeParams
 from stillmotion.io.arrays import save_array
-from stillmotion.params.models import BuiltinBackboneParams, XClipExpansionParams
-from stillmotion.params.training import RecipeParams
-from stillmotion.records import Caption, Video, save_records
+from stillmotion.io.records import Caption, Video, save_records
+from stillmotion.training.builtin import new_builtin
 from stillmotion.training.pairs import Pair
 from stillmotion.training.processes import Processes
 from stillmotion.video.packed import PackedFrames, PackedVideo, frame_file, write_tables

@@ -5,23 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-from stillmotion.adaptation.aggregators import build_aggregator
+from stillmotion.config.training import AggregatorParams, TrainAggregatorParams
+from stillmotion.embedding.reader import EmbeddedVideo, Embeddings
 from stillmotion.errors import InputError
 from stillmotion.io.arrays import save_array
-from stillmotion.io.embeddings import EmbeddedVideo, Embeddings
+from stillmotion.io.records import Caption
 from stillmotion.io.tables import write_json, write_rows
 from stillmotion.metrics.retrieval import QueryRanks
-from stillmotion.params.training import AggregatorParams, TrainAggregatorParams
-from stillmotion.records import Caption
-from stillmotion.training.aggregation import (
-    AggregatorTraining,
-    RetrievalPairs,
-    aggregate,
-    fit_aggregators,
-    rank_rows,
-    retrieval_pairs,
-    retrieval_protocol,
-)
+from stillmotion.retrieval.aggregators import aggregate, build_aggregator
+from stillmotion.retrieval.pairs import RetrievalPairs, rank_rows, retrieval_pairs, retrieval_protocol
+from stillmotion.training.aggregation import AggregatorTraining, fit_aggregators
 
 DIM = 16
 CAPTIONS = [

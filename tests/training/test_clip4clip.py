@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from stillmotion.adaptation.recipe import apply_recipe
-from stillmotion.backbones.builtin import new_builtin
 from stillmotion.backbones.clip4clip_backbone import Clip4ClipSettings, expand_clip4clip
 from stillmotion.backbones.registry import load_backbone
+from stillmotion.config.models import BuiltinBackboneParams
 from stillmotion.errors import InputError
-from stillmotion.memo import Memo
-from stillmotion.params.models import BuiltinBackboneParams
+from stillmotion.io.memo import Memo
+from stillmotion.training.builtin import new_builtin
 from stillmotion.training.contrastive import shuffled_batches
 from stillmotion.training.finetuning import FineTuning, finetune
 from stillmotion.training.processes import Processes
+from stillmotion.training.recipe import apply_recipe
 from stillmotion.training.similarity import TightTransformer, similarity_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -80,7 +80,7 @@ def test_two_processes_train_a_tight_transformer_as_one_does(
     corpus, new_recipe, in_two_threads, monkeypatch, tokens_a_pass
 ):
     recipe, batches = new_recipe(micro_batch_size=3), shuffled_batches(18, 9, seed=0, epoch=0)
-    monkeypatch.setattr("stillmotion.adaptation.clip4clip_heads.TOKENS_A_PASS", tokens_a_pass)
+    monkeypatch.setattr("stillmotion.backbones.clip4clip_heads.TOKENS_A_PASS", tokens_a_pass)
     backbones = [make_backbone("tight_transformer").train() for _ in range(2)]
     for backbone in backbones:
         with torch.no_grad():

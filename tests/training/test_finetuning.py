@@ -4,14 +4,14 @@ import torch
 from open_clip.loss import ClipLoss
 from torch.nn import functional
 
-from stillmotion.adaptation.freezing import freeze
-from stillmotion.adaptation.patch_dropout import PatchDropout
-from stillmotion.adaptation.recipe import apply_recipe
 from stillmotion.errors import InputError
-from stillmotion.memo import Memo
+from stillmotion.io.memo import Memo
 from stillmotion.training.contrastive import shuffled_batches
 from stillmotion.training.finetuning import FineTuning, finetune
+from stillmotion.training.freezing import freeze
+from stillmotion.training.patch_dropout import PatchDropout
 from stillmotion.training.processes import Processes
+from stillmotion.training.recipe import apply_recipe
 from stillmotion.training.schedule import one_cycle_cosine
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from stillmotion.backbones.embedding import Embedder
+from stillmotion.embedding.embedder import Embedder
+from stillmotion.embedding.writer import write_videos
 from stillmotion.io.arrays import save_array
-from stillmotion.io.embedding_writer import write_videos
-from stillmotion.memo import Memo
-from stillmotion.records import Action, Video
+from stillmotion.io.memo import Memo
+from stillmotion.io.records import Action, Video
 from stillmotion.training.finetuning import FineTuning, finetune
 from stillmotion.training.pairs import Pair
 from stillmotion.video.packed import PackedFrames, PackedVideo, frame_file, write_tables

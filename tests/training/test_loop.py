@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from stillmotion.errors import InputError
+from stillmotion.io.memo import Memo
 from stillmotion.io.weights import load_tensors
-from stillmotion.memo import Memo
 from stillmotion.training.loop import FitSettings, fit, parameter_groups
 from stillmotion.training.processes import Processes
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from stillmotion.adaptation.recipe import apply_recipe
 from stillmotion.backbones.registry import load_backbone
 from stillmotion.errors import InputError
-from stillmotion.memo import Memo
+from stillmotion.io.memo import Memo
 from stillmotion.training.contrastive import shuffled_batches
 from stillmotion.training.finetuning import FineTuning, finetune
 from stillmotion.training.processes import Processes
+from stillmotion.training.recipe import apply_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")

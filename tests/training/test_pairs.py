@@ -1,6 +1,6 @@
 import pytest
 
-from stillmotion.records import Action, Caption
+from stillmotion.io.records import Action, Caption
 from stillmotion.training.pairs import Pair, action_pairs, caption_pairs, class_texts
 
 CAPTIONS = [

@@ -15,11 +15,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillmotion.environment import read_environment
+from stillmotion.config.environment import read_environment
 from stillmotion.errors import InputError
+from stillmotion.io.memo import Memo
 from stillmotion.io.tables import read_json
 from stillmotion.io.weights import load_tensors
-from stillmotion.memo import Memo
 from stillmotion.training import processes as module
 from stillmotion.training.finetuning import FineTuning, finetune
 from stillmotion.training.processes import ALONE, Processes, join_processes

@@ -11,16 +11,16 @@ import pytest
 import ruamel.yaml
 import torch
 
-from stillmotion.adaptation.recipe import apply_recipe
 from stillmotion.backbones.registry import load_backbone
 from stillmotion.errors import InputError
+from stillmotion.io.memo import Memo
+from stillmotion.io.records import Action, save_records
 from stillmotion.io.tables import read_json
-from stillmotion.memo import Memo
-from stillmotion.records import Action, save_records
 from stillmotion.training.contrastive import shuffled_batches
 from stillmotion.training.finetuning import finetune
 from stillmotion.training.pairs import Pair
 from stillmotion.training.processes import ALONE, Processes
+from stillmotion.training.recipe import apply_recipe
 from stillmotion.training.recognition import Recognition
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from stillmotion.adaptation.counting import StepCounter
+from stillmotion.costs.counting import StepCounter
 from stillmotion.errors import InputError
 from stillmotion.training.similarity import Cosine, Mug, similarity_of
 

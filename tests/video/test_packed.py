@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from stillmotion.errors import InputError
-from stillmotion.memo import Memo
-from stillmotion.records import Video
+from stillmotion.io.memo import Memo
+from stillmotion.io.records import Video
 from stillmotion.video.packed import PackedFrames, frame_file, write_tables
 from stillmotion.video.packing import PackingTask, SamplingPlan, pack_video
 from stillmotion.video.probe import VideoError

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from stillmotion.adaptation.clip4clip_heads import HEADS, build_head
+from stillmotion.backbones.clip4clip_heads import HEADS, build_head
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone, save_backbone
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder

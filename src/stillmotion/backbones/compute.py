@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from stillmotion.environment import Environment
+from stillmotion.config.environment import Environment
 from stillmotion.errors import InputError
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -18,9 +18,9 @@ from open_clip.pretrained import (
 from open_clip.transform import PreprocessCfg
 from safetensors import SafetensorError
 
+from stillmotion.config.models import OpenClipBackboneParams
 from stillmotion.errors import InputError
-from stillmotion.memo import file_digest
-from stillmotion.params.models import OpenClipBackboneParams
+from stillmotion.io.memo import file_digest
 
 LOCAL_SUFFIXES = (".safetensors", ".pt", ".bin", ".pth")
 _HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")

@@ -8,9 +8,9 @@ from huggingface_hub.errors import EntryNotFoundError, RemoteEntryNotFoundError
 
 from stillmotion.backbones.xclip_backbone import CONFIG, PROCESSOR, WEIGHTS, XClipBackbone
 from stillmotion.backbones.xclip_folder import OLD_WEIGHTS, TOKENIZER_FILES, read_xclip, weights_file
+from stillmotion.config.models import XClipBackboneParams
 from stillmotion.errors import InputError
-from stillmotion.memo import file_digest
-from stillmotion.params.models import XClipBackboneParams
+from stillmotion.io.memo import file_digest
 
 
 def _from_hub(params: XClipBackboneParams) -> Path:

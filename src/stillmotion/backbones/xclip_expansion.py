@@ -24,8 +24,8 @@ from transformers import CLIPTokenizer, XCLIPConfig, XCLIPModel
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.xclip_backbone import PROCESSOR, XClipBackbone
 from stillmotion.backbones.xclip_processor import Preprocessing, read_preprocessing
+from stillmotion.config.models import XClipExpansionParams
 from stillmotion.errors import InputError
-from stillmotion.params.models import XClipExpansionParams
 
 _HEAD_WIDTH = 64
 _RESAMPLE = {"bilinear": 2, "bicubic": 3}

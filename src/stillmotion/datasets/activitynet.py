@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stillmotion.config.data import BenchmarksParams
 from stillmotion.datasets.annotation_faults import Span, tidy_texts
 from stillmotion.datasets.benchmark import VIDEOS, AnnotationFiles, CaptionedBenchmark, Entry, train_or_validation
 from stillmotion.datasets.video_files import find_videos
 from stillmotion.errors import InputError
 from stillmotion.io.tables import read_json
-from stillmotion.params.data import BenchmarksParams
 
 PREFIX = "v_"
 TRAIN, TESTS = "train.json", ("val_1.json", "val_2.json")

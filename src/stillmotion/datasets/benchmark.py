@@ -10,15 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stillmotion.config.data import BenchmarksParams, FolderParams
 from stillmotion.datasets.annotation_faults import Fault, Span, fault_notes, fit_spans, tidy, tidy_texts
 from stillmotion.datasets.clips import covered_clips, merge_windows
 from stillmotion.datasets.folder import split_by_hash
 from stillmotion.datasets.source import Annotations, SourceVideo
 from stillmotion.datasets.video_files import FoundVideos
 from stillmotion.errors import InputError
-from stillmotion.memo import Memo
-from stillmotion.params.data import BenchmarksParams, FolderParams
-from stillmotion.records import Action, Caption, Moment, Split, Video
+from stillmotion.io.memo import Memo
+from stillmotion.io.records import Action, Caption, Moment, Split, Video
 
 VIDEOS = "videos"
 """The folder of the video files, beside the annotations."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stillmotion.errors import InputError
-from stillmotion.records import SPLITS, Split
+from stillmotion.io.records import SPLITS, Split
 
 FILE_NAME = "captions.csv"
 REQUIRED = ("video", "caption")

@@ -5,9 +5,9 @@ A query has one window, and nobody rated clips. There is no validation split, wh
 
 from pathlib import Path
 
+from stillmotion.config.data import BenchmarksParams
 from stillmotion.datasets.benchmark import AnnotationFiles
 from stillmotion.datasets.qvhighlights import QueriedBenchmark, read_queries
-from stillmotion.params.data import BenchmarksParams
 
 TRAIN, TEST = "charades_train_release.jsonl", "charades_test_release.jsonl"
 FILES = AnnotationFiles("Charades-STA", dict.fromkeys((TRAIN, TEST), "github.com/line/lighthouse, data/charades"))

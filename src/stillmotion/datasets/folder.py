@@ -17,14 +17,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from stillmotion.config.data import FolderParams
 from stillmotion.datasets.captions_csv import FILE_NAME, Row, did_you_mean, read_captions
 from stillmotion.datasets.clips import covered_clips, merge_windows
 from stillmotion.datasets.source import Annotations, SourceVideo
 from stillmotion.datasets.video_files import is_video, list_files
 from stillmotion.errors import InputError
-from stillmotion.memo import Memo
-from stillmotion.params.data import FolderParams
-from stillmotion.records import SPLITS, Action, Caption, Moment, Split, Video
+from stillmotion.io.memo import Memo
+from stillmotion.io.records import SPLITS, Action, Caption, Moment, Split, Video
 
 END_TOLERANCE_S = 1.0
 """Annotators round up to whole seconds: an end this far past the video's end is moved to it."""

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stillmotion.config.data import BenchmarksParams
 from stillmotion.datasets.benchmark import VIDEOS, AnnotationFiles, CaptionedBenchmark, Entry, train_or_validation
 from stillmotion.datasets.video_files import find_videos
 from stillmotion.errors import InputError
-from stillmotion.params.data import BenchmarksParams
-from stillmotion.records import Split
+from stillmotion.io.records import Split
 
 PAIRS, TRAIN_9K = "MSRVTT_JSFUSION_test.csv", "MSRVTT_train.9k.csv"
 _MEMBERS = {

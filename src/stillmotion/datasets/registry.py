@@ -7,6 +7,7 @@ does what `Source` says, and name it in `open_source`; for a public benchmark, w
 from collections.abc import Callable
 from pathlib import Path
 
+from stillmotion.config.data import BenchmarksParams, DownloadParams
 from stillmotion.datasets import activitynet, charades, msrvtt, qvhighlights
 from stillmotion.datasets.benchmark import AnnotationFiles
 from stillmotion.datasets.captions_csv import FILE_NAME, did_you_mean
@@ -14,7 +15,6 @@ from stillmotion.datasets.folder import read_folder
 from stillmotion.datasets.source import Source
 from stillmotion.datasets.toy import ToySource
 from stillmotion.errors import InputError
-from stillmotion.params.data import BenchmarksParams, DownloadParams
 
 BENCHMARKS: tuple[tuple[tuple[AnnotationFiles, ...], Callable[[Path, BenchmarksParams], Source]], ...] = (
     ((activitynet.CAPTIONS, activitynet.ACTIONS), activitynet.read_activitynet),

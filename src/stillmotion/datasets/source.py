@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from stillmotion.memo import Memo
-from stillmotion.records import Action, Caption, Moment, Video
+from stillmotion.io.memo import Memo
+from stillmotion.io.records import Action, Caption, Moment, Video
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from stillmotion.config.data import ToyParams
 from stillmotion.datasets.source import Annotations, SourceVideo
 from stillmotion.datasets.toy_story import (
     Story,
@@ -13,9 +14,8 @@ from stillmotion.datasets.toy_story import (
     tell_stories,
 )
 from stillmotion.datasets.toy_video import write_videos
-from stillmotion.memo import Memo
-from stillmotion.params.data import ToyParams
-from stillmotion.records import SPLITS, Video
+from stillmotion.io.memo import Memo
+from stillmotion.io.records import SPLITS, Video
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stillmotion.config.data import ToyParams
 from stillmotion.datasets.clips import coverage, covered_clips
 from stillmotion.datasets.toy_scene import (
     BACKGROUNDS,
@@ -23,8 +24,7 @@ from stillmotion.datasets.toy_scene import (
     random_subject,
     sentence,
 )
-from stillmotion.params.data import ToyParams
-from stillmotion.records import SPLITS, Action, Caption, Moment, Split
+from stillmotion.io.records import SPLITS, Action, Caption, Moment, Split
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "size": SIZES,

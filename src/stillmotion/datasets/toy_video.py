@@ -14,7 +14,7 @@ import numpy.typing as npt
 from stillmotion.datasets import toy_scene
 from stillmotion.datasets.toy_scene import draw, draw_card
 from stillmotion.datasets.toy_story import Story
-from stillmotion.memo import Memo, code_digest
+from stillmotion.io.memo import Memo, code_digest
 from stillmotion.stage import Progress
 from stillmotion.video.workers import run_in_workers
 

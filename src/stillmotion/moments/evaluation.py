@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stillmotion.config.evaluation import EvaluateMomentsParams
 from stillmotion.metrics.coverage import coverage, selected_share
 from stillmotion.metrics.frames import frame_values
 from stillmotion.metrics.moments import MAX_WINDOWS, additions, moment_intervals, moment_values, official_metrics
 from stillmotion.metrics.submission import Row, Windows, by_qid, predicted_windows
 from stillmotion.moments.curves import Mask
 from stillmotion.moments.truth import Missing, SplitTruth
-from stillmotion.params.evaluation import EvaluateMomentsParams
 
 Kind = Literal["selection", "shots", "reference", "submission"]
 

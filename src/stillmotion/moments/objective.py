@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from stillmotion.config.evaluation import SelectionParams
 from stillmotion.metrics.frames import frame_values
 from stillmotion.metrics.moments import recall_at_1, top1_iou
 from stillmotion.moments.curves import Floats
@@ -20,7 +21,6 @@ from stillmotion.moments.postprocess import log_curves, postprocess, smooth_norm
 from stillmotion.moments.runs import Runs, top_windows
 from stillmotion.moments.selection import FrameRanks, rank_frames, vc1_runs, vc2_runs
 from stillmotion.moments.split import SplitMoments
-from stillmotion.params.evaluation import SelectionParams
 
 LONGEST_SMOOTHING = 21
 """M is searched among the odd numbers from 3 to this."""

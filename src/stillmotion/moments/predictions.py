@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from stillmotion.errors import InputError
+from stillmotion.io.records import Moment
 from stillmotion.moments.curves import Curves, Floats
 from stillmotion.moments.runs import Selection
-from stillmotion.records import Moment
 
 
 def prediction_rows(

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from stillmotion.config.run import Reference
+from stillmotion.io.records import Moment
 from stillmotion.moments.truth import SplitTruth
-from stillmotion.params.run import Reference
-from stillmotion.records import Moment
 
 
 def random_windows(

@@ -15,8 +15,8 @@ import av
 import cv2
 from scenedetect import AdaptiveDetector, ContentDetector, SceneManager, VideoOpenFailure, VideoStreamAv
 
+from stillmotion.io.memo import Memo, file_digest
 from stillmotion.io.tables import read_json, write_json
-from stillmotion.memo import Memo, file_digest
 from stillmotion.video.probe import VideoError
 
 

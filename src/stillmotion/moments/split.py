@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillmotion.io.embeddings import Embeddings
+from stillmotion.embedding.reader import Embeddings
+from stillmotion.io.records import Moment
 from stillmotion.metrics.submission import Windows
 from stillmotion.moments.curves import Curves, Mask, curves_from_embeddings
 from stillmotion.moments.truth import SplitTruth, split_truth
-from stillmotion.records import Moment
 
 
 @dataclass(frozen=True, slots=True)

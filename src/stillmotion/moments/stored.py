@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from stillmotion.io.records import Moment
 from stillmotion.moments.truth import SplitTruth, split_truth
-from stillmotion.records import Moment
 from stillmotion.video.packed import PackedFrames
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stillmotion.errors import InputError
+from stillmotion.io.records import Moment
 from stillmotion.metrics.submission import Row, by_qid, predicted_windows, saliency_scores
-from stillmotion.records import Moment
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stillmotion.io.records import Moment, Video
 from stillmotion.metrics.submission import Windows, pad_windows
 from stillmotion.moments.curves import Floats, Mask, valid_frames
-from stillmotion.records import Moment, Video
 
 
 @dataclass(frozen=True, slots=True)

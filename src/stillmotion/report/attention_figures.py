@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from stillmotion.io.attention import AttendedExamples
+from stillmotion.attention.store import AttendedExamples
 from stillmotion.report.example_figure import LONGEST_QUERY
 from stillmotion.report.thumbnails import thumbnail_strip
 from stillmotion.video.packed import PackedFrames

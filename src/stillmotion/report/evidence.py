@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stillmotion.params.run import RunParams
+from stillmotion.config.run import RunParams
 
 Hits = Mapping[int, np.ndarray]
 """R@1 (or R@5) of each test query in percent, the mean over the seeds, by number of clips."""

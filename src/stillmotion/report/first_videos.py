@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from stillmotion.datasets.toy_scene import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SIZES, Subject, sentence
-from stillmotion.records import Caption
+from stillmotion.io.records import Caption
 from stillmotion.report.evidence import Asked, Evidence, Rows, hits_over_seeds, over_seeds
 from stillmotion.report.tables import markdown_table, number
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from stillmotion.io.embeddings import Embeddings
+from stillmotion.embedding.reader import Embeddings
+from stillmotion.io.records import Caption
 from stillmotion.metrics.alignment_levels import LEVELS, aligned_shares, alignment_levels
 from stillmotion.metrics.bootstrap import bootstrap_intervals
-from stillmotion.records import Caption
 from stillmotion.report.evidence import Evidence, Levels, Rows, hits_over_seeds, over_seeds
 from stillmotion.report.tables import markdown_table, number, with_interval
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stillmotion.records import Caption, Moment, Video
+from stillmotion.io.records import Caption, Moment, Video
 from stillmotion.report.attention_section import attention_section
 from stillmotion.report.claims import (
     MOMENT_CLAIMS,

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from stillmotion.config.loading import Params
 from stillmotion.errors import InputError
 from stillmotion.io.tables import read_json
-from stillmotion.params.loading import Params
 from stillmotion.search.ranking import UNTUNED, SelectionRule
 
 METRIC = "MR-full-R1@0.5"

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.errors import InputError
-from stillmotion.io.embeddings import EmbeddedVideo
 from stillmotion.moments.curves import curves_from_embeddings
 from stillmotion.moments.postprocess import LEAST_COSINE, PostProcessing, postprocess
 from stillmotion.moments.runs import mean_scores, runs_between, spans

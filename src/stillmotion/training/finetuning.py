@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from stillmotion.adaptation.patch_dropout import PatchDropout
-from stillmotion.adaptation.recipe import apply_recipe
 from stillmotion.backbones.backbone import Backbone
 from stillmotion.backbones.clip4clip_backbone import TightClip4Clip
-from stillmotion.memo import Memo
+from stillmotion.config.training import RecipeParams
+from stillmotion.io.memo import Memo
 from stillmotion.metrics.retrieval import rank_queries
-from stillmotion.params.training import RecipeParams
 from stillmotion.training.contrastive import embed_in_parts, shuffled_batches
 from stillmotion.training.loop import FitSettings, Fitted, fit
 from stillmotion.training.pairs import Pair
+from stillmotion.training.patch_dropout import PatchDropout
 from stillmotion.training.processes import ALONE, Processes
+from stillmotion.training.recipe import apply_recipe
 from stillmotion.training.similarity import Similarity, similarity_of
 from stillmotion.video.packed import PackedFrames
 

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import torch
 
-from stillmotion.environment import read_environment
+from stillmotion.config.environment import read_environment
+from stillmotion.io.memo import Memo
 from stillmotion.io.weights import load_tensors, save_tensors
-from stillmotion.memo import Memo
 from stillmotion.stage import Progress
 from stillmotion.training.processes import ALONE, Processes
 from stillmotion.training.schedule import one_cycle_cosine

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from stillmotion.errors import InputError
-from stillmotion.records import Action, Caption
+from stillmotion.io.records import Action, Caption
 
 
 @dataclass(frozen=True, slots=True)

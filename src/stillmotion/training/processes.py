@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import torch
 
 from stillmotion.backbones.compute import prepare_torch
-from stillmotion.environment import Environment
+from stillmotion.config.environment import Environment
 from stillmotion.errors import InputError
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional
 
-from stillmotion.adaptation.clip4clip_heads import score_all
-from stillmotion.adaptation.mug import Texts, Videos, score_pairs
 from stillmotion.backbones.backbone import Backbone
 from stillmotion.backbones.clip4clip_backbone import TightClip4Clip
+from stillmotion.backbones.clip4clip_heads import score_all
+from stillmotion.config.training import RecipeParams
 from stillmotion.errors import InputError
-from stillmotion.params.training import RecipeParams
+from stillmotion.retrieval.mug import Texts, Videos, score_pairs
 from stillmotion.training.contrastive import contrastive_loss, contrastive_loss_of_scores
 
 
@@ -65,7 +65,7 @@ class Mug(Similarity):
 
     tau: float
     interaction: str
-    """`mutual` or `mutual_cosine`, see stillmotion/adaptation/mug.py."""
+    """`mutual` or `mutual_cosine`, see stillmotion/retrieval/mug.py."""
 
     def embed(
         self, backbone: Backbone, pixels: torch.Tensor, tokens: torch.Tensor

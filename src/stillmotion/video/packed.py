@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from stillmotion.errors import InputError
 from stillmotion.io.arrays import load_array
+from stillmotion.io.records import Video, load_records, save_records
 from stillmotion.io.tables import read_rows, write_rows
-from stillmotion.records import Video, load_records, save_records
 from stillmotion.video.sampling import span_indices
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillmotion.io.atomic import atomic_file, link_or_copy
-from stillmotion.memo import Memo, file_digest
+from stillmotion.io.memo import Memo, file_digest
 from stillmotion.video.decode import Geometry, decode_frames
 from stillmotion.video.packed import PackedVideo
 from stillmotion.video.probe import Probe, probe_video

@@ -1,0 +1,116 @@
+"""Params of what is trained: fine-tuning, aggregators, probes."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from stillmotion.config.section import Count, Fraction, NotNegative, Positive, Section, Seed
+
+
+class RecipeParams(Section):
+    """Fine-tuning: contrastive, or for recognition."""
+
+    captions: Literal["paragraph", "dense", "both", "class_names"]
+    """Pairs to train on: whole videos, captioned spans, or both; or for recognition labelled spans, whose texts are
+    class names in embed.class_template."""
+    num_frames: Count
+    """Frames a video or span, one from each of as many equal segments."""
+    epochs: Count
+    batch_size: Count
+    """Pairs that one step contrasts, or labelled spans that it tells apart."""
+    micro_batch_size: Count
+    """Pairs embedded at once: less needs less memory, and gives the same gradients but for rounding."""
+    precision: Literal["fp32", "bf16"]
+    optimizer: Literal["adamw", "sgd"]
+    """SGD has a momentum of 0.9."""
+    learning_rate: Positive
+    branch_learning_rate_factor: Positive
+    """What a STAN branch or a head of CLIP4Clip trains at, as a multiple of learning_rate."""
+    weight_decay: NotNegative
+    warmup_fraction: Fraction
+    gradient_clip: Positive
+    gradient_checkpointing: bool
+    """Layers of a STAN branch are computed again for their gradients: less memory, more time."""
+    similarity: Literal["cosine", "mug", "mug_cosine"]
+    """What the loss compares: a video's and a text's vectors, or their frames and tokens by Mug, as the product of the
+    guided embeddings (the source) or as their cosine. With `cosine` a CLIP4Clip's tight transformer is trained by its
+    own scores."""
+    tau: Positive
+    """τ of Mug, see `alignments`."""
+    loss_temperature: Annotated[float, Field(ge=0.01)] | None
+    """What scores are divided by in the loss, for good: 0.01 to 0.05 in the releases of Mug-STAN. With null it is
+    learned on from the model's own."""
+    freeze_texts: bool
+    """The whole text tower stays as it is, as for recognition with class names as texts."""
+    freeze_embeddings: bool
+    """Patch, class, position and token embeddings stay as they are."""
+    frozen_blocks: Annotated[int, Field(ge=0)]
+    """The first blocks of both towers stay as they are; more than 0 implies frozen embeddings."""
+    patch_keep_rate: Annotated[float, Field(gt=0, le=1)]
+    patch_sampling: Literal["tubelet", "per_frame"]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _frozen_blocks_rest_on_frozen_embeddings(self) -> "RecipeParams":
+        if self.frozen_blocks and not self.freeze_embeddings:
+            raise ValueError("frozen_blocks above 0 needs freeze_embeddings: true")
+        return self
+
+    @model_validator(mode="after")
+    def _class_names_are_compared_by_cosine(self) -> "RecipeParams":
+        if self.captions == "class_names" and self.similarity != "cosine":
+            raise ValueError("captions: class_names needs similarity: cosine; set it, or other captions")
+        return self
+
+
+class AlignmentParams(Section):
+    """How the tokens of a text and the frames of a video become one score."""
+
+    interaction: Literal[
+        "mutual", "mutual_cosine", "simple", "frame_text", "video_token", "hard_top_k", "wti", "mean_pooling"
+    ]
+    """As in stillmotion/retrieval/mug.py; `wti` with equal weights."""
+    tau: Positive
+    """Sharpness τ of the softmaxes over tokens and frames: 100 in the source."""
+    top_k: Count
+    """For `hard_top_k`."""
+    dual_softmax: bool
+    """Scores are weighed by the softmax over all queries: it knows the whole test set."""
+
+
+class AggregatorParams(Section):
+    """How clip embeddings become one video embedding."""
+
+    kind: Literal["mean", "transformer_mean", "class_token"]
+    heads: Count
+    mlp_ratio: Positive
+
+
+class TrainAggregatorParams(Section):
+    """Training of the aggregators over frozen embeddings."""
+
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: NotNegative
+    warmup_fraction: Fraction
+    gradient_clip: Positive
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+
+
+class LinearProbeParams(Section):
+    """Few-shot logistic regression."""
+
+    shots: Annotated[list[Count], Field(min_length=1)]
+    num_c: Count
+    """Values of C between min_c and max_c."""
+    min_c: Positive
+    max_c: Positive
+    spacing: Literal["log", "linear"]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _c_range_is_a_range(self) -> "LinearProbeParams":
+        if self.max_c < self.min_c:
+            raise ValueError("max_c is below min_c; swap them")
+        return self

@@ -1,0 +1,187 @@
+"""The embeddings of a dataset by one model: a folder of memory-mapped arrays.
+
+| file | rows | shape |
+|---|---|---|
+| frames.npy | with embed.single_frames, or by an image model: stored frames, video after video | (all frames, D) |
+| clips.npy | videos × clips: those of the first clip count, of the second … | (V, C, D) |
+| actions.npy, actions.jsonl | with embed.spans, labelled spans | (A, D) |
+| captions.npy | rows of captions.jsonl in data/raw | (T, D) |
+| queries.npy | rows of moments.jsonl in data/raw | (Q, D) |
+| classes.npy, classes.json | labels, sorted | (K, D) |
+| index.jsonl | videos: id, split, duration, and where their frames lie | |
+| contexts.npy | with embed.contexts, X-CLIP's patches of each video as one clip | (V, P, D) |
+| caption_lengths.npy | likewise: lengths of the captions' vectors before they were made unit vectors | (T,) |
+| prompts.safetensors | likewise: the module that makes a text depend on a video | |
+| clip_frames.npy | with embed.tokens, the frames of the one clip that spans a video, beside one another | (V, F, D) |
+| caption_tokens.npy | likewise: tokens of the captions that are no padding, caption after caption | (all tokens, D) |
+| caption_token_offsets.npy | likewise: where the tokens of each caption begin, and the last ones end | (T + 1,) |
+| model.json | dimensions, clip counts, frames a clip, views of a span, logit scale, cut texts, digest of the model | |
+
+All vectors but the contexts are float32 of length 1. Videos that could not be decoded, or whose split is not in
+embed.splits, have no rows. Captions and queries have, but hold NaN and no tokens where they are of another split.
+"""
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stillmotion.errors import InputError
+from stillmotion.io.arrays import load_array
+from stillmotion.io.records import Action, load_records
+from stillmotion.io.tables import read_json, read_rows
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedVideo:
+    """A row of index.jsonl."""
+
+    video_id: str
+    split: str
+    duration: float
+    offset: int
+    """First row in frames.npy."""
+    count: int
+    uniform: list[int]
+    """The uniform frames, as positions among this video's rows."""
+    clips: list[int]
+    """One frame for each clip of sample_frames.clip_length_s, likewise."""
+
+    def row(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Embeddings:
+    """Reader of an embeddings folder; arrays are opened when they are asked for."""
+
+    def __init__(self, folder: Path):
+        if not (folder / "model.json").is_file():
+            raise InputError(f"{folder}: no embeddings there; run `dvc repro`")
+        self.folder = folder
+        self.videos = [EmbeddedVideo(**row) for row in read_rows(folder / "index.jsonl")]
+        self.model: dict[str, Any] = read_json(folder / "model.json")
+        self.row_of = {video.video_id: row for row, video in enumerate(self.videos)}
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        return load_array(self._optional("frames.npy", "set embed.single_frames: true and embed again"))
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether stored frames were embedded by themselves."""
+        return (self.folder / "frames.npy").is_file()
+
+    @cached_property
+    def _clips(self) -> np.ndarray:
+        return load_array(self.folder / "clips.npy")
+
+    @property
+    def clip_counts(self) -> list[int]:
+        """How many clips may stand for a video, rising."""
+        return self.model["clip_counts"]
+
+    def clips(self, num_clips: int) -> np.ndarray:
+        """The clips (V, num_clips, D) of a video that together span it.
+
+        Raises:
+            InputError: num_clips is not one of `clip_counts`.
+        """
+        if num_clips not in self.clip_counts:
+            raise InputError(f"{self.folder}: not embedded as {num_clips} clips; add {num_clips} to embed.clip_counts")
+        first = sum(number for number in self.clip_counts if number < num_clips)
+        return self._clips[:, first : first + num_clips]
+
+    @cached_property
+    def action_spans(self) -> np.ndarray:
+        return load_array(self._optional("actions.npy", "set embed.spans: true and embed again"))
+
+    @cached_property
+    def captions(self) -> np.ndarray:
+        return load_array(self.folder / "captions.npy")
+
+    @cached_property
+    def clip_frames(self) -> np.ndarray:
+        return load_array(self._tokens("clip_frames.npy"))
+
+    @cached_property
+    def caption_tokens(self) -> np.ndarray:
+        return load_array(self._tokens("caption_tokens.npy"))
+
+    @cached_property
+    def caption_token_offsets(self) -> np.ndarray:
+        return load_array(self._tokens("caption_token_offsets.npy"))
+
+    @cached_property
+    def contexts(self) -> np.ndarray:
+        return load_array(self._conditional("contexts.npy"))
+
+    @cached_property
+    def caption_lengths(self) -> np.ndarray:
+        return load_array(self._conditional("caption_lengths.npy"))
+
+    @property
+    def prompts_file(self) -> Path:
+        """The prompts generator as `stillmotion.backbones.xclip_prompts.build_prompts` takes it."""
+        return self._conditional("prompts.safetensors")
+
+    def _conditional(self, name: str) -> Path:
+        return self._optional(name, "set embed.contexts: true and embed with an X-CLIP")
+
+    def _tokens(self, name: str) -> Path:
+        return self._optional(name, "set embed.tokens: true and embed again, with a CLIP, a CoCa or a STAN")
+
+    def _optional(self, name: str, mend: str) -> Path:
+        path = self.folder / name
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; {mend}")
+        return path
+
+    def require_dataset(self, video_ids: Collection[str], num_captions: int, raw: Path) -> None:
+        """Raise InputError where these are no embeddings of the dataset with those videos and captions in `raw`."""
+        unknown = [video.video_id for video in self.videos if video.video_id not in video_ids]
+        if unknown:
+            found = f"its video {unknown[0]!r} is not in {raw / 'videos.jsonl'}"
+        elif len(self.captions) != num_captions:
+            found = f"it has {len(self.captions)} captions and {raw / 'captions.jsonl'} {num_captions}"
+        else:
+            return
+        raise InputError(f"{self.folder}: {found}; these embeddings are of another dataset: run the embed stage again")
+
+    def require_model(self, digest: str, trained: Path) -> None:
+        """Raise InputError where `trained` was trained on embeddings of another model than the one of this digest."""
+        if digest != self.model["model"]:
+            raise InputError(
+                f"{trained}: trained on the embeddings of another model than {self.folder} holds; train it again"
+            )
+
+    @cached_property
+    def queries(self) -> np.ndarray:
+        return load_array(self.folder / "queries.npy")
+
+    @cached_property
+    def classes(self) -> np.ndarray:
+        return load_array(self.folder / "classes.npy")
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        return read_json(self.folder / "classes.json")
+
+    @cached_property
+    def actions(self) -> list[Action]:
+        return load_records(self.folder, Action)
+
+    def video_frames(self, video: EmbeddedVideo) -> np.ndarray:
+        """All stored frames of a video: (count, D)."""
+        return self.frames[video.offset : video.offset + video.count]
+
+    def labelled_spans(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings (N, D) of a split's labelled spans, and their labels (N,) as rows of `class_names`."""
+        spans = self.action_spans
+        rows = [
+            row for row, action in enumerate(self.actions) if self.videos[self.row_of[action.video_id]].split == split
+        ]
+        labels = [self.class_names.index(self.actions[row].label) for row in rows]
+        return np.asarray(spans[rows], dtype=np.float64), np.array(labels, dtype=np.int64)
