@@ -4,18 +4,21 @@ from pathlib import Path
 import pytest
 
 from stillmotion import provenance
-from stillmotion.provenance import INFRASTRUCTURE, code_version, first_party_sources
+from stillmotion.provenance import INFRASTRUCTURE, code_version, first_party_sources, module_digests
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
+
+
+SCRIPT = "import numpy\nfrom stillmotion.io.tables import rows\nfrom stillmotion.config import section\n"
 
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
     """A small package called stillmotion beside a script."""
     files = {
-        "stage_script.py": "import numpy\nfrom stillmotion.io.tables import rows\nfrom stillmotion import config\n",
+        "stage_script.py": SCRIPT,
         "stillmotion/__init__.py": "",
-        "stillmotion/config.py": "from stillmotion.errors import InputError\n",
+        "stillmotion/config/section.py": "from stillmotion.errors import InputError\n",
         "stillmotion/errors.py": "class InputError(ValueError): ...\n",
         "stillmotion/io/__init__.py": "",
         "stillmotion/io/tables.py": "def rows():\n    from stillmotion.io import atomic\n    return atomic\n",
@@ -36,7 +39,7 @@ def test_imports_are_followed_through_modules_functions_and_circles(tree):
     found = [path.relative_to(tree).as_posix() for path in first_party_sources(tree / "stage_script.py", tree)]
     assert found == [
         "stage_script.py",
-        "stillmotion/config.py",
+        "stillmotion/config/section.py",
         "stillmotion/deep/er/still.py",
         "stillmotion/errors.py",
         "stillmotion/io/atomic.py",
@@ -48,18 +51,55 @@ def test_imports_are_followed_through_modules_functions_and_circles(tree):
 def test_the_version_changes_with_source_that_decides_bytes(tree, name):
     before = code_version(tree / "stage_script.py")
     assert code_version(tree / "stage_script.py") == before
-    (tree / name).write_text((tree / name).read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    (tree / name).write_text((tree / name).read_text(encoding="utf-8") + "changed = 1\n", encoding="utf-8")
     assert code_version(tree / "stage_script.py") != before
 
 
 @pytest.mark.parametrize(
     "name",
-    ["stillmotion/config.py", "stillmotion/errors.py", "stillmotion/io/tables.py", "stillmotion/unused.py"],
+    ["stillmotion/config/section.py", "stillmotion/errors.py", "stillmotion/io/tables.py", "stillmotion/unused.py"],
 )
 def test_the_version_does_not_change_with_infrastructure_or_with_what_is_not_imported(tree, name):
     before = code_version(tree / "stage_script.py")
-    (tree / name).write_text((tree / name).read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    (tree / name).write_text((tree / name).read_text(encoding="utf-8") + "changed = 1\n", encoding="utf-8")
     assert code_version(tree / "stage_script.py") == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# a comment\n\n" + SCRIPT,
+        '"""What it does."""\n' + SCRIPT,
+        SCRIPT.replace("rows", "(\n rows\n)") + "'Told.'\n",
+    ],
+)
+def test_comments_docstrings_and_layout_change_no_digest(tree, text):
+    before = module_digests(tree / "stage_script.py")
+    (tree / "stage_script.py").write_text(text, encoding="utf-8")
+    assert module_digests(tree / "stage_script.py") == before
+
+
+def test_a_string_that_is_used_is_code(tree):
+    (tree / "stage_script.py").write_text("x = 'a'\n", encoding="utf-8")
+    before = module_digests(tree / "stage_script.py")
+    (tree / "stage_script.py").write_text("x = 'b'\n", encoding="utf-8")
+    assert module_digests(tree / "stage_script.py") != before
+
+
+def test_the_name_of_a_module_in_a_string_is_an_import_of_it(tree):
+    (tree / "stage_script.py").write_text("module = 'stillmotion.unused'\n", encoding="utf-8")
+    assert set(module_digests(tree / "stage_script.py")) == {"stage_script.py", "stillmotion/unused.py"}
+
+
+def test_the_models_of_params_are_followed_but_left_out(tree):
+    for name, text in {"loading": "import stillmotion.unused\n", "processor": "x = 1\n"}.items():
+        path = tree / f"stillmotion/config/{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    source = "from stillmotion.config import loading, processor\n"
+    (tree / "stage_script.py").write_text(source, encoding="utf-8")
+    found = set(module_digests(tree / "stage_script.py"))
+    assert found == {"stage_script.py", "stillmotion/unused.py", "stillmotion/config/processor.py"}
 
 
 def test_a_module_named_as_infrastructure_but_deeper_decides_bytes(tree):

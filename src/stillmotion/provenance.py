@@ -1,26 +1,42 @@
-"""Which first-party source a script runs, read from its syntax tree without running it.
+"""Which first-party code a script runs, and a digest of each module of it, read without running anything.
 
-The memo keys work by the digest of that source, and a test holds dvc.yaml's declared code to it.
+Stage `code` writes these digests for each script, and each stage depends on its own (DESIGN.md, rule 6); the memo keys
+finished work by them. A digest is of the syntax tree without comments and docstrings: what can't change a number
+re-runs nothing.
 """
 
 import ast
 import hashlib
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 SOURCE_ROOT = Path(__file__).resolve().parents[1]
 
-INFRASTRUCTURE = frozenset({"config", "errors", "io", "provenance", "stage"})
-"""Modules and folders of the package that decide no number: values of params are part of the keys instead."""
+INFRASTRUCTURE = frozenset({"errors", "io", "provenance", "stage"})
+"""Modules and packages that decide no number, though the bytes that it is written in: the memo goes without them."""
+
+_NOT_OF_EVERY_VERSION = frozenset({"kind", "type_comment", "type_ignores", "type_params"})
+"""Fields of the syntax tree that some versions of Python have, and that say nothing here."""
 
 
-def _imported_names(source: Path) -> set[str]:
+@cache
+def _parsed(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+@cache
+def _imported_names(text: str) -> set[str]:
+    """The modules of `stillmotion` that some source imports, or names in a string that is nothing else."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"), str(source))):
+    for node in ast.walk(_parsed(text)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.split(".")[0] == "stillmotion"}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isascii():
+            names.add(node.value)
+    return {name for name in names if name.split(".")[0] == "stillmotion" and "/" not in name}
 
 
 def first_party_sources(script: Path, root: Path = SOURCE_ROOT) -> list[Path]:
@@ -40,20 +56,52 @@ def first_party_sources(script: Path, root: Path = SOURCE_ROOT) -> list[Path]:
         if source in found:
             continue
         found.add(source)
-        for name in _imported_names(source):
+        for name in _imported_names(source.read_text(encoding="utf-8")):
             module = root.joinpath(*name.split(".")).with_suffix(".py")
             if module.is_file():
                 waiting.append(module)
     return sorted(found)
 
 
+def _says_nothing(node: ast.AST) -> bool:
+    """Whether a statement is a string by itself: a docstring, or what stands below an attribute."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _canonical(value: Any) -> str:
+    """A syntax tree as text that is the same in every version of Python: nothing empty, no places, no docstrings."""
+    if isinstance(value, list):
+        return f"[{' '.join(_canonical(item) for item in value if not _says_nothing(item))}]"
+    if not isinstance(value, ast.AST):
+        return repr(value)
+    fields = [
+        f"{name}={_canonical(field)}"
+        for name, field in sorted(ast.iter_fields(value))
+        if name not in _NOT_OF_EVERY_VERSION and field != [] and (field is not None or name == "value")
+    ]
+    return f"{type(value).__name__}({' '.join(fields)})"
+
+
+@cache
+def _digest(text: str) -> str:
+    return hashlib.sha256(_canonical(_parsed(text)).encode()).hexdigest()
+
+
+def module_digests(source: str | Path) -> dict[str, str]:
+    """SHA-256 of each first-party module that a script or module runs, itself included, by its path below src/.
+
+    The models of params.yaml are left out, as the values that they hold are params; what caps the instructions is not.
+    """
+    digests = {}
+    for module in first_party_sources(Path(source), SOURCE_ROOT):
+        place = module.relative_to(SOURCE_ROOT).as_posix() if module.is_relative_to(SOURCE_ROOT) else module.name
+        if not place.startswith("stillmotion/config/") or place == "stillmotion/config/processor.py":
+            digests[place] = _digest(module.read_text(encoding="utf-8"))
+    return digests
+
+
 def code_version(source_file: str | Path) -> str:
-    """SHA-256 over the first-party source that decides the numbers that a script or module makes."""
-    digest = hashlib.sha256()
-    for source in first_party_sources(Path(source_file)):
-        if source.is_relative_to(SOURCE_ROOT / "stillmotion"):
-            place = source.relative_to(SOURCE_ROOT / "stillmotion")
-            if place.with_suffix("").parts[0] in INFRASTRUCTURE:
-                continue
-        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    return digest.hexdigest()
+    """SHA-256 over the first-party code that decides the numbers that a script or module makes."""
+    digests = module_digests(source_file).items()
+    deciding = [item for item in digests if not INFRASTRUCTURE.intersection(Path(item[0]).with_suffix("").parts[1:2])]
+    return hashlib.sha256(repr(sorted(deciding)).encode()).hexdigest()

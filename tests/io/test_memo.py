@@ -1,13 +1,12 @@
 import multiprocessing
 import shutil
 import time
-from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillmotion.io.memo import Memo, code_digest, file_digest, folder_digest
+from stillmotion.io.memo import Memo, file_digest, folder_digest
 
 KEY = {"frames": "abc", "seed": 1}
 keys = st.dictionaries(st.text(max_size=5), st.one_of(st.integers(), st.text(max_size=5), st.booleans()), max_size=5)
@@ -206,13 +205,3 @@ def test_the_digest_of_a_folder_changes_with_names_and_contents_and_not_with_tim
         digest("seven", a="2", sub__b="1"),
     ]
     assert len({base, *others}) == 6
-
-
-def test_the_digest_of_code_changes_with_its_source(tmp_path):
-    module = ModuleType("made")
-    module.__file__ = str(tmp_path / "made.py")
-    (tmp_path / "made.py").write_text("x = 1\n")
-    first = code_digest(module)
-    assert code_digest(module) == first
-    (tmp_path / "made.py").write_text("x = 2\n")
-    assert code_digest(module) != first

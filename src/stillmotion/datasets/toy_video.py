@@ -1,7 +1,6 @@
 """The videos of the built-in dataset as H.264 files."""
 
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -11,10 +10,10 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from stillmotion.datasets import toy_scene
 from stillmotion.datasets.toy_scene import draw, draw_card
 from stillmotion.datasets.toy_story import Story
-from stillmotion.io.memo import Memo, code_digest
+from stillmotion.io.memo import Memo
+from stillmotion.provenance import code_version
 from stillmotion.stage import Progress
 from stillmotion.video.workers import run_in_workers
 
@@ -60,7 +59,7 @@ def _fetch_video(story: Story, *, folder: Path, size_px: int, memo: Memo) -> Non
         "fps": story.fps,
         "size_px": size_px,
         "av": av.__version__,
-        "code": code_digest(toy_scene, sys.modules[__name__]),
+        "code": code_version(__file__),
     }
     target = folder / f"{story.video_id}.mp4"
     memo.fetch("toy_videos", key, target, partial(write_video, story, size_px=size_px), suffix=".mp4")

@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from stillmotion.io.atomic import atomic_file, link_or_copy
@@ -34,15 +33,6 @@ def folder_digest(path: str | os.PathLike[str]) -> str:
         [file.relative_to(root).as_posix(), file_digest(file)] for file in sorted(root.rglob("*")) if file.is_file()
     ]
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
-
-
-def code_digest(*modules: ModuleType) -> str:
-    """SHA-256 over the source of the modules whose code decides the bytes of an entry."""
-    digest = hashlib.sha256()
-    for module in modules:
-        assert module.__file__ is not None
-        digest.update(module.__name__.encode() + b"\0" + Path(module.__file__).read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
