@@ -25,8 +25,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from stillmotion.config.loading import load_params
-from stillmotion.config.training import AggregatorParams
+from stillmotion.config.scorers import TransformerParams
 from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.io.arrays import save_array
 from stillmotion.io.records import Caption, save_records
@@ -36,7 +35,11 @@ from stillmotion.retrieval.aggregators import build_aggregator
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "aggregators.json"
 NUM_TRAIN, NUM_VALIDATION, DIM = 10_000, 500, 512
-KINDS, CLIP_COUNTS, SEEDS = ("transformer_mean", "class_token"), (1, 2, 3, 4), (0, 1, 2, 3, 4)
+KINDS = {
+    "transformer_mean": TransformerParams(kind="transformer_mean", heads=8, mlp_ratio=4.0),
+    "class_token": TransformerParams(kind="class_token", heads=8, mlp_ratio=4.0),
+}
+CLIP_COUNTS, SEEDS = (1, 2, 3, 4), (0, 1, 2, 3, 4)
 EPOCHS, BATCH_SIZE = 1, 256
 
 
@@ -60,6 +63,7 @@ def write_embeddings(folder: Path, clip_counts: tuple[int, ...]) -> None:
 def write_params(folder: Path, seeds: tuple[int, ...], epochs: int) -> None:
     yaml = ruamel.yaml.YAML()
     params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["scorers"] |= {kind: settings.model_dump() for kind, settings in KINDS.items()}
     params["train_aggregator"] |= {"seeds": list(seeds), "epochs": epochs, "batch_size": BATCH_SIZE}
     with (folder / "params.yaml").open("w", encoding="utf-8") as file:
         yaml.dump(params, file)
@@ -68,7 +72,7 @@ def write_params(folder: Path, seeds: tuple[int, ...], epochs: int) -> None:
 def run_stage(folder: Path, kind: str, embeddings: str) -> tuple[float, float]:
     """Seconds and peak MiB of the stage as a command."""
     command = [
-        *(sys.executable, str(ROOT / "src" / "train_aggregator.py"), "--aggregator", kind, "--raw", "raw"),
+        *(sys.executable, str(ROOT / "src" / "train_aggregator.py"), "--scorer", kind, "--raw", "raw"),
         *("--embeddings", embeddings, "--output", "output", "--plot", "plot.json"),
     ]
     started = time.perf_counter()
@@ -83,7 +87,7 @@ def run_stage(folder: Path, kind: str, embeddings: str) -> tuple[float, float]:
 class PlainAggregator(nn.Module):
     """An aggregator as its definition reads: the whole of PyTorch's encoder layer, and then what is read out."""
 
-    def __init__(self, settings: AggregatorParams, num_clips: int):
+    def __init__(self, settings: TransformerParams, num_clips: int):
         super().__init__()
         self.kind = settings.kind
         self.positions = nn.Parameter(torch.zeros(num_clips + (self.kind == "class_token"), DIM))
@@ -144,8 +148,7 @@ def main() -> dict[str, Any]:
         for kind in KINDS:
             alone[kind] = len(SEEDS) * sum(run_stage(folder, kind, f"clips-{count}")[0] for count in CLIP_COUNTS)
     trainings = len(KINDS) * len(CLIP_COUNTS)
-    settings = load_params(ROOT / "params.yaml").aggregators
-    matrix = [(settings[kind], count) for kind in KINDS for count in CLIP_COUNTS]
+    matrix = [(settings, count) for settings in KINDS.values() for count in CLIP_COUNTS]
     plain_s = sum(plain_loop_s(PlainAggregator(kind, count), count) for kind, count in matrix) / trainings
     ours_s = sum(
         plain_loop_s(build_aggregator(kind, dim=DIM, num_clips=count, seed=0), count) for kind, count in matrix

@@ -1,7 +1,6 @@
-"""The stages that score moments, on one dataset by hand: two test videos, one that is lost, one of train."""
+"""The stage that scores moments, on one dataset by hand: two test videos, one that is lost, one of train."""
 
 import json
-import runpy
 import shutil
 from pathlib import Path
 
@@ -28,7 +27,15 @@ MOMENTS = [
     Moment(3, "q3", "lost", 4.0, [[0.0, 2.0]], [0], [[4, 4, 4]]),
     Moment(4, "q4", "t", 4.0, [[2.0, 4.0]], [1], [[4, 4, 4]]),
 ]
-FOUND = {
+MODEL = {
+    "model": "tuned",
+    "base": "small",
+    "expansion": None,
+    "pretraining": None,
+    "recipe": "all",
+    "seed": 1,
+}
+THRESHOLDS = {
     "method": "vc1",
     "post_processing": "none",
     "least_cosine": 1e-6,
@@ -63,7 +70,7 @@ def save_dataset(root: Path, moments: list[Moment]) -> None:
     (root / "frames").mkdir()
     write_tables(root / "frames", videos, packed, {"lost": "corrupt"})
     write_rows(root / "embeddings" / "index.jsonl", index)
-    write_json(root / "embeddings" / "model.json", {"dim": 2})
+    write_json(root / "embeddings" / "model.json", {"dim": 2, "system": MODEL})
     save_array(root / "embeddings" / "frames.npy", np.array(frames, np.float32))
     save_array(root / "embeddings" / "queries.npy", np.array([[1, 0]] * len(moments), np.float32).reshape(-1, 2))
 
@@ -85,19 +92,29 @@ def empty_workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
-def evaluate(script: str, **options):
-    """Metrics, rows of the submission and rows of the queries of a stage."""
-    main = runpy.run_path(str(ROOT / "src" / f"{script}.py"))["main"]
-    main(raw=Path("raw"), metrics=Path("metrics.json"), predictions=Path("predictions"), **options)
-    folder = Path("predictions")
-    return read_json("metrics.json"), read_rows(folder / "submission.jsonl"), read_rows(folder / "queries.jsonl")
+@pytest.fixture(scope="module")
+def evaluate(main_of):
+    """Metrics, rows of the submission and rows of the queries that the stage writes."""
+    main = main_of("evaluate_moments")
+
+    def run(scorer, **paths):
+        options = {name: Path(path) for name, path in paths.items()}
+        main(scorer=scorer, raw=Path("raw"), metrics=Path("metrics.json"), predictions=Path("predictions"), **options)
+        folder = Path("predictions")
+        return read_json("metrics.json"), read_rows(folder / "submission.jsonl"), read_rows(folder / "queries.jsonl")
+
+    return run
 
 
-def evaluate_selection(found):
-    write_json("thresholds/thresholds.json", found)
-    for name, rows in SEARCHED.items():
-        write_rows(Path("thresholds", name), rows)
-    return evaluate("evaluate_moments", thresholds=Path("thresholds"), embeddings=Path("embeddings"))
+@pytest.fixture(scope="module")
+def evaluate_selection(evaluate):
+    def run(thresholds):
+        write_json("thresholds/thresholds.json", thresholds)
+        for name, rows in SEARCHED.items():
+            write_rows(Path("thresholds", name), rows)
+        return evaluate("vc1_none", thresholds="thresholds", embeddings="embeddings")
+
+    return run
 
 
 def counts(metrics):
@@ -105,8 +122,8 @@ def counts(metrics):
     return [protocol[name] for name in ("num_queries", "num_videos", "missing_videos", "missing_queries")]
 
 
-def test_a_selection_is_scored_with_its_frames(workplace):
-    metrics, submission, queries = evaluate_selection(FOUND)
+def test_a_selection_is_scored_with_its_frames(workplace, evaluate_selection):
+    metrics, submission, queries = evaluate_selection(THRESHOLDS)
     assert submission[0]["pred_relevant_windows"] == [[4.0, 8.0, 0.85]]
     assert submission[1]["pred_relevant_windows"] == [[6.0, 7.0, 0.95], [0.0, 2.0, 0.7]]
     assert submission[1]["pred_saliency_scores"] == [0.7, 0.1, 0.3, 0.95]
@@ -118,19 +135,20 @@ def test_a_selection_is_scored_with_its_frames(workplace):
     assert "boundaries" not in metrics
     assert [row["top1_iou"] for row in queries] == [1.0, 0.333333]
     assert counts(metrics) == [2, 2, 1, 1]
+    assert metrics["system"] == MODEL | {"scorer": "vc1_none"}
     protocol = metrics["protocol"]
     assert (protocol["kind"], protocol["frames_from"], protocol["selected_on"]) == ("selection", "selection", "train")
-    assert protocol["thresholds"] == FOUND
+    assert protocol["thresholds"] == THRESHOLDS
     assert (protocol["num_fallback"], protocol["num_clipped_cosines"]) == (0, 0)
 
 
-def test_the_search_lies_beside_what_it_led_to(workplace):
-    evaluate_selection(FOUND)
+def test_the_search_lies_beside_what_it_led_to(workplace, evaluate_selection):
+    evaluate_selection(THRESHOLDS)
     assert {name: read_rows(Path("predictions", name)) for name in SEARCHED} == SEARCHED
 
 
-def test_examples_go_from_the_best_to_the_worst(workplace):
-    evaluate_selection(FOUND)
+def test_examples_go_from_the_best_to_the_worst(workplace, evaluate_selection):
+    evaluate_selection(THRESHOLDS)
     best, worst = read_rows("predictions/examples.jsonl")
     assert (best["place"], best["qid"], worst["place"], worst["qid"]) == ("best", 1, "worst", 2)
     assert best["stored_frames"] == [0, 2, 3, 4, 5, 6]
@@ -139,9 +157,9 @@ def test_examples_go_from_the_best_to_the_worst(workplace):
     assert (best["cuts"], best["threshold"], best["clip_length_s"]) == ([], 0.5, 2.0)
 
 
-def test_vc2_tells_whether_its_cuts_are_boundaries(workplace):
+def test_vc2_tells_whether_its_cuts_are_boundaries(workplace, evaluate_selection):
     parameters = {"threshold": 0.5, "change": 0.8, "share": 1.0}
-    metrics, *_ = evaluate_selection(FOUND | {"method": "vc2", "parameters": parameters})
+    metrics, *_ = evaluate_selection(THRESHOLDS | {"method": "vc2", "parameters": parameters})
     # CFSc of `a` falls below 0.8 at frames 1 and 3, of `b` at 0 and 2: cuts at 4 and 8 s, at 2 and 6 s. True
     # boundaries inside the videos: 4 and 8 s of `a`, 4 s of `b`. By chance, of 5 places with 3 near: 9 of 10 pairs
     found = metrics["boundaries"]
@@ -156,12 +174,12 @@ def test_vc2_tells_whether_its_cuts_are_boundaries(workplace):
     ]
 
 
-def test_shots_are_scored_by_their_similarity(workplace):
+def test_shots_are_scored_by_their_similarity(workplace, evaluate):
     shots = {"a": [[0.0, 4.0], [4.0, 8.0], [8.0, 12.0]], "b": [[0.0, 7.0]]}
     rows = [{"video_id": name, "shots": found, "reason": None} for name, found in shots.items()]
     write_rows("shots/shots.jsonl", rows[:1] + [rows[1] | {"reason": "unreadable"}])
     write_json("shots/detector.json", {"detector": "content"})
-    metrics, submission, queries = evaluate("evaluate_shots", shots=Path("shots"), embeddings=Path("embeddings"))
+    metrics, submission, queries = evaluate("content_shots", shots="shots", embeddings="embeddings")
     assert submission[0]["pred_relevant_windows"] == [[4.0, 8.0, 0.85], [8.0, 12.0, 0.2], [0.0, 4.0, 0.1]]
     assert submission[0]["pred_saliency_scores"] == [0.1, 0.1, 0.9, 0.8, 0.2, 0.2]
     assert submission[1]["pred_relevant_windows"] == [[0.0, 7.0, 0.5125]]
@@ -181,8 +199,8 @@ def test_shots_are_scored_by_their_similarity(workplace):
         ("oracle", [[0.0, 2.0, 1.0], [4.0, 7.0, 1.0]]),
     ],
 )
-def test_references_are_scored_on_the_same_queries(workplace, reference, windows):
-    metrics, submission, queries = evaluate("evaluate_references", reference=reference, frames=Path("frames"))
+def test_references_are_scored_on_the_same_queries(workplace, reference, windows, evaluate):
+    metrics, submission, queries = evaluate(reference, frames="frames")
     assert [row["qid"] for row in submission] == [row["qid"] for row in queries] == [1, 2]
     assert submission[1]["pred_relevant_windows"] == windows
     assert "pred_saliency_scores" not in submission[1]
@@ -190,25 +208,30 @@ def test_references_are_scored_on_the_same_queries(workplace, reference, windows
     assert counts(metrics) == [2, 2, 1, 1]
     protocol = metrics["protocol"]
     assert (protocol["kind"], protocol["frames_from"], protocol["selected_on"]) == ("reference", "top window", None)
+    assert metrics["system"] == dict.fromkeys(MODEL) | {"scorer": reference}
     if reference == "oracle":
         assert metrics["brief"]["MR-full-mAP"] == metrics["mIoU"] == metrics["coverage"] == 100
         assert metrics["selected_share"] == pytest.approx(100 * (4 / 12 + 5 / 7) / 2, abs=1e-4)
 
 
-def test_random_windows_repeat_to_the_byte(workplace):
-    evaluate("evaluate_references", reference="random_windows", frames=Path("frames"))
+def test_random_windows_repeat_to_the_byte(workplace, evaluate):
+    evaluate("random_windows", frames="frames")
     first = [Path(name).read_bytes() for name in ("metrics.json", "predictions/submission.jsonl")]
-    evaluate("evaluate_references", reference="random_windows", frames=Path("frames"))
+    evaluate("random_windows", frames="frames")
     assert [Path(name).read_bytes() for name in ("metrics.json", "predictions/submission.jsonl")] == first
 
 
-def submit(*rows):
-    write_rows("other.jsonl", rows)
-    return evaluate("evaluate_submission", submission=Path("other.jsonl"), frames=Path("frames"))
+@pytest.fixture(scope="module")
+def submit(evaluate):
+    def run(*rows):
+        write_rows("other.jsonl", rows)
+        return evaluate("other", submission="other.jsonl", frames="frames")
+
+    return run
 
 
-def test_a_submission_scores_as_the_selection_that_wrote_it(workplace):
-    ours, submission, queries = evaluate_selection(FOUND)
+def test_a_submission_scores_as_the_selection_that_wrote_it(workplace, evaluate_selection, submit):
+    ours, submission, queries = evaluate_selection(THRESHOLDS)
     theirs, _, rows = submit(*submission, {"qid": 3, "pred_relevant_windows": [], "pred_saliency_scores": []})
     same = ("brief", "HL-min-Fair", "full", "short", "mIoU", "coverage", "selected_share", "num_empty")
     assert [theirs[name] for name in same] == [ours[name] for name in same]
@@ -218,7 +241,7 @@ def test_a_submission_scores_as_the_selection_that_wrote_it(workplace):
     assert (protocol["kind"], protocol["missing_rows"], protocol["num_ignored_rows"]) == ("submission", [], 1)
 
 
-def test_a_query_without_a_row_counts_as_an_empty_list(workplace):
+def test_a_query_without_a_row_counts_as_an_empty_list(workplace, submit):
     metrics, submission, _ = submit({"qid": 2, "vid": "b", "pred_relevant_windows": [[4, 7, 1]]})
     assert metrics["protocol"]["missing_rows"] == [1]
     assert metrics["num_empty"] == 1
@@ -234,32 +257,44 @@ def test_a_query_without_a_row_counts_as_an_empty_list(workplace):
         ({"qid": 1, "pred_relevant_windows": [[3, 1, 0]]}, "other.jsonl row 1: .*ends before"),
     ],
 )
-def test_a_row_that_fits_no_test_query_is_named(workplace, row, message):
+def test_a_row_that_fits_no_test_query_is_named(workplace, row, message, submit):
     with pytest.raises(InputError, match=message):
         submit(row)
     assert not Path("metrics.json").exists()
 
 
-def test_a_missing_submission_names_the_file_to_put_there(workplace):
+def test_a_missing_submission_names_the_file_to_put_there(workplace, evaluate):
     with pytest.raises(InputError, match=r"data/submissions/toy/other.jsonl: no such file; put the submission there"):
-        evaluate("evaluate_submission", submission=Path("data/submissions/toy/other.jsonl"), frames=Path("frames"))
+        evaluate("other", submission="data/submissions/toy/other.jsonl", frames="frames")
 
 
-def test_a_dataset_without_moments_gives_empty_results(empty_workplace):
+@pytest.mark.parametrize("given", [["thresholds", "shots", "embeddings"], ["shots", "frames"], ["embeddings"], []])
+def test_options_that_name_no_source_of_windows_are_refused_with_those_that_do(workplace, evaluate, given):
+    with pytest.raises(InputError, match="give one of: --thresholds --embeddings; .*; --frames$"):
+        evaluate("vc1_none", **dict.fromkeys(given, "anywhere"))
+
+
+def test_a_scorer_that_is_no_reference_is_refused(workplace, evaluate):
+    with pytest.raises(InputError, match="'vc1_none' is no reference; name one of whole_video, "):
+        evaluate("vc1_none", frames="frames")
+    assert not Path("metrics.json").exists()
+
+
+def test_a_dataset_without_moments_gives_empty_results(empty_workplace, evaluate, evaluate_selection):
     metrics, submission, queries = evaluate_selection(None)
-    assert list(metrics) == ["protocol"]
+    assert list(metrics) == ["protocol", "system"]
     assert counts(metrics) == [0, 0, 1, 0]
     assert submission == queries == read_rows("predictions/examples.jsonl") == []
     write_rows("shots/shots.jsonl", [])
     write_json("shots/detector.json", {})
     write_rows("other.jsonl", [])
-    stages = [
-        ("evaluate_shots", {"shots": Path("shots"), "embeddings": Path("embeddings")}),
-        ("evaluate_references", {"reference": "oracle", "frames": Path("frames")}),
-        ("evaluate_submission", {"submission": Path("other.jsonl"), "frames": Path("frames")}),
-    ]
-    for script, options in stages:
-        metrics, submission, queries = evaluate(script, **options)
-        assert list(metrics) == ["protocol"], script
+    systems = {
+        "content_shots": {"shots": "shots", "embeddings": "embeddings"},
+        "oracle": {"frames": "frames"},
+        "other": {"submission": "other.jsonl", "frames": "frames"},
+    }
+    for scorer, options in systems.items():
+        metrics, submission, queries = evaluate(scorer, **options)
+        assert list(metrics) == ["protocol", "system"], scorer
         assert submission == queries == []
         assert json.dumps(metrics)

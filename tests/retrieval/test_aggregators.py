@@ -4,19 +4,28 @@ import numpy as np
 import pytest
 import torch
 
-from stillmotion.config.training import AggregatorParams
+from stillmotion.config.loading import FAMILIES
+from stillmotion.config.scorers import TrainedParams
 from stillmotion.errors import InputError
-from stillmotion.retrieval.aggregators import build_aggregator
+from stillmotion.retrieval.aggregators import AGGREGATORS, build_aggregator
+from stillmotion.retrieval.scoring import module_of
 
 DIM, CLIPS, HEADS = 16, 4, 2
-TRAINED = ("transformer_mean", "class_token")
+SETTINGS = {"heads": HEADS, "mlp_ratio": 2.0}
+"""Small values for the settings of all kinds."""
+TRAINED = [kind for kind, params in FAMILIES["scorers"].items() if issubclass(params, TrainedParams)]
 erf = np.vectorize(math.erf)
 
 
-def build(kind, seed=0, dim=DIM, heads=HEADS):
-    return build_aggregator(
-        AggregatorParams(kind=kind, heads=heads, mlp_ratio=2.0), dim=dim, num_clips=CLIPS, seed=seed
-    ).eval()
+def make_params(kind, **settings):
+    """The params of a kind, with those of SETTINGS that it has."""
+    params = FAMILIES["scorers"][kind]
+    names = params.model_fields.keys() - {"kind"}
+    return params(kind=kind, **{name: (SETTINGS | settings)[name] for name in names})
+
+
+def build(kind, seed=0, dim=DIM, **settings):
+    return build_aggregator(make_params(kind, **settings), dim=dim, num_clips=CLIPS, seed=seed).eval()
 
 
 def make_clips(num=3):
@@ -54,9 +63,15 @@ def weights_of(module):
     return {name: value.detach().double().numpy() for name, value in module.named_parameters()}
 
 
+def test_every_aggregator_among_the_scorers_can_be_built():
+    assert AGGREGATORS.keys() == {"mean", *TRAINED}
+    modules = {module_of(FAMILIES["scorers"][kind]) for kind in AGGREGATORS}
+    assert modules == {"stillmotion.retrieval.aggregated"}
+
+
 def test_the_mean_is_worked_by_hand():
     clips = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 0.0]]])
-    mean = build_aggregator(AggregatorParams(kind="mean", heads=8, mlp_ratio=4.0), dim=2, num_clips=2, seed=0)
+    mean = build_aggregator(make_params("mean"), dim=2, num_clips=2, seed=0)
     root = math.sqrt(0.5)
     torch.testing.assert_close(mean(clips), torch.tensor([[root, root], [1.0, 0.0]]))
     assert list(mean.parameters()) == []
@@ -81,8 +96,8 @@ def test_class_token_reads_out_the_learned_token_before_the_clips(train):
         np.testing.assert_allclose(module(clips).numpy(), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", TRAINED)
-def test_the_order_of_clips_matters_to_the_trained_ones(kind):
+@pytest.mark.parametrize("kind", ["transformer_mean", "class_token"])
+def test_the_order_of_clips_matters_to_those_with_positions(kind):
     module, clips = build(kind), make_clips()
     with torch.no_grad():
         assert (module(clips) - module(clips.flip(1))).abs().max() > 1e-4
@@ -93,7 +108,7 @@ def test_the_order_of_clips_does_not_matter_to_the_mean():
     torch.testing.assert_close(build("mean")(clips), build("mean")(clips.flip(1)))
 
 
-@pytest.mark.parametrize("kind", ["mean", *TRAINED])
+@pytest.mark.parametrize("kind", AGGREGATORS)
 def test_embeddings_have_unit_length_and_do_not_depend_on_the_other_videos(kind):
     module, clips = build(kind), make_clips(5)
     with torch.no_grad():
@@ -119,10 +134,11 @@ def test_the_seed_decides_the_initial_weights_and_the_global_generator_is_left_a
     assert torch.equal(torch.rand(2), expected)
     pairs = zip(first.parameters(), same.parameters(), strict=True)
     assert all(torch.equal(one, two) for one, two in pairs)
-    assert not torch.equal(first.positions, other.positions)
+    different = zip(first.parameters(), other.parameters(), strict=True)
+    assert any(not torch.equal(one, two) for one, two in different)
 
 
-@pytest.mark.parametrize("kind", TRAINED)
+@pytest.mark.parametrize("kind", [kind for kind in TRAINED if "heads" in FAMILIES["scorers"][kind].model_fields])
 def test_heads_that_do_not_divide_the_dimensions_are_an_error_that_names_the_param(kind):
     with pytest.raises(InputError, match=r"params\.yaml: heads .* is 3 and the embeddings have 16 dimensions"):
         build(kind, heads=3)

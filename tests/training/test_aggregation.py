@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from stillmotion.config.training import AggregatorParams, TrainAggregatorParams
+from stillmotion.config.scorers import MeanParams, TransformerParams
+from stillmotion.config.training import TrainAggregatorParams
 from stillmotion.embedding.reader import EmbeddedVideo, Embeddings
 from stillmotion.errors import InputError
 from stillmotion.io.arrays import save_array
@@ -101,7 +102,7 @@ def test_a_split_without_videos_gives_no_pairs_and_keeps_its_shapes(embedded):
 
 
 def test_aggregate_gives_numpy_embeddings_without_gradients():
-    mean = build_aggregator(AggregatorParams(kind="mean", heads=1, mlp_ratio=1.0), dim=2, num_clips=2, seed=0)
+    mean = build_aggregator(MeanParams(kind="mean"), dim=2, num_clips=2, seed=0)
     found = aggregate(mean, np.array([[[1.0, 0.0], [0.0, 1.0]]], np.float32))
     np.testing.assert_allclose(found, [[0.5**0.5, 0.5**0.5]], rtol=1e-6)
 
@@ -148,7 +149,7 @@ def make_params(epochs):
 
 
 def trained(kind, train, validation, epochs=60, seed=0):
-    aggregator = build_aggregator(AggregatorParams(kind=kind, heads=2, mlp_ratio=2.0), dim=DIM, num_clips=2, seed=seed)
+    aggregator = build_aggregator(TransformerParams(kind=kind, heads=2, mlp_ratio=2.0), dim=DIM, num_clips=2, seed=seed)
     (fitted,) = fit_aggregators(
         [AggregatorTraining(aggregator, train, validation, seed)], make_params(epochs), at_once=1
     )
@@ -158,7 +159,7 @@ def trained(kind, train, validation, epochs=60, seed=0):
 @pytest.mark.parametrize("kind", ["transformer_mean", "class_token"])
 def test_training_learns_the_order_that_the_mean_of_clips_can_not_know(kind):
     train, validation = ordered_events(0), ordered_events(1)
-    mean = build_aggregator(AggregatorParams(kind="mean", heads=1, mlp_ratio=1.0), dim=DIM, num_clips=2, seed=0)
+    mean = build_aggregator(MeanParams(kind="mean"), dim=DIM, num_clips=2, seed=0)
     assert recall(mean, validation) < 75
     aggregator, fitted = trained(kind, train, validation)
     assert recall(aggregator, validation) > 90
@@ -193,7 +194,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not():
 @pytest.mark.parametrize("at_once", [2, 3])
 def test_trainings_at_once_end_in_their_order_with_the_bits_of_one_after_another(at_once, caplog):
     train, validation = ordered_events(0), ordered_events(1)
-    settings = AggregatorParams(kind="transformer_mean", heads=2, mlp_ratio=2.0)
+    settings = TransformerParams(kind="transformer_mean", heads=2, mlp_ratio=2.0)
 
     def fitted(at_once):
         trainings = [
@@ -217,7 +218,7 @@ def test_trainings_at_once_end_in_their_order_with_the_bits_of_one_after_another
 
 def test_the_first_training_that_fails_is_named_and_ends_them_all():
     train, validation = ordered_events(0), ordered_events(1)
-    settings = AggregatorParams(kind="transformer_mean", heads=2, mlp_ratio=2.0)
+    settings = TransformerParams(kind="transformer_mean", heads=2, mlp_ratio=2.0)
     trainings = [
         AggregatorTraining(build_aggregator(settings, dim=DIM, num_clips=2, seed=seed), train, validation, seed)
         for seed in range(3)

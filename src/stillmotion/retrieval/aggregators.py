@@ -1,21 +1,29 @@
 """Aggregators: from the embeddings of a video's clips to one embedding of the video.
 
+A kind of aggregator is a class here, made of D, the number of clips and the settings of its params, and an entry of
+AGGREGATORS; its params are a class in config/scorers.py.
+
 Source: Lindgren 2023 (papers/video-embeddings.txt), section 3.1.5; sizes that it leaves open are params.
 
 Shapes: B videos, C clips, T tokens (the clips behind the class token), D embedding dimensions, H heads of K dimensions.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from stillmotion.config.training import AggregatorParams
+from stillmotion.config.scorers import AggregatorParams
 from stillmotion.errors import InputError
 
 
 class Mean(nn.Module):
     """The mean of the clips; it has nothing to train."""
+
+    def __init__(self, dim: int, num_clips: int):
+        super().__init__()
 
     def forward(self, clips_BCD: torch.Tensor) -> torch.Tensor:
         """Unit vectors (B, C, D) to unit vectors (B, D)."""
@@ -82,34 +90,39 @@ class ClassToken(nn.Module):
 
 
 def _encoder_block(dim: int, heads: int, mlp_ratio: float) -> nn.TransformerEncoderLayer:
+    if dim % heads:
+        raise InputError(
+            f"params.yaml: heads of an aggregator is {heads} and the embeddings have {dim} dimensions; "
+            f"set a divisor of {dim}"
+        )
     return nn.TransformerEncoderLayer(
         dim, heads, int(dim * mlp_ratio), dropout=0.0, activation="gelu", batch_first=True, norm_first=True
     )
+
+
+AGGREGATORS: Mapping[str, type[nn.Module]] = {
+    "mean": Mean,
+    "transformer_mean": TransformerMean,
+    "class_token": ClassToken,
+}
+"""By kind."""
 
 
 def build_aggregator(params: AggregatorParams, *, dim: int, num_clips: int, seed: int) -> nn.Module:
     """The aggregator that `params` names, with initial weights from `seed`.
 
     Args:
-        params: kind and sizes.
-        dim: D of the embeddings; params.heads must divide it.
+        params: kind and settings.
+        dim: D of the embeddings; the heads, where there are some, must divide it.
         num_clips: C; the learned positions are for this many.
         seed: of the initial weights.
 
     Raises:
         InputError: the heads don't divide D.
     """
-    if params.kind == "mean":
-        return Mean()
-    if dim % params.heads:
-        raise InputError(
-            f"params.yaml: heads of an aggregator is {params.heads} and the embeddings have {dim} dimensions; "
-            f"set a divisor of {dim}"
-        )
-    kinds = {"transformer_mean": TransformerMean, "class_token": ClassToken}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return kinds[params.kind](dim, num_clips, heads=params.heads, mlp_ratio=params.mlp_ratio)
+        return AGGREGATORS[params.kind](dim, num_clips, **params.model_dump(exclude={"kind"}))
 
 
 @torch.no_grad()

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from stillmotion.config.training import AlignmentParams
+from stillmotion.config.scorers import InteractionParams
 from stillmotion.embedding.reader import EmbeddedVideo, Embeddings
 from stillmotion.errors import InputError
 from stillmotion.io.arrays import save_array
 from stillmotion.io.tables import write_json, write_rows
-from stillmotion.retrieval.alignment import alignment_scores, stored_texts
+from stillmotion.retrieval.interactions import interaction_scores, stored_texts
 from stillmotion.retrieval.mug import INTERACTIONS
 
 CPU = torch.device("cpu")
@@ -42,12 +42,12 @@ def embedded(tmp_path):
 
 
 def params(interaction="mutual", tau=20.0):
-    return AlignmentParams(interaction=interaction, tau=tau, top_k=1, dual_softmax=False)
+    return InteractionParams(kind="interaction", interaction=interaction, tau=tau, top_k=1, dual_softmax=False)
 
 
 def scored(embedded, *, rows=range(5), videos=range(4), **settings):
     given = {"params": params(), "device": CPU} | settings
-    return alignment_scores(embedded, list(rows), [TEXTS[row] for row in rows], list(videos), **given)
+    return interaction_scores(embedded, list(rows), [TEXTS[row] for row in rows], list(videos), **given)
 
 
 def softmax(x, axis):
@@ -96,7 +96,7 @@ def test_mean_pooling_is_the_cosine_of_the_text_and_the_mean_frame(embedded):
 
 
 def test_params_know_every_interaction_and_no_other(embedded):
-    known = typing.get_args(AlignmentParams.model_fields["interaction"].annotation)
+    known = typing.get_args(InteractionParams.model_fields["interaction"].annotation)
     assert set(known) == set(INTERACTIONS)
     found = {name: scored(embedded, params=params(name)).tobytes() for name in known}
     assert len(set(found.values())) == len(known)

@@ -1,0 +1,67 @@
+"""Retrieval by the cosines of texts with videos whose clips an aggregator fuses.
+
+Source: Lindgren 2023 (papers/video-embeddings.txt), section 3.1.5.
+
+Shapes: V videos, D embedding dimensions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stillmotion.config.scorers import AggregatorParams
+from stillmotion.io.tables import read_json
+from stillmotion.io.weights import load_tensors
+from stillmotion.metrics.embedding_ranks import rank_embeddings
+from stillmotion.metrics.retrieval import TieRule
+from stillmotion.retrieval.aggregators import aggregate, build_aggregator
+from stillmotion.retrieval.pairs import RetrievalPairs
+from stillmotion.retrieval.scoring import Queries, Ranked, ScorerInputs
+
+
+@dataclass(frozen=True)
+class Aggregated:
+    """Cosines with aggregated clips."""
+
+    params: AggregatorParams
+    folder: Path
+    dim: int
+    clip_counts: Sequence[int]
+    seeds: Sequence[int]
+    selected_on: str
+    inference_tricks: str = "none"
+    described: Mapping[str, Any] = field(default_factory=dict)
+
+    def rank(self, queries: Queries, num_clips: int, ties: TieRule) -> list[Ranked]:
+        """Rank by each seed's aggregator."""
+        pairs = queries.pairs(num_clips)
+        return [
+            Ranked(rank_embeddings(pairs.texts_ND, videos_VD, pairs.relevance, ties=ties))
+            for videos_VD in self._videos(pairs, num_clips)
+        ]
+
+    def _videos(self, pairs: RetrievalPairs, num_clips: int) -> list[np.ndarray]:
+        runs = []
+        for seed in self.seeds or [0]:
+            module = build_aggregator(self.params, dim=self.dim, num_clips=num_clips, seed=seed)
+            if self.seeds:
+                tensors, _ = load_tensors(self.folder / f"clips-{num_clips}" / f"seed-{seed}.safetensors")
+                module.load_state_dict(tensors)
+            runs.append(aggregate(module, pairs.clips_VCD))
+        return runs
+
+
+def open_scorer(params: AggregatorParams, queries: Queries, inputs: ScorerInputs) -> Aggregated:
+    """The aggregators that stage train_aggregator has trained on these embeddings.
+
+    Raises:
+        InputError: it has trained them on others.
+    """
+    trained = read_json(inputs.trained / "aggregator.json")
+    queries.embedded.require_model(trained["model"], inputs.trained)
+    return Aggregated(
+        params, inputs.trained, trained["dim"], trained["clip_counts"], trained["seeds"], trained["selected_on"]
+    )
