@@ -21,7 +21,7 @@ from stillmotion.embedding.reader import Embeddings
 from stillmotion.io.records import Moment, Video, load_records
 from stillmotion.io.tables import write_json
 from stillmotion.moments.assessment import METHOD, POST_PROCESSING, assess
-from stillmotion.moments.split import split_moments
+from stillmotion.moments.queries import embedded_queries
 from stillmotion.moments.truth import missing_of_split
 from stillmotion.stage import run_stage
 
@@ -40,7 +40,7 @@ def main(
     params = load_params()
     settings, clip_length_s = params.assess_backbone, params.sample_frames.clip_length_s
     embedded, moments = Embeddings(embeddings), load_records(raw, Moment)
-    split = split_moments(embedded, moments, settings.split, clip_length_s)
+    split = embedded_queries(embedded, moments, settings.split, clip_length_s)
     missing = missing_of_split(load_records(raw, Video), moments, kept=embedded.row_of, split=settings.split)
     result = assess(split, settings.thresholds, rng=np.random.default_rng(_BOOTSTRAP_SEED))
     if split is None:
@@ -58,7 +58,8 @@ def main(
         "post_processing": POST_PROCESSING,
         "clip_length_s": clip_length_s,
     }
-    write_json(metrics, result | {"protocol": protocol}, digits=4)
+    system = embedded.system | {"scorer": None}
+    write_json(metrics, result | {"protocol": protocol, "system": system}, digits=4)
 
 
 if __name__ == "__main__":

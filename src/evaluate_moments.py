@@ -1,115 +1,118 @@
-"""Stage evaluate_moments: select the moments of the test split and score them with the official protocol.
+"""Stage evaluate_moments: score the moments that a system finds in the test split with the official protocol.
 
-    python src/evaluate_moments.py --thresholds models/thresholds/small_clip-vc1_none --raw data/raw/toy \
-        --embeddings data/embeddings/toy-small_clip --metrics metrics/moments/small_clip-vc1_none.json \
+    python src/evaluate_moments.py --scorer vc1_none --thresholds models/thresholds/small_clip-vc1_none \
+        --embeddings data/embeddings/toy-small_clip --raw data/raw/toy \
+        --metrics metrics/moments/small_clip-vc1_none.json \
         --predictions data/predictions/moments/small_clip-vc1_none
 
-Reads embeddings, thresholds and the moments of the test split. Writes the metrics and, in the predictions
-folder, submission.jsonl in the official format, queries.jsonl, a row for each query with its windows and its
-scores, examples.jsonl, queries from the best to the worst with their curves, and the tables of the search, which are
-those of the thresholds' folder: what the report shows of a system lies together. `pessimistic` is what the headline
-values would be if every query about a test video that could not be embedded were answered wrongly; `boundaries`,
-of VC2, is whether its cuts fall where true moments begin and end.
+Options say where the windows come from; `--scorer` is what the metrics file calls it:
+
+| options | windows |
+|---|---|
+| --thresholds --embeddings | VC1 or VC2 with the thresholds of stage optimise_thresholds |
+| --shots --embeddings | shots of stage detect_shots, ranked by their similarity with the query |
+| --submission --frames | a file of another system: qid, query, vid, pred_relevant_windows, pred_saliency_scores |
+| --frames | the reference that `--scorer` names, which looks at no frame: bounds for those that do |
+
+Reads also the tables of the dataset. Writes the metrics and the tables of stillmotion/moments/writer.py, of a selection
+beside those of its search, so that what the report shows of a system lies together. Without moments to test, or to
+search thresholds on, the result is empty. `pessimistic` is what the headline values would be if every query about a
+test video that could not be decoded were answered wrongly; `boundaries`, of VC2, is whether its cuts fall where true
+moments begin and end. A reference rates no clips, so its metrics have no HL-*. A query without a row in a submission
+counts as an empty list and is named in `protocol.missing_rows`.
 """
 
 import stillmotion.config.capped  # noqa: F401 - before all others
 
-import logging
-import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import typer
 
 from stillmotion.config.loading import load_params
 from stillmotion.embedding.reader import Embeddings
-from stillmotion.io.atomic import atomic_folder
+from stillmotion.errors import InputError
 from stillmotion.io.records import Moment, Video, load_records
-from stillmotion.io.tables import read_json, write_json, write_rows
-from stillmotion.moments.boundaries import boundary_metrics, cuts_of_videos
-from stillmotion.moments.evaluation import Evaluation, evaluate, metrics_file, protocol_of
-from stillmotion.moments.examples import example_rows
-from stillmotion.moments.postprocess import postprocess
-from stillmotion.moments.predictions import prediction_rows
-from stillmotion.moments.selection import scene_starts, select
-from stillmotion.moments.split import split_moments
+from stillmotion.io.tables import read_json, read_rows
+from stillmotion.moments.predictions import NO_MODEL
+from stillmotion.moments.queries import embedded_queries
+from stillmotion.moments.references import reference_predictions
+from stillmotion.moments.selected import selection_predictions
+from stillmotion.moments.shots import shot_predictions
+from stillmotion.moments.stored import stored_truth
+from stillmotion.moments.submitted import submitted_predictions
 from stillmotion.moments.truth import missing_of_split
+from stillmotion.moments.writer import score_and_write
 from stillmotion.stage import run_stage
+from stillmotion.video.packed import PackedFrames
 
 SEARCH_TABLES = ("trials.jsonl", "sensitivity.jsonl")
-_log = logging.getLogger("stillmotion")
+COMBINATIONS = ({"thresholds", "embeddings"}, {"shots", "embeddings"}, {"submission", "frames"}, {"frames"})
 
 
 def main(
-    thresholds: Annotated[Path, typer.Option(help="folder of the thresholds")],
+    scorer: Annotated[str, typer.Option(help="key of `selections` or `shot_detectors`, a reference or a submission")],
     raw: Annotated[Path, typer.Option(help="tables of the dataset")],
-    embeddings: Annotated[Path, typer.Option(help="embeddings of the dataset by one model")],
     metrics: Annotated[Path, typer.Option(help="JSON file of the metrics")],
-    predictions: Annotated[Path, typer.Option(help="folder of the submission")],
+    predictions: Annotated[Path, typer.Option(help="folder of the predictions")],
+    thresholds: Annotated[Path | None, typer.Option(help="folder of the thresholds of a selection")] = None,
+    shots: Annotated[Path | None, typer.Option(help="folder of the shots")] = None,
+    submission: Annotated[Path | None, typer.Option(help="file of another system's submission")] = None,
+    embeddings: Annotated[Path | None, typer.Option(help="embeddings of the dataset by one model")] = None,
+    frames: Annotated[Path | None, typer.Option(help="frames store of the dataset")] = None,
 ) -> None:
     """Score moment retrieval on the test split."""
+    paths = {
+        "thresholds": thresholds,
+        "shots": shots,
+        "submission": submission,
+        "embeddings": embeddings,
+        "frames": frames,
+    }
+    if {name for name, path in paths.items() if path is not None} not in COMBINATIONS:
+        known = "; ".join(" ".join(f"--{name}" for name in sorted(names, reverse=True)) for names in COMBINATIONS)
+        raise InputError(f"these options don't say where the windows come from; give one of: {known}")
     params = load_params()
-    settings, clip_length_s = params.evaluate_moments, params.sample_frames.clip_length_s
-    embedded = Embeddings(embeddings)
-    moments = load_records(raw, Moment)
-    found = read_json(thresholds / "thresholds.json")
-    test = split_moments(embedded, moments, "test", clip_length_s)
-    missing = missing_of_split(load_records(raw, Video), moments, kept=embedded.row_of, split="test")
-    protocol = protocol_of(
-        "selection",
-        None if test is None else test.truth,
-        missing,
-        clip_length_s=clip_length_s,
-        selected_on="train",
-        thresholds=found,
-    )
-    rows: list[dict[str, Any]] = []
-    examples: list[dict[str, Any]] = []
-    evaluation = Evaluation({}, [])
-    if test is None or found is None:
-        _log.warning("the dataset has no moments to search thresholds on or to test: an empty result")
-    else:
-        curves, parameters = test.curves, found["parameters"]
-        processed = postprocess(
-            curves.sc_QT,
-            curves.num_frames_Q,
-            method=found["post_processing"],
-            window=parameters.get("window"),
-            frozen_range=found["frozen_range"],
-            least_cosine=found["least_cosine"],
-        )
-        selection = select(curves, processed.sc_QT, found["method"], parameters)
-        rows = prediction_rows(test.queries, curves, selection, processed.sc_QT)
-        evaluation = evaluate(rows, test.truth, frames_QT=selection.frames_QT, missing=missing, params=settings)
-        protocol |= {
-            "num_fallback": int(selection.fallback_Q.sum()),
-            "num_clipped_cosines": processed.num_clipped,
-        }
-        starts_QT = scene_starts(curves, change=parameters["change"]) if found["method"] == "vc2" else None
-        if starts_QT is not None:
-            evaluation.metrics["boundaries"] = boundary_metrics(
-                list(cuts_of_videos(test.truth, starts_QT).values()),
-                tolerance_s=clip_length_s,
-                rng=np.random.default_rng(settings.seed),
-                num_resamples=settings.bootstrap_samples,
+    clip_length_s = params.sample_frames.clip_length_s
+    videos, moments = load_records(raw, Video), load_records(raw, Moment)
+    if embeddings is not None:
+        embedded = Embeddings(embeddings)
+        queries = embedded_queries(embedded, moments, "test", clip_length_s)
+        truth = None if queries is None else queries.truth
+        model, kept = embedded.system, set(embedded.row_of)
+    elif frames is not None:
+        store = PackedFrames(frames)
+        truth = stored_truth(store, moments, "test", clip_length_s)
+        model, kept = dict(NO_MODEL), {video.video_id for video in store.videos}
+
+    if thresholds is not None:
+        stored_frames = {video.video_id: video.clips for video in embedded.videos}
+        predicted = selection_predictions(queries, read_json(thresholds / "thresholds.json"), stored_frames)
+    elif shots is not None:
+        table, detector = shots / "shots.jsonl", read_json(shots / "detector.json")
+        predicted = shot_predictions(queries, read_rows(table), detector, name=str(table))
+    elif submission is not None:
+        if not submission.is_file():
+            raise InputError(
+                f"{submission}: no such file; put the submission there, in the format of QVHighlights, or take "
+                f"{scorer} out of run.submissions in params.yaml"
             )
-        examples = example_rows(
-            test,
-            evaluation.rows,
-            processed_QT=processed.sc_QT,
-            starts_QT=starts_QT,
-            threshold=parameters["threshold"],
-            stored_frames={video.video_id: video.clips for video in embedded.videos},
-            num_examples=settings.num_examples,
-        )
-    with atomic_folder(predictions) as partial:
-        write_rows(partial / "submission.jsonl", rows, digits=6)
-        write_rows(partial / "queries.jsonl", evaluation.rows, digits=6)
-        write_rows(partial / "examples.jsonl", examples, digits=6)
-        for name in SEARCH_TABLES:
-            shutil.copyfile(thresholds / name, partial / name)
-    write_json(metrics, metrics_file(evaluation.metrics, protocol))
+        rows = read_rows(submission)
+        predicted = submitted_predictions(rows, truth, moments=moments, videos=videos, name=str(submission))
+    else:
+        predicted = reference_predictions(scorer, truth, params.evaluate_references)
+
+    score_and_write(
+        predicted,
+        truth,
+        missing_of_split(videos, moments, kept=kept, split="test"),
+        system=model | {"scorer": scorer},
+        clip_length_s=clip_length_s,
+        params=params.evaluate_moments,
+        metrics_path=metrics,
+        folder=predictions,
+        copied=[] if thresholds is None else [thresholds / name for name in SEARCH_TABLES],
+    )
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.records import Moment, load_records
 from stillmotion.io.tables import write_json, write_rows
 from stillmotion.moments.objective import Objective
+from stillmotion.moments.queries import embedded_queries
 from stillmotion.moments.sensitivity import sensitivity
-from stillmotion.moments.split import split_moments
 from stillmotion.moments.threshold_search import search_thresholds
 from stillmotion.stage import run_stage
 
@@ -40,7 +40,7 @@ def main(
     params = load_params()
     chosen = params.selections[selection]
     moments = load_records(raw, Moment)
-    train = split_moments(Embeddings(embeddings), moments, "train", params.sample_frames.clip_length_s)
+    train = embedded_queries(Embeddings(embeddings), moments, "train", params.sample_frames.clip_length_s)
     settings = params.optimise_thresholds
     if train is None:
         _log.warning("the train split has no moments: no thresholds, an empty result")

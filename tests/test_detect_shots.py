@@ -1,9 +1,6 @@
-"""The stage as a command, in a folder of its own."""
+"""The stage on films whose cuts are known."""
 
 import hashlib
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import av
@@ -26,9 +23,16 @@ def film(path: Path, grays: list[int]) -> None:
         output.mux(stream.encode(None))
 
 
+DETECTORS = """shot_detectors:
+  content_shots: {detector: content, threshold: 27.0, min_shot_s: 0.6}
+  adaptive_shots: {detector: adaptive, threshold: 3.0, min_shot_s: 0.6}
+"""
+
+
 @pytest.fixture
-def workplace(tmp_path):
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+def workplace(tmp_path, monkeypatch):
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(text.replace("shot_detectors: {}", DETECTORS), encoding="utf-8")
     (tmp_path / "videos").mkdir()
     film(tmp_path / "videos" / "two shots.mp4", [20] * 13 + [200] * 20)
     film(tmp_path / "videos" / "one shot.mp4", [20] * 20)
@@ -45,38 +49,37 @@ def workplace(tmp_path):
         for name, split in names.items()
     ]
     save_records(tmp_path / "frames", Video, stored)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def detect(workplace: Path, *, detector="content_shots", output="shots", **environment) -> str:
-    options = ["--detector", detector, "--raw", "raw", "--frames", "frames", "--output", output]
-    settings = {"STILLMOTION_MEMO": "off", "STILLMOTION_WORKERS": "2"} | environment
-    done = subprocess.run(
-        [sys.executable, ROOT / "src" / "detect_shots.py", *options],
-        cwd=workplace,
-        env=os.environ | settings,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
-    return done.stderr
+@pytest.fixture
+def detect(main_of, monkeypatch):
+    """The stage, in two processes and without a memo unless told otherwise."""
+    main = main_of("detect_shots")
+
+    def run(*, detector="content_shots", output="shots", **environment):
+        for name, value in ({"STILLMOTION_MEMO": "off", "STILLMOTION_WORKERS": "2"} | environment).items():
+            monkeypatch.setenv(name, value)
+        main(detector=detector, raw=Path("raw"), frames=Path("frames"), output=Path(output))
+
+    return run
 
 
 def digest(folder: Path) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
 
 
-def test_test_videos_with_stored_frames_are_cut_and_one_that_cannot_be_read_is_one_shot(workplace):
-    log = detect(workplace)
+def test_test_videos_with_stored_frames_are_cut_and_one_that_cannot_be_read_is_one_shot(workplace, detect, caplog):
+    caplog.set_level("INFO", logger="stillmotion")
+    detect()
     broken, one, two = read_rows(workplace / "shots" / "shots.jsonl")
     assert one == {"video_id": "one shot", "shots": [[0.0, 2.0]], "reason": None}
     assert two == {"video_id": "two shots", "shots": [[0.0, 1.3], [1.3, 3.3]], "reason": None}
     assert (broken["video_id"], broken["shots"]) == ("broken", [[0.0, 5.0]])
     assert broken["reason"].startswith("PySceneDetect can't read it")
-    assert "videos/broken.mp4: PySceneDetect can't read it" in log
-    assert "4 shots in 3 videos, of which 1 could not be read" in log
+    assert "videos/broken.mp4: PySceneDetect can't read it" in caplog.text
+    assert "4 shots in 3 videos, of which 1 could not be read" in caplog.text
     described = read_json(workplace / "shots" / "detector.json")
     assert described | {"scenedetect": ""} == {
         "detector": "content",
@@ -87,9 +90,9 @@ def test_test_videos_with_stored_frames_are_cut_and_one_that_cannot_be_read_is_o
     }
 
 
-def test_the_same_bytes_with_one_process_or_two_and_with_the_memo(workplace):
-    detect(workplace, detector="adaptive_shots", STILLMOTION_WORKERS="1")
+def test_the_same_bytes_with_one_process_or_two_and_with_the_memo(workplace, detect):
+    detect(detector="adaptive_shots", STILLMOTION_WORKERS="1")
     first = digest(workplace / "shots")
     for output in ("filled", "remembered"):
-        detect(workplace, detector="adaptive_shots", output=output, STILLMOTION_MEMO=str(workplace / "memo"))
+        detect(detector="adaptive_shots", output=output, STILLMOTION_MEMO=str(workplace / "memo"))
         assert digest(workplace / output) == first

@@ -2,9 +2,8 @@
 
 import json
 import os
-import subprocess
-import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -19,13 +18,16 @@ from stillmotion.video.packed import PackedFrames
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(script: str, *arguments: str, status: int = 0) -> str:
+@pytest.fixture
+def run(run_script, workplace) -> Callable[..., str]:
     """The log of a stage script."""
-    result = subprocess.run(
-        [sys.executable, ROOT / "src" / f"{script}.py", *arguments], capture_output=True, text=True, check=False
-    )
-    assert result.returncode == status, result.stderr
-    return result.stderr
+
+    def log_of(script: str, *arguments: str, status: int = 0) -> str:
+        done = run_script(script, *arguments, cwd=workplace)
+        assert done.returncode == status, done.stderr
+        return done.stderr
+
+    return log_of
 
 
 def make_video(path: Path, seconds: int) -> None:
@@ -60,7 +62,7 @@ def described(duration: float, *sentences: tuple[float, float, str]) -> dict:
     }
 
 
-def test_activitynet_with_missing_videos_runs_and_counts_them(workplace):
+def test_activitynet_with_missing_videos_runs_and_counts_them(workplace, run):
     source = workplace / "data" / "sources" / "activitynet"
     make_video(source / "videos" / "train" / "a.mp4", 6)
     make_video(source / "videos" / "v_c.mkv", 4)
@@ -100,7 +102,7 @@ def test_activitynet_with_missing_videos_runs_and_counts_them(workplace):
     ]  # fmt: skip
 
 
-def test_msrvtt_becomes_captions_and_a_video_that_cannot_be_read_is_not_a_missing_one(workplace):
+def test_msrvtt_becomes_captions_and_a_video_that_cannot_be_read_is_not_a_missing_one(workplace, run):
     source = workplace / "data" / "sources" / "msrvtt"
     make_video(source / "videos" / "video0.mp4", 2)
     (source / "videos" / "video1.mp4").write_text("no video")
@@ -124,7 +126,7 @@ def test_msrvtt_becomes_captions_and_a_video_that_cannot_be_read_is_not_a_missin
     assert "test videos are lost" not in log
 
 
-def test_a_benchmark_without_any_video_ends_in_one_line_and_status_2(workplace):
+def test_a_benchmark_without_any_video_ends_in_one_line_and_status_2(workplace, run):
     source = workplace / "data" / "sources" / "activitynet"
     source.mkdir(parents=True)
     (source / "train.json").write_text(json.dumps({"v_a": described(8, (0, 3, "One."))}))
@@ -161,7 +163,8 @@ def embedded(workplace):
             for row, name in enumerate(ids[:3])
         ],
     )  # fmt: skip
-    write_json(folder / "model.json", {"dim": 2, "span_views": 3})
+    system = dict.fromkeys(("expansion", "pretraining", "recipe", "seed")) | {"model": "m", "base": "m"}
+    write_json(folder / "model.json", {"dim": 2, "span_views": 3, "system": system})
     write_json(folder / "classes.json", ["jump", "run"])
     east, north = [1.0, 0.0], [0.0, 1.0]
     # Video c looks like a jump; each video's first clip is what is asked for, but that of c.
@@ -176,7 +179,7 @@ def embedded(workplace):
     return workplace
 
 
-def test_actions_of_missing_videos_count_as_named_wrongly_in_the_pessimistic_value(embedded):
+def test_actions_of_missing_videos_count_as_named_wrongly_in_the_pessimistic_value(run, embedded):
     probes = embedded / "probes"
     probes.mkdir()
     write_rows(probes / "probes.jsonl", [{"shots": 1, "seed": seed, "validation_top1": 50.0} for seed in (0, 1)])
@@ -204,7 +207,7 @@ def test_actions_of_missing_videos_count_as_named_wrongly_in_the_pessimistic_val
     ]
 
 
-def test_without_actions_there_are_no_spans_to_name(embedded):
+def test_without_actions_there_are_no_spans_to_name(run, embedded):
     for folder in ("raw", "embeddings"):
         save_records(embedded / folder, Action, [])
     write_json(embedded / "embeddings" / "classes.json", [])
@@ -212,6 +215,7 @@ def test_without_actions_there_are_no_spans_to_name(embedded):
         np.save(embedded / "embeddings" / f"{name}.npy", np.zeros((0, 2), np.float32))
     (embedded / "probes").mkdir()
     write_rows(embedded / "probes" / "probes.jsonl", [])
+    np.save(embedded / "probes" / "weights.npy", np.zeros((0, 0, 3)))
     paths = ("--probes", "probes", "--raw", "raw", "--embeddings", "embeddings")
     log = run("evaluate_actions", *paths, "--metrics", "metrics.json", "--predictions", "named", "--plot", "plot.json")
     assert "the test split has no actions: an empty result" in log
@@ -219,7 +223,7 @@ def test_without_actions_there_are_no_spans_to_name(embedded):
     assert (embedded / "named" / "spans.jsonl").read_bytes() == b""
 
 
-def test_queries_about_missing_videos_count_as_answered_wrongly_in_the_pessimistic_value(embedded):
+def test_queries_about_missing_videos_count_as_answered_wrongly_in_the_pessimistic_value(run, embedded):
     (embedded / "thresholds").mkdir()
     found = {
         "method": "vc1", "post_processing": "none", "frozen_range": None, "least_cosine": 0.0,
@@ -228,7 +232,7 @@ def test_queries_about_missing_videos_count_as_answered_wrongly_in_the_pessimist
     write_json(embedded / "thresholds" / "thresholds.json", found)
     for table in ("trials.jsonl", "sensitivity.jsonl"):
         (embedded / "thresholds" / table).touch()
-    paths = ("--thresholds", "thresholds", "--raw", "raw", "--embeddings", "embeddings")
+    paths = ("--scorer", "vc1_none", "--thresholds", "thresholds", "--raw", "raw", "--embeddings", "embeddings")
     run("evaluate_moments", *paths, "--metrics", "metrics.json", "--predictions", "predictions")
     metrics = read_json(embedded / "metrics.json")
     # a and b are answered with [0, 2], c with [4, 6]; nobody can answer the fourth.

@@ -4,7 +4,7 @@ import pytest
 from stillmotion.metrics.submission import pad_windows
 from stillmotion.moments.assessment import assess, frame_iou_by_threshold
 from stillmotion.moments.curves import stack_curves
-from stillmotion.moments.split import SplitMoments
+from stillmotion.moments.queries import EmbeddedQueries
 
 
 def make_split(curves, true_frames):
@@ -18,7 +18,7 @@ def make_split(curves, true_frames):
     for row, frames in enumerate(true_frames):
         true[row, frames] = True
     windows = pad_windows([[[0.0, 2.0]]] * len(curves), columns=2, name="x", key="y")
-    return SplitMoments([], batch, windows, true)
+    return EmbeddedQueries([], batch, windows, true)
 
 
 HAND = make_split([[0.1, 0.3, 0.2, 0.1], [0.5, 0.9, 0.7], [0.4, 0.4]], [[1, 2], [2], [0]])

@@ -6,13 +6,13 @@ import pytest
 from stillmotion.io.records import Moment
 from stillmotion.moments.boundaries import (
     VideoBoundaries,
+    boundaries_by_video,
     boundary_metrics,
     chance_of_a_cut,
     compare_boundaries,
-    cuts_of_videos,
     true_boundaries,
 )
-from stillmotion.moments.truth import split_truth
+from stillmotion.moments.truth import ground_truth
 
 
 def test_boundaries_are_united_and_those_at_the_ends_of_the_video_left_out():
@@ -56,9 +56,9 @@ def test_all_queries_of_a_video_share_its_cuts_and_give_its_boundaries():
         Moment(2, "q2", "b", 7.0, [[0.0, 7.0]], [0, 1, 2, 3], []),
         Moment(3, "q3", "a", 12.0, [[4.0, 9.0]], [2, 3, 4], []),
     ]
-    truth = split_truth(queries, num_frames={"a": 6, "b": 4}, durations={"a": 12.0, "b": 7.0}, clip_length_s=2.0)
+    truth = ground_truth(queries, num_frames={"a": 6, "b": 4}, durations={"a": 12.0, "b": 7.0}, clip_length_s=2.0)
     starts = np.array([[1, 0, 1, 0, 0, 0], [1, 1, 0, 1, 0, 0], [1, 0, 1, 0, 0, 0]], dtype=bool)
-    compared = cuts_of_videos(truth, starts)
+    compared = boundaries_by_video(truth, starts)
     assert list(compared) == ["a", "b"]
     # a: a cut at 4 s, boundaries 4 and 9 s, places 2 to 10 s of which three are near 4 and 8 and 10 near 9
     assert compared["a"] == VideoBoundaries(2, 1, 1, 1, pytest.approx(3 / 5 + 2 / 5))

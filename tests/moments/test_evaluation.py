@@ -6,7 +6,7 @@ from stillmotion.errors import InputError
 from stillmotion.io.records import Moment
 from stillmotion.metrics.submission import predicted_windows
 from stillmotion.moments.evaluation import evaluate, frames_of_top_windows, metrics_file, protocol_of
-from stillmotion.moments.truth import Missing, split_truth
+from stillmotion.moments.truth import Missing, ground_truth
 
 PARAMS = EvaluateMomentsParams(num_examples=3, bootstrap_samples=50, seed=0)
 QUERIES = [
@@ -17,7 +17,7 @@ QUERIES = [
 
 @pytest.fixture
 def truth():
-    return split_truth(QUERIES, num_frames={"a": 6, "b": 4}, durations={"a": 12.0, "b": 7.0}, clip_length_s=2.0)
+    return ground_truth(QUERIES, num_frames={"a": 6, "b": 4}, durations={"a": 12.0, "b": 7.0}, clip_length_s=2.0)
 
 
 def row(qid, windows, **others):
@@ -141,10 +141,13 @@ def test_the_protocol_says_what_was_scored_and_how(truth):
 
 
 def test_the_metrics_file_rounds_values_and_not_what_was_searched():
-    written = metrics_file({"mIoU": 100 / 3, "ci95": {"mIoU": [1 / 3, None]}, "num_empty": 2}, {"least_cosine": 1e-6})
+    written = metrics_file(
+        {"mIoU": 100 / 3, "ci95": {"mIoU": [1 / 3, None]}, "num_empty": 2}, {"least_cosine": 1e-6}, {"seed": 0}
+    )
     assert written == {
         "mIoU": 33.3333,
         "ci95": {"mIoU": [0.3333, None]},
         "num_empty": 2,
         "protocol": {"least_cosine": 1e-6},
+        "system": {"seed": 0},
     }

@@ -5,7 +5,8 @@ from stillmotion.io.records import Moment
 from stillmotion.metrics.submission import pad_windows
 from stillmotion.moments.curves import stack_curves
 from stillmotion.moments.examples import example_places, example_rows
-from stillmotion.moments.split import SplitMoments
+from stillmotion.moments.predictions import SelectedCurves
+from stillmotion.moments.queries import EmbeddedQueries
 
 
 @pytest.mark.parametrize(
@@ -26,13 +27,16 @@ def test_ranks_are_spread_from_the_best_to_the_worst(num_queries, num_examples, 
     assert example_places(num_queries, num_examples) == expected
 
 
+STORED = {"v4": [0, 2, 3], "v5": [1, 4], "v6": [0, 1, 1]}
+
+
 def make():
     queries = [Moment(qid, f"q{qid}", f"v{qid}", 6.0, [[0.0, 2.0]], [0], []) for qid in (4, 5, 6)]
     sc = [np.array([0.1, 0.9, 0.2]), np.array([0.1, 0.8]), np.array([0.3, 0.1, 0.2])]
     cfsc = [np.array([0.5, 0.6]), np.array([0.7]), np.array([0.8, 0.9])]
     curves = stack_curves(sc, cfsc, durations=[6.0, 4.0, 5.5], clip_length_s=2.0)
     windows = pad_windows([query.relevant_windows for query in queries], columns=2, name="m", key="w")
-    test = SplitMoments(queries, curves, windows, np.zeros((3, 3), dtype=bool))
+    test = EmbeddedQueries(queries, curves, windows, np.zeros((3, 3), dtype=bool))
     rows = [
         {
             "qid": query.qid,
@@ -51,15 +55,8 @@ def make():
 def test_rows_hold_the_curves_without_padding():
     test, rows = make()
     starts = np.array([[1, 0, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
-    examples = example_rows(
-        test,
-        rows,
-        processed_QT=test.curves.sc_QT + 1,
-        starts_QT=starts,
-        threshold=0.4,
-        stored_frames={"v4": [0, 2, 3], "v5": [1, 4], "v6": [0, 1, 1]},
-        num_examples=3,
-    )
+    selected = SelectedCurves(test, test.true_QT, test.curves.sc_QT + 1, starts, 0.4, STORED)
+    examples = example_rows(selected, rows, num_examples=3)
     # of equal IoU the lower qid is the better
     assert [(row["qid"], row["place"]) for row in examples] == [(5, "best"), (4, "median"), (6, "worst")]
     assert examples[0] == {
@@ -85,14 +82,6 @@ def test_rows_hold_the_curves_without_padding():
 
 def test_vc1_has_no_cuts():
     test, rows = make()
-    stored = {"v4": [0, 1, 2], "v5": [0, 1], "v6": [0, 1, 2]}
-    examples = example_rows(
-        test,
-        rows,
-        processed_QT=test.curves.sc_QT,
-        starts_QT=None,
-        threshold=0.4,
-        stored_frames=stored,
-        num_examples=3,
-    )
+    selected = SelectedCurves(test, test.true_QT, test.curves.sc_QT, None, 0.4, STORED)
+    examples = example_rows(selected, rows, num_examples=3)
     assert [row["cuts"] for row in examples] == [[], [], []]

@@ -9,7 +9,7 @@ from stillmotion.io.records import Moment
 from stillmotion.metrics.submission import pad_windows
 from stillmotion.moments.curves import stack_curves
 from stillmotion.moments.objective import Objective
-from stillmotion.moments.split import SplitMoments
+from stillmotion.moments.queries import EmbeddedQueries
 
 SECONDS = 2.0
 LEAST_COSINE = 0.05
@@ -37,7 +37,7 @@ def make_split(seed=0, num_queries=30):
         clips = [clip for start, end in spans for clip in range(int(start / SECONDS), int(end / SECONDS))]
         true[row, clips] = True
         queries.append(Moment(row, "", f"v{row}", durations[row], spans, clips, []))
-    return SplitMoments(queries, curves, pad_windows(windows, columns=2, name="x", key="y"), true)
+    return EmbeddedQueries(queries, curves, pad_windows(windows, columns=2, name="x", key="y"), true)
 
 
 def literal_curve(sc, low, high, post_processing, window):

@@ -3,12 +3,13 @@ import math
 import numpy as np
 import pytest
 
-from stillmotion.config.evaluation import EvaluateMomentsParams
+from stillmotion.config.evaluation import EvaluateMomentsParams, EvaluateReferencesParams
+from stillmotion.errors import InputError
 from stillmotion.io.records import Moment
 from stillmotion.io.tables import read_rows
 from stillmotion.moments.evaluation import evaluate
-from stillmotion.moments.references import random_windows, reference_rows, uniform_windows
-from stillmotion.moments.truth import Missing, split_truth
+from stillmotion.moments.references import random_windows, reference_predictions, reference_rows, uniform_windows
+from stillmotion.moments.truth import Missing, ground_truth
 
 TRUE = [[0.0, 2.0], [4.0, 6.0], [8.0, 9.0]]
 
@@ -17,7 +18,7 @@ def truth_of(*qids, duration=9.0):
     queries = [Moment(qid, f"q{qid}", f"v{qid}", duration, TRUE, [0, 2, 4], []) for qid in qids]
     names = [query.vid for query in queries]
     sizes = dict.fromkeys(names, math.ceil(duration / 2))
-    return split_truth(queries, num_frames=sizes, durations=dict.fromkeys(names, duration), clip_length_s=2.0)
+    return ground_truth(queries, num_frames=sizes, durations=dict.fromkeys(names, duration), clip_length_s=2.0)
 
 
 def windows_of(reference, truth, *, num_windows=10, seed=0):
@@ -74,6 +75,20 @@ def test_references_rate_no_clips():
         assert row.keys() == {"qid", "query", "vid", "pred_relevant_windows"}
 
 
+def test_predictions_say_how_the_windows_were_drawn():
+    params = EvaluateReferencesParams(num_windows=2, seed=3)
+    predicted = reference_predictions("oracle", truth_of(1), params)
+    assert predicted.rows is not None
+    assert [row["pred_relevant_windows"] for row in predicted.rows] == [[[0.0, 2.0, 1.0], [4.0, 6.0, 1.0]]]
+    assert (predicted.kind, predicted.protocol) == ("reference", {"num_windows": 2, "seed": 3})
+    assert reference_predictions("oracle", None, params).rows is None
+
+
+def test_an_unknown_reference_is_refused_with_those_that_there_are():
+    with pytest.raises(InputError, match="'whole' is no reference; name one of whole_video, "):
+        reference_predictions("whole", None, EvaluateReferencesParams(num_windows=2, seed=3))
+
+
 @pytest.fixture(scope="module")
 def qvhighlights(real_material):
     """The validation split as the dataset's reader would give it."""
@@ -82,7 +97,7 @@ def qvhighlights(real_material):
     queries = [Moment(**{name: row[name] for name in names}) for row in rows]
     durations = {query.vid: float(query.duration) for query in queries}
     num_frames = {vid: math.ceil(duration / 2) for vid, duration in durations.items()}
-    return split_truth(queries, num_frames=num_frames, durations=durations, clip_length_s=2.0)
+    return ground_truth(queries, num_frames=num_frames, durations=durations, clip_length_s=2.0)
 
 
 def score(reference, truth):

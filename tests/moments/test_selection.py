@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stillmotion.errors import InputError
 from stillmotion.moments.curves import stack_curves
-from stillmotion.moments.runs import top_windows
+from stillmotion.moments.frame_runs import top_windows
 from stillmotion.moments.selection import (
     rank_frames,
     scene_starts,

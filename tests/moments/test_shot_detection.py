@@ -82,7 +82,7 @@ def test_a_video_whose_frames_are_damaged_is_lost(tmp_path):
 def test_the_memo_gives_the_same_cuts_without_a_look_at_the_frames(tmp_path, monkeypatch):
     path = film(tmp_path / "a.mp4", [20] * 13 + [200] * 20)
     first = cuts(path, memo=tmp_path / "memo")
-    monkeypatch.setattr("stillmotion.moments.shot_detection.VideoStreamAv", None)
+    monkeypatch.setattr("scenedetect.VideoStreamAv", None)
     assert cuts(path, memo=tmp_path / "memo") == first == pytest.approx([1.3])
     for changed in ({"code": "new"}, {"settings": DetectorSettings("content", 26.0, 0.6)}):
         with pytest.raises(TypeError):  # nothing remembered: it would have to look

@@ -3,8 +3,8 @@ import pytest
 
 from stillmotion.errors import InputError
 from stillmotion.io.records import Moment
-from stillmotion.moments.shots import frames_of_shot, shot_rows
-from stillmotion.moments.truth import split_truth
+from stillmotion.moments.shots import frames_of_shot, shot_predictions, shot_rows
+from stillmotion.moments.truth import ground_truth
 
 
 def test_frames_of_a_shot_are_those_whose_middle_it_holds():
@@ -23,7 +23,7 @@ def test_a_shot_without_a_frame_takes_the_nearest():
 @pytest.fixture
 def truth():
     queries = [Moment(1, "q1", "a", 8.0, [[0.0, 2.0]], [0], []), Moment(2, "q2", "b", 5.0, [[0.0, 2.0]], [0], [])]
-    return split_truth(queries, num_frames={"a": 4, "b": 3}, durations={"a": 8.0, "b": 5.0}, clip_length_s=2.0)
+    return ground_truth(queries, num_frames={"a": 4, "b": 3}, durations={"a": 8.0, "b": 5.0}, clip_length_s=2.0)
 
 
 SC = np.array([[0.1, 0.3, 0.8, 0.2], [0.4, 0.4, 0.4, 9.0]])
@@ -56,3 +56,10 @@ def test_the_ten_best_shots_are_kept(truth):
 def test_a_video_without_shots_is_named(truth):
     with pytest.raises(InputError, match=r"shots.jsonl: no shots of video 'b'"):
         shot_rows(truth, SC, {"a": [[0.0, 8.0]]}, name="shots.jsonl")
+
+
+def test_the_protocol_counts_the_videos_that_the_detector_could_not_read():
+    shots = [{"video_id": "a", "shots": [], "reason": None}, {"video_id": "b", "shots": [], "reason": "corrupt"}]
+    predicted = shot_predictions(None, shots, {"detector": "content"}, name="shots.jsonl")
+    assert (predicted.kind, predicted.rows) == ("shots", None)
+    assert predicted.protocol == {"detector": {"detector": "content"}, "num_unread_videos": 1}

@@ -1,8 +1,9 @@
 import pytest
 
 from stillmotion.errors import InputError
-from stillmotion.io.records import Moment
-from stillmotion.moments.submitted import submitted_rows
+from stillmotion.io.records import Moment, Video
+from stillmotion.moments.submitted import submitted_predictions, submitted_rows
+from stillmotion.moments.truth import ground_truth
 
 MOMENTS = [
     Moment(qid, f"q{qid}", vid, 6.0, [[0.0, 2.0]], [0], []) for qid, vid in ((1, "a"), (2, "b"), (3, "lost"), (4, "t"))
@@ -57,3 +58,25 @@ def test_rows_that_fit_nothing_are_named_with_their_mend(rows, message):
     with pytest.raises(InputError, match=message) as error:
         submit(*rows)
     assert "\n" not in str(error.value)
+
+
+def predict(truth, *rows):
+    videos = [Video(name, "", split, 6.0, None, None, None, None, None, "ok") for name, split in SPLITS.items()]
+    return submitted_predictions(list(rows), truth, moments=MOMENTS, videos=videos, name="other.jsonl")
+
+
+def test_gaps_are_filled_counted_and_told_of(caplog):
+    sizes, durations = {"a": 3, "b": 3}, {"a": 6.0, "b": 6.0}
+    truth = ground_truth(MOMENTS[:2], num_frames=sizes, durations=durations, clip_length_s=2.0)
+    predicted = predict(truth, row(2), row(3))
+    assert predicted.rows is not None
+    assert [kept["qid"] for kept in predicted.rows] == [2, 1]
+    assert (predicted.kind, predicted.name, predicted.curves) == ("submission", "other.jsonl", None)
+    assert predicted.protocol == {"missing_rows": [1], "num_ignored_rows": 1}
+    assert "other.jsonl: no row for 1 of the test queries" in caplog.text
+
+
+def test_without_queries_nothing_is_answered_and_a_row_of_another_split_still_refused():
+    assert predict(None).rows is None
+    with pytest.raises(InputError, match="qid 4 is a query of the train split"):
+        predict(None, row(4))

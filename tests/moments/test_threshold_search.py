@@ -7,8 +7,8 @@ from stillmotion.metrics.submission import pad_windows
 from stillmotion.moments.curves import stack_curves
 from stillmotion.moments.objective import Objective
 from stillmotion.moments.postprocess import postprocess
+from stillmotion.moments.queries import EmbeddedQueries
 from stillmotion.moments.selection import select
-from stillmotion.moments.split import SplitMoments
 from stillmotion.moments.threshold_search import search_thresholds
 
 POST_PROCESSINGS = ("none", "norm", "adjust_norm", "log_smooth_norm")
@@ -31,7 +31,7 @@ def make_split(curves, changes, windows, seconds=2.0):
         Moment(row, "", f"v{row}", duration, span, list(range(*window)), [])
         for row, (duration, span, window) in enumerate(zip(durations, spans, windows, strict=True))
     ]
-    return SplitMoments(queries, batch, pad_windows(spans, columns=2, name="x", key="y"), true)
+    return EmbeddedQueries(queries, batch, pad_windows(spans, columns=2, name="x", key="y"), true)
 
 
 def planted_vc1():

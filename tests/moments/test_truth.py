@@ -1,7 +1,7 @@
 import pytest
 
 from stillmotion.io.records import Moment, Video
-from stillmotion.moments.truth import Missing, missing_of_split, split_truth
+from stillmotion.moments.truth import Missing, ground_truth, missing_of_split
 
 QUERIES = [
     Moment(1, "q1", "b", 5.0, [[0.0, 2.0], [4.0, 5.0]], [0, 2], []),
@@ -11,7 +11,7 @@ QUERIES = [
 
 @pytest.fixture
 def truth():
-    return split_truth(QUERIES, num_frames={"a": 2, "b": 3}, durations={"a": 4.0, "b": 5.0}, clip_length_s=2.0)
+    return ground_truth(QUERIES, num_frames={"a": 2, "b": 3}, durations={"a": 4.0, "b": 5.0}, clip_length_s=2.0)
 
 
 def test_true_frames_are_those_of_the_true_clips_that_the_video_has(truth):

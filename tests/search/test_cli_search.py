@@ -18,7 +18,7 @@ from stillmotion.embedding.writer import write_videos
 from stillmotion.io.arrays import save_array
 from stillmotion.io.memo import Memo, folder_digest
 from stillmotion.io.records import Video, save_records
-from stillmotion.io.tables import write_json, write_rows
+from stillmotion.io.tables import read_json, write_json, write_rows
 from stillmotion.video.packed import PackedFrames, PackedVideo, frame_file, write_tables
 from stillmotion.video.packing import PackingTask, SamplingPlan, pack_video
 
@@ -47,7 +47,7 @@ def thresholds(threshold):
     }
 
 
-def write_embeddings(folder, unit_D, digest, curves=COSINES):
+def write_embeddings(folder, unit_D, digest, curves=COSINES, model="small_clip"):
     """Each video as two stored frames a clip, the first of which belongs to no clip and is the query itself."""
     cosines = [value for curve in curves.values() for cosine in curve for value in (1.0, cosine)]
     save_array(folder / "frames.npy", at_cosines(unit_D, cosines).astype(np.float32))
@@ -55,7 +55,7 @@ def write_embeddings(folder, unit_D, digest, curves=COSINES):
         EmbeddedVideo(video_id, "test", 5.5, 6 * row, 6, [0, 2], [1, 3, 5]) for row, video_id in enumerate(curves)
     ]
     write_rows(folder / "index.jsonl", (video.row() for video in videos))
-    write_json(folder / "model.json", {"dim": 16, "model": digest})
+    write_json(folder / "model.json", {"dim": 16, "model": digest, "system": {"model": model}})
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def built(tmp_path_factory, clip):
     root = tmp_path_factory.mktemp("project")
     yaml = ruamel.yaml.YAML(typ="safe", pure=True)
     params = yaml.load(PARAMS.read_text(encoding="utf-8"))
-    params["run"]["selected"] = ["small_clip", "small_clip-half_patches"]
+    params["run"]["selected"] = ["small_clip", "small_clip-patch_dropout"]
     params["run"]["selections"] = ["vc1_none", "vc1_log_smooth_norm"]
     with (root / "params.yaml").open("w", encoding="utf-8") as file:
         yaml.dump(params, file)
@@ -204,15 +204,18 @@ def test_the_best_measured_selection_and_model_are_taken(project, search):
     measure(project, "small_clip-vc1_none", 40.0)
     measure(project, "small_clip-vc1_log_smooth_norm", 60.0)
     # better, but its embeddings are not here: metrics come with git
-    measure(project, "small_clip-half_patches-vc1_none", 90.0)
+    measure(project, "small_clip-patch_dropout-vc1_none", 90.0)
     tuned = project / "models" / "thresholds"
-    shutil.copytree(tuned / "small_clip-vc1_none", tuned / "small_clip-half_patches-vc1_none")
+    shutil.copytree(tuned / "small_clip-vc1_none", tuned / "small_clip-patch_dropout-vc1_none")
     assert search(project, TEXT).startswith("small_clip and vc1_log_smooth_norm on toy")
-    backbone, finetuned = (project / "models" / kind for kind in ("backbones", "finetuned"))
-    shutil.copytree(backbone / "small_clip", finetuned / "small_clip-half_patches")
+    backbones = project / "models" / "backbones"
+    shutil.copytree(backbones / "small_clip", backbones / "small_clip-patch_dropout")
     embeddings = project / "data" / "embeddings"
-    shutil.copytree(embeddings / "toy-small_clip", embeddings / "toy-small_clip-half_patches")
-    assert search(project, TEXT).startswith("small_clip-half_patches and vc1_none on toy")
+    tuned_embeddings = embeddings / "toy-small_clip-patch_dropout"
+    shutil.copytree(embeddings / "toy-small_clip", tuned_embeddings)
+    described = read_json(tuned_embeddings / "model.json") | {"system": {"model": "small_clip-patch_dropout"}}
+    write_json(tuned_embeddings / "model.json", described)
+    assert search(project, TEXT).startswith("small_clip-patch_dropout and vc1_none on toy")
     assert search(project, TEXT, "--model", "small_clip").startswith("small_clip and vc1_log_smooth_norm")
 
 
@@ -260,8 +263,8 @@ def test_a_text_longer_than_the_context_is_noted(built, search):
         ([TEXT, "--model", "smal_clip"], "--model smal_clip: no such model; did you mean small_clip?"),
         ([TEXT, "--selection", "vc1_non"], "--selection vc1_non: no such selection; did you mean vc1_none?"),
         (
-            [TEXT, "--model", "small_clip-half_patches"],
-            "toy-small_clip-half_patches: not built; build it with `dvc rep",
+            [TEXT, "--model", "small_clip-patch_dropout"],
+            "toy-small_clip-patch_dropout: not built; build it with `dvc rep",
         ),
         (
             [TEXT, "--selection", "vc2_none"],

@@ -8,12 +8,14 @@ Shapes: N samples, K classes, D embedding dimensions.
 
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from stillmotion.config.training import LinearProbeParams
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 MAX_ITERATIONS = 1000
 
@@ -57,7 +59,7 @@ def few_shot_rows(labels_N: np.ndarray, shots: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(rows))
 
 
-def _weights(model: LogisticRegression, num_classes: int) -> np.ndarray:
+def _weights(model: "LogisticRegression", num_classes: int) -> np.ndarray:
     coefficients, bias = model.coef_, model.intercept_
     if len(model.classes_) == 2:
         coefficients, bias = (
@@ -93,6 +95,10 @@ def fit_probe(
         shots: samples a class.
         seed: of the draw.
     """
+    # scikit-learn is most of what a start would take, and a dataset without actions fits no probe
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     rows = few_shot_rows(train_labels_N, shots, seed)
     samples, labels = train_ND[rows], train_labels_N[rows]
     grid = c_grid(params)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from stillmotion.config.data import BenchmarksParams, FolderParams
 from stillmotion.datasets.annotation_faults import Fault, Span, fault_notes, fit_spans, tidy, tidy_texts
-from stillmotion.datasets.clips import covered_clips, merge_windows
 from stillmotion.datasets.folder import split_by_hash
 from stillmotion.datasets.source import Annotations, SourceVideo
 from stillmotion.datasets.video_files import FoundVideos
+from stillmotion.datasets.windows import covered_clips, merge_windows
 from stillmotion.errors import InputError
 from stillmotion.io.memo import Memo
 from stillmotion.io.records import Action, Caption, Moment, Split, Video

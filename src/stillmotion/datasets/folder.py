@@ -19,9 +19,9 @@ from pathlib import Path
 
 from stillmotion.config.data import FolderParams
 from stillmotion.datasets.captions_csv import FILE_NAME, Row, did_you_mean, read_captions
-from stillmotion.datasets.clips import covered_clips, merge_windows
 from stillmotion.datasets.source import Annotations, SourceVideo
 from stillmotion.datasets.video_files import is_video, list_files
+from stillmotion.datasets.windows import covered_clips, merge_windows
 from stillmotion.errors import InputError
 from stillmotion.io.memo import Memo
 from stillmotion.io.records import SPLITS, Action, Caption, Moment, Split, Video

@@ -18,9 +18,9 @@ from typing import Any
 from stillmotion.config.data import BenchmarksParams
 from stillmotion.datasets.annotation_faults import Fault, Span, fault_notes, fit_spans, tidy_texts
 from stillmotion.datasets.benchmark import VIDEOS, AnnotationFiles, known_durations, source_videos
-from stillmotion.datasets.clips import covered_clips, merge_windows
 from stillmotion.datasets.source import Annotations, SourceVideo
 from stillmotion.datasets.video_files import FoundVideos, find_videos
+from stillmotion.datasets.windows import covered_clips, merge_windows
 from stillmotion.errors import InputError
 from stillmotion.io.memo import Memo
 from stillmotion.io.records import Moment, Split, Video

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stillmotion.config.data import ToyParams
-from stillmotion.datasets.clips import coverage, covered_clips
 from stillmotion.datasets.toy_scene import (
     BACKGROUNDS,
     COLORS,
@@ -24,6 +23,7 @@ from stillmotion.datasets.toy_scene import (
     random_subject,
     sentence,
 )
+from stillmotion.datasets.windows import clip_coverage, covered_clips
 from stillmotion.io.records import SPLITS, Action, Caption, Moment, Split
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -239,7 +239,7 @@ def story_moments(story: Story, *, seed: int, duration: float, clip_length_s: fl
     for number, (text, windows) in enumerate(windows_of.items()):
         clips = covered_clips(windows, duration=duration, clip_length_s=clip_length_s)
         merits = [
-            coverage(windows, clip, duration=duration, clip_length_s=clip_length_s)
+            clip_coverage(windows, clip, duration=duration, clip_length_s=clip_length_s)
             * (0.4 + 0.6 * _prominence(story, events_of[text], clip, clip_length_s=clip_length_s))
             for clip in clips
         ]

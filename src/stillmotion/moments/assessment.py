@@ -1,4 +1,4 @@
-"""How well a model's frames tell a query's moments from the rest, before any threshold is searched.
+"""Assessment of how well a model's frames tell a query's moments from the rest, before any threshold is searched.
 
 VClipper (Caravaca 2024), section 4.2; METHODS.md section 2: VC1 with `norm` over a range of λ, judged by the IoU of
 the selected with the true frames.
@@ -15,14 +15,14 @@ from stillmotion.metrics.bootstrap import NUM_RESAMPLES, bootstrap_intervals
 from stillmotion.metrics.frames import frame_values
 from stillmotion.moments.curves import Floats
 from stillmotion.moments.postprocess import PostProcessing, postprocess
+from stillmotion.moments.queries import EmbeddedQueries
 from stillmotion.moments.selection import select_vc1
-from stillmotion.moments.split import SplitMoments
 
 METHOD = "vc1"
 POST_PROCESSING: PostProcessing = "norm"
 
 
-def frame_iou_by_threshold(split: SplitMoments, thresholds: Sequence[float]) -> Floats:
+def frame_iou_by_threshold(split: EmbeddedQueries, thresholds: Sequence[float]) -> Floats:
     """Frame IoU (H, Q), from 0 to 1, of VC1 with `norm` at each λ.
 
     Example: Sc [.1, .3, .2, .1], true frames 1 and 2: `norm` gives [0, 1, .5, 0], so that λ = 0.4 selects both (1),
@@ -39,7 +39,7 @@ def frame_iou_by_threshold(split: SplitMoments, thresholds: Sequence[float]) -> 
 
 
 def assess(
-    split: SplitMoments | None,
+    split: EmbeddedQueries | None,
     thresholds: Sequence[float],
     *,
     rng: np.random.Generator,

@@ -1,4 +1,4 @@
-"""Do the cuts of VC2 fall where true moments begin and end?
+"""Comparison of the cuts of VC2 with where true moments begin and end.
 
 VClipper (Caravaca 2024), chapters 3 and 4, takes a drop of CFSc for a change of scene; whether such changes are
 boundaries of moments is measured here, against cuts placed by chance.
@@ -15,7 +15,7 @@ import numpy as np
 from stillmotion.metrics.bootstrap import resample
 from stillmotion.metrics.submission import Floats
 from stillmotion.moments.curves import Mask
-from stillmotion.moments.truth import SplitTruth
+from stillmotion.moments.truth import GroundTruth
 
 _SLACK_S = 1e-6
 """Times are products and sums of floats: a distance this much above the tolerance is still within it."""
@@ -45,7 +45,7 @@ def true_boundaries(windows: Sequence[Sequence[float]], *, duration: float, marg
 
 
 def chance_of_a_cut(num_places: int, num_near: int, num_cuts: int) -> float:
-    """The probability that at least one of a boundary's near places is among `num_cuts` drawn without replacement.
+    """Probability that at least one of a boundary's near places is among `num_cuts` drawn without replacement.
 
     1 - C(N - m, k) / C(N, k), the hypergeometric probability of one draw or more, for N places, m near ones, k cuts.
 
@@ -79,8 +79,8 @@ def compare_boundaries(cuts: Floats, boundaries: Floats, *, places: Floats, tole
     )
 
 
-def cuts_of_videos(truth: SplitTruth, starts_QT: Mask) -> dict[str, VideoBoundaries]:
-    """Each video's cuts, from where scenes start in it, against the boundaries of all its queries' windows.
+def boundaries_by_video(truth: GroundTruth, starts_QT: Mask) -> dict[str, VideoBoundaries]:
+    """Cuts of each video, from where scenes start in it, against the boundaries of all its queries' windows.
 
     The tolerance, and the margin at the ends of the video, is the length of a clip; a cut can lie before each
     frame but the first.

@@ -37,7 +37,7 @@ class Curves:
 
 
 def valid_frames(num_frames_Q: NDArray[np.int64], num_columns: int) -> Mask:
-    """False on padding: (Q, T) for T columns."""
+    """Mask (Q, T) that is False on padding, for T columns."""
     return np.arange(num_columns) < num_frames_Q[:, None]
 
 

@@ -1,4 +1,4 @@
-"""Predicted windows and selected frames of a split against its truth: what every system of moment retrieval gets.
+"""Evaluation of predicted windows and selected frames against the truth, the same for every system.
 
 METHODS.md section 2. Selections, shots, references and submissions of other systems are scored by the same
 code on the same queries, so that their numbers can stand in one table.
@@ -8,7 +8,7 @@ code on the same queries, so that their numbers can stand in one table.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -18,23 +18,22 @@ from stillmotion.metrics.frames import frame_values
 from stillmotion.metrics.moments import MAX_WINDOWS, additions, moment_intervals, moment_values, official_metrics
 from stillmotion.metrics.submission import Row, Windows, by_qid, predicted_windows
 from stillmotion.moments.curves import Mask
-from stillmotion.moments.truth import Missing, SplitTruth
-
-Kind = Literal["selection", "shots", "reference", "submission"]
+from stillmotion.moments.predictions import Kind
+from stillmotion.moments.truth import GroundTruth, Missing
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a system's predictions are worth."""
+    """Values of a system's predictions."""
 
     metrics: dict[str, Any]
-    """The metrics file but for its protocol; empty where there are no queries."""
+    """The metrics file but for its protocol and system; empty where there are no queries."""
     rows: list[dict[str, Any]]
     """A row a query, in the order of the truth: its windows, and its values from 0 to 1."""
 
 
-def frames_of_top_windows(predicted: Windows, truth: SplitTruth) -> Mask:
-    """The frames (Q, T) whose middle lies in the first window of each query: what a system without frames selects.
+def frames_of_top_windows(predicted: Windows, truth: GroundTruth) -> Mask:
+    """Frames (Q, T) whose middle lies in the first window of each query: what a system without frames selects.
 
     A window holds its start and not its end, so that a frame belongs to one of two windows that touch.
 
@@ -51,9 +50,9 @@ def frames_of_top_windows(predicted: Windows, truth: SplitTruth) -> Mask:
 
 
 def protocol_of(
-    kind: Kind, truth: SplitTruth | None, missing: Missing, *, clip_length_s: float, **others: Any
+    kind: Kind, truth: GroundTruth | None, missing: Missing, *, clip_length_s: float, **others: Any
 ) -> dict[str, Any]:
-    """How the numbers of a metrics file came about.
+    """Protocol of a metrics file: how its numbers came about.
 
     Args:
         kind: what the system is; only a selection gives frames of its own.
@@ -76,12 +75,12 @@ def protocol_of(
     } | others
 
 
-def metrics_file(metrics: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """What the metrics file holds: values rounded to four decimals, and the protocol as it is.
+def metrics_file(metrics: Mapping[str, Any], protocol: Mapping[str, Any], system: Mapping[str, Any]) -> dict[str, Any]:
+    """Content of the metrics file: values rounded to four decimals, protocol and system as they are.
 
     The protocol repeats what was searched, where 1e-6 is no zero.
     """
-    return {**_rounded(metrics), "protocol": protocol}
+    return {**_rounded(metrics), "protocol": protocol, "system": system}
 
 
 def _rounded(value: Any) -> Any:
@@ -94,7 +93,7 @@ def _rounded(value: Any) -> Any:
 
 def evaluate(
     rows: Sequence[Row],
-    truth: SplitTruth,
+    truth: GroundTruth,
     *,
     frames_QT: Mask | None,
     missing: Missing,

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stillmotion.moments.curves import Floats, Mask
-from stillmotion.moments.split import SplitMoments
+from stillmotion.moments.predictions import SelectedCurves
 
 
 def example_places(num_queries: int, num_examples: int) -> list[tuple[int, str]]:
@@ -27,27 +26,16 @@ def example_places(num_queries: int, num_examples: int) -> list[tuple[int, str]]
 
 
 def example_rows(
-    test: SplitMoments,
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    processed_QT: Floats,
-    starts_QT: Mask | None,
-    threshold: float,
-    stored_frames: Mapping[str, Sequence[int]],
-    num_examples: int,
+    selected: SelectedCurves, rows: Sequence[Mapping[str, Any]], *, num_examples: int
 ) -> list[dict[str, Any]]:
     """Rows for the report: queries by falling IoU of the top window (then by qid), evenly spaced by rank.
 
     Args:
-        test: the queries with their curves.
+        selected: the queries with their curves.
         rows: `evaluation.Evaluation.rows` of the same queries.
-        processed_QT: the curves that the thresholds were compared with.
-        starts_QT: frames at which a scene of VC2 starts; None for VC1.
-        threshold: λ.
-        stored_frames: rows of each video's packed frames that stand for its clips.
         num_examples: how many.
     """
-    curves = test.curves
+    curves, starts_QT = selected.queries.curves, selected.starts_QT
     order = sorted(range(len(rows)), key=lambda index: (-rows[index]["top1_iou"], rows[index]["qid"]))
     examples = []
     for rank, place in example_places(len(rows), num_examples):
@@ -61,13 +49,13 @@ def example_rows(
                 "top1_iou": row["top1_iou"],
                 "clip_length_s": curves.clip_length_s,
                 "sc": curves.sc_QT[index, :num_frames].tolist(),
-                "processed": processed_QT[index, :num_frames].tolist(),
+                "processed": selected.processed_QT[index, :num_frames].tolist(),
                 "cfsc": curves.cfsc_QU[index, : num_frames - 1].tolist(),
                 "cuts": [frame for frame in starts if frame > 0],
-                "threshold": threshold,
+                "threshold": selected.threshold,
                 "true_windows": row["true_windows"],
                 "predicted_windows": row["predicted_windows"],
-                "stored_frames": list(stored_frames[row["vid"]]),
+                "stored_frames": list(selected.stored_frames[row["vid"]]),
             }
         )
     return examples

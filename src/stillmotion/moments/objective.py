@@ -1,4 +1,4 @@
-"""What a search of moment selection makes as large as it can: a metric as a function of the parameters.
+"""Objective of a search of moment selection: a metric as a function of the parameters.
 
 Source: Caravaca 2024 (papers/vclipper.txt), section 3; METHODS.md section 2.
 
@@ -17,10 +17,10 @@ from stillmotion.config.evaluation import SelectionParams
 from stillmotion.metrics.frames import frame_values
 from stillmotion.metrics.moments import recall_at_1, top1_iou
 from stillmotion.moments.curves import Floats
+from stillmotion.moments.frame_runs import Runs, top_windows
 from stillmotion.moments.postprocess import log_curves, postprocess, smooth_norm, train_range
-from stillmotion.moments.runs import Runs, top_windows
+from stillmotion.moments.queries import EmbeddedQueries
 from stillmotion.moments.selection import FrameRanks, rank_frames, vc1_runs, vc2_runs
-from stillmotion.moments.split import SplitMoments
 
 LONGEST_SMOOTHING = 21
 """M is searched among the odd numbers from 3 to this."""
@@ -51,7 +51,7 @@ class Objective:
         selection: the method, and what is measured: `R1@0.5` of its windows or `frame_AP@0.5` of its frames.
     """
 
-    def __init__(self, split: SplitMoments, selection: SelectionParams):
+    def __init__(self, split: EmbeddedQueries, selection: SelectionParams):
         self.selection = selection
         curves = split.curves
         smoothed = selection.post_processing == "log_smooth_norm"
@@ -87,7 +87,7 @@ class Objective:
         return sc_QT, rank_frames(sc_QT) if self.selection.method == "vc2" else None
 
     def _runs(self, parameters: Mapping[str, Any]) -> tuple[Runs, Floats]:
-        """What the method selects, with its confidences."""
+        """Runs that the method selects, with their confidences."""
         sc_QT, ranks = self._processed(parameters.get("window"))
         threshold = parameters["threshold"]
         if self.selection.method == "vc1":

@@ -12,8 +12,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import correlate1d
-from scipy.signal import savgol_coeffs
 
 from stillmotion.errors import InputError
 from stillmotion.moments.curves import Floats, Mask, valid_frames
@@ -45,7 +43,7 @@ def train_range(sc_QT: Floats, num_frames_Q: NDArray[np.int64]) -> tuple[float, 
 
 
 def min_max(sc_QT: Floats, valid_QT: Mask) -> Floats:
-    """Each query's curve scaled to [0, 1]; a curve constant to nine digits becomes zeros.
+    """Curves scaled to [0, 1] each, and to zeros where constant to nine digits.
 
     Without the tolerance a constant curve whose smoothing left a last bit would be blown up to noise.
     """
@@ -82,6 +80,9 @@ def _fitted_ends(curves_QT: Floats, coefficients_HM: Floats) -> Floats:
 @cache
 def _coefficients(window: int) -> tuple[Floats, Floats]:
     """Savitzky-Golay taps of the middle (M,), and of each of the first places (H, M); not to be written to."""
+    # scipy.signal takes longer to import than a stage that does not smooth takes as a whole
+    from scipy.signal import savgol_coeffs
+
     ends = [savgol_coeffs(window, POLYNOMIAL_ORDER, pos=pos, use="dot") for pos in range(window // 2)]
     return savgol_coeffs(window, POLYNOMIAL_ORDER, use="dot"), np.array(ends)
 
@@ -92,6 +93,8 @@ def _smooth_equal_lengths(curves_QT: Floats, window: int) -> Floats:
     `scipy.signal.savgol_filter(mode="interp")` but for rounding: there the least-squares fit of the ends lets
     the other queries of the batch change the last bits, and takes most of the time.
     """
+    from scipy.ndimage import correlate1d  # here, as scipy.signal in _coefficients
+
     half = window // 2
     middle_M, ends_HM = _coefficients(window)
     smooth_QT = correlate1d(curves_QT, middle_M, axis=1, mode="constant")

@@ -1,46 +1,48 @@
-"""Selections as rows of a QVHighlights submission."""
+"""Answers of a system to the queries of a split, and how they came about."""
 
-# Q queries, T frames (padded), W windows (padded).
+# Q queries, T frames (padded).
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from stillmotion.errors import InputError
-from stillmotion.io.records import Moment
-from stillmotion.moments.curves import Curves, Floats
-from stillmotion.moments.runs import Selection
+from stillmotion.metrics.submission import Row
+from stillmotion.moments.curves import Floats, Mask
+from stillmotion.moments.queries import EmbeddedQueries
+
+Kind = Literal["selection", "shots", "reference", "submission"]
+
+NO_MODEL: Mapping[str, None] = dict.fromkeys(("model", "base", "expansion", "pretraining", "recipe", "seed"))
+"""`system` of a metrics file, but for its scorer, where no model of this pipeline made the predictions."""
 
 
-def prediction_rows(
-    queries: Sequence[Moment], curves: Curves, selection: Selection, saliency_QT: Floats
-) -> list[dict[str, Any]]:
-    """Rows `qid, query, vid, pred_relevant_windows, pred_saliency_scores` for the official evaluator.
+@dataclass(frozen=True, slots=True)
+class SelectedCurves:
+    """The curves behind a selection, which show how it came to its windows."""
 
-    Args:
-        queries: in the order of the batch.
-        curves: lengths of the queries.
-        selection: of VC1 or VC2; windows become [start, end, confidence], best first.
-        saliency_QT: a score a frame, such as the post-processed similarity.
+    queries: EmbeddedQueries
+    frames_QT: Mask
+    """What was selected."""
+    processed_QT: Floats
+    """What the thresholds were compared with."""
+    starts_QT: Mask | None
+    """Frames at which a scene of VC2 starts; None for VC1."""
+    threshold: float
+    """λ."""
+    stored_frames: Mapping[str, Sequence[int]]
+    """Rows of each video's packed frames that stand for its clips."""
 
-    Raises:
-        InputError: there are more or fewer queries than selections.
-    """
-    if len(queries) != len(selection.num_windows_Q):
-        raise InputError(f"{len(queries)} queries and {len(selection.num_windows_Q)} selections; give one each")
-    rows = []
-    for index, query in enumerate(queries):
-        num_windows = selection.num_windows_Q[index]
-        windows = selection.windows_QW2[index, :num_windows].tolist()
-        confidences = selection.confidence_QW[index, :num_windows].tolist()
-        rows.append(
-            {
-                "qid": query.qid,
-                "query": query.query,
-                "vid": query.vid,
-                "pred_relevant_windows": [
-                    [*window, confidence] for window, confidence in zip(windows, confidences, strict=True)
-                ],
-                "pred_saliency_scores": saliency_QT[index, : curves.num_frames_Q[index]].tolist(),
-            }
-        )
-    return rows
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """A system's answers to the queries of a split."""
+
+    kind: Kind
+    rows: Sequence[Row] | None
+    """Of a submission, one for each query; None where there is no query, or nothing to answer with."""
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    """How they came about, as far as this kind alone has it to say."""
+    name: str = "predictions"
+    """What an error calls the rows (the file)."""
+    curves: SelectedCurves | None = None
+    """Of a selection that has rows."""

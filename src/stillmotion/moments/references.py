@@ -8,13 +8,18 @@ ones made up (all equal, say) would be a value of nothing.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from stillmotion.config.evaluation import EvaluateReferencesParams
 from stillmotion.config.run import Reference
+from stillmotion.errors import InputError
 from stillmotion.io.records import Moment
-from stillmotion.moments.truth import SplitTruth
+from stillmotion.moments.predictions import Predictions
+from stillmotion.moments.truth import GroundTruth
+
+REFERENCES: tuple[Reference, ...] = get_args(Reference)
 
 
 def random_windows(
@@ -76,7 +81,7 @@ def _windows(
     )
 
 
-def reference_rows(reference: Reference, truth: SplitTruth, *, num_windows: int, seed: int) -> list[dict[str, Any]]:
+def reference_rows(reference: Reference, truth: GroundTruth, *, num_windows: int, seed: int) -> list[dict[str, Any]]:
     """Rows `qid, query, vid, pred_relevant_windows` of a submission, in the order of the truth.
 
     Args:
@@ -99,3 +104,22 @@ def reference_rows(reference: Reference, truth: SplitTruth, *, num_windows: int,
         )
         rows.append({"qid": query.qid, "query": query.query, "vid": query.vid, "pred_relevant_windows": windows})
     return rows
+
+
+def reference_predictions(name: str, truth: GroundTruth | None, params: EvaluateReferencesParams) -> Predictions:
+    """Predictions of a reference; see `reference_rows`.
+
+    Args:
+        name: of the reference.
+        truth: None where the split has no queries.
+        params: number of windows, and seed.
+
+    Raises:
+        InputError: there is no such reference.
+    """
+    reference = next((known for known in REFERENCES if known == name), None)
+    if reference is None:
+        raise InputError(f"{name!r} is no reference; name one of {', '.join(REFERENCES)}")
+    settings = {"num_windows": params.num_windows, "seed": params.seed}
+    rows = None if truth is None else reference_rows(reference, truth, num_windows=params.num_windows, seed=params.seed)
+    return Predictions("reference", rows, settings)

@@ -2,7 +2,7 @@
 
 VClipper (Caravaca 2024), section 3; METHODS.md section 2. `select_vc1` and `select_vc2` give the whole
 selection, `vc1_runs` and `vc2_runs` what a search needs to find the top window of each query
-(`runs.top_windows`).
+(`frame_runs.top_windows`).
 
 Where the source is silent: a query whose selection is empty gets the run around its best frame (the first of
 the highest): under VC1 the run of frames that reach its value, under VC2 the scene that holds it.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stillmotion.errors import InputError
 from stillmotion.moments.curves import Curves, Floats, Mask, valid_frames
-from stillmotion.moments.runs import Runs, Selection, flat_nonzero, mean_scores, rank_windows, runs_between
+from stillmotion.moments.frame_runs import Runs, Selection, flat_nonzero, mean_scores, rank_windows, runs_between
 
 Scored = tuple[Runs, Floats, Mask]
 """Runs, their confidences, and the queries (Q,) that fell back to the run around the best frame."""
@@ -29,7 +29,7 @@ def _best_frame(sc_QT: Floats, valid_QT: Mask) -> NDArray[np.int64]:
 
 
 def _holding(runs: Runs, frame_Q: NDArray[np.int64]) -> Mask:
-    """Whether each run holds the given frame of its query."""
+    """Mask (R,) of the runs that hold the given frame of their query."""
     frame_R = frame_Q[runs.query_R]
     return (runs.first_R <= frame_R) & (frame_R < runs.end_R)
 
@@ -78,7 +78,7 @@ def vc1_runs(
 
 
 def scene_starts(curves: Curves, *, change: float) -> Mask:
-    """Whether a scene starts at each frame (Q, T): frame 0, and frame n + 1 after a cut at n.
+    """Mask (Q, T) of the frames at which a scene starts: frame 0, and frame n + 1 after a cut at n.
 
     There is a cut at n when CFSc[n] < α and a neighbour of it, CFSc[n - 1] or CFSc[n + 1], is not; beyond the
     ends of the curve counts as not below.
@@ -123,7 +123,7 @@ def _merge_adjacent(scenes: Runs, kept_R: Mask) -> Runs:
 
 @dataclass(frozen=True, slots=True)
 class FrameRanks:
-    """Each query's frames by falling similarity; does not depend on λ, α or p."""
+    """Frames of each query by falling similarity, which depends on neither λ nor α nor p."""
 
     rank_QT: NDArray[np.int32]
     """Place of each frame, from 0; of equals the earlier first."""
@@ -241,7 +241,7 @@ def select_vc2(
 
 
 def select(curves: Curves, sc_QT: Floats, method: str, parameters: dict[str, Any]) -> Selection:
-    """The whole selection of VC1 or VC2 with found parameters."""
+    """Frames and ranked windows of VC1 or VC2 with the parameters of a search."""
     if method == "vc1":
         return select_vc1(
             curves,

@@ -1,4 +1,4 @@
-"""How the objective of a selection changes with each parameter alone."""
+"""Sensitivity of the objective of a selection to each parameter alone."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

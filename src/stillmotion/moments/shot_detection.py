@@ -11,10 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-import av
-import cv2
-from scenedetect import AdaptiveDetector, ContentDetector, SceneManager, VideoOpenFailure, VideoStreamAv
-
 from stillmotion.io.memo import Memo, file_digest
 from stillmotion.io.tables import read_json, write_json
 from stillmotion.video.probe import VideoError
@@ -43,6 +39,11 @@ class DetectionTask:
 
 
 def _detect(path: Path, settings: DetectorSettings) -> list[float]:
+    # in the processes that look at frames alone: the one that hands out the videos needs none of these
+    import av
+    import cv2
+    from scenedetect import AdaptiveDetector, ContentDetector, SceneManager, VideoOpenFailure, VideoStreamAv
+
     logging.getLogger("pyscenedetect").setLevel(logging.CRITICAL)
     cv2.setNumThreads(1)  # each process has its CPU
     try:

@@ -14,7 +14,9 @@ import numpy as np
 from stillmotion.errors import InputError
 from stillmotion.metrics.moments import MAX_WINDOWS
 from stillmotion.moments.curves import Floats
-from stillmotion.moments.truth import SplitTruth
+from stillmotion.moments.predictions import Predictions
+from stillmotion.moments.queries import EmbeddedQueries
+from stillmotion.moments.truth import GroundTruth
 
 Shots = Sequence[Sequence[float]]
 """[start, end] in seconds, in order, without gaps."""
@@ -36,7 +38,7 @@ def frames_of_shot(shot: Sequence[float], middles_T: Floats) -> slice:
     return slice(first, end)
 
 
-def shot_rows(truth: SplitTruth, sc_QT: Floats, shots: Mapping[str, Shots], *, name: str) -> list[dict[str, Any]]:
+def shot_rows(truth: GroundTruth, sc_QT: Floats, shots: Mapping[str, Shots], *, name: str) -> list[dict[str, Any]]:
     """Rows of a submission: the ten shots with the highest mean cosine, best first; of equals the earlier.
 
     Saliency is the cosine of each frame.
@@ -73,3 +75,21 @@ def shot_rows(truth: SplitTruth, sc_QT: Floats, shots: Mapping[str, Shots], *, n
             }
         )
     return rows
+
+
+def shot_predictions(
+    queries: EmbeddedQueries | None, shots: Sequence[Mapping[str, Any]], detector: Mapping[str, Any], *, name: str
+) -> Predictions:
+    """Shots of the videos as windows; see `shot_rows`.
+
+    Args:
+        queries: None where the split has none.
+        shots: rows `video_id, shots, reason` of stage detect_shots.
+        detector: how they were detected.
+        name: what an error calls the shots (the file).
+    """
+    protocol = {"detector": detector, "num_unread_videos": sum(row["reason"] is not None for row in shots)}
+    if queries is None:
+        return Predictions("shots", None, protocol)
+    shots_of = {row["video_id"]: row["shots"] for row in shots}
+    return Predictions("shots", shot_rows(queries.truth, queries.curves.sc_QT, shots_of, name=name), protocol)

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from stillmotion.io.records import Moment
-from stillmotion.moments.truth import SplitTruth, split_truth
+from stillmotion.moments.truth import GroundTruth, ground_truth
 from stillmotion.video.packed import PackedFrames
 
 
 def stored_truth(
     frames: PackedFrames, moments: Sequence[Moment], split: str, clip_length_s: float
-) -> SplitTruth | None:
-    """The queries of a split whose videos have stored frames: those that models are scored on; None where none is.
+) -> GroundTruth | None:
+    """Truth of the queries whose videos have stored frames, those that models are scored on, or None without any.
 
     Args:
         frames: the store.
@@ -23,7 +23,7 @@ def stored_truth(
     if not queries:
         return None
     asked = {query.vid for query in queries}
-    return split_truth(
+    return ground_truth(
         queries,
         num_frames={video_id: len(frames.clip_indices(video_id)) for video_id in asked},
         durations={video_id: float(durations[video_id] or 0.0) for video_id in asked},

@@ -1,12 +1,21 @@
-"""A submission file of another system, brought to the queries that this run scores."""
+"""A submission file of another system, brought to the queries that this run scores.
 
+It is in the official format of QVHighlights, lies in data/submissions/<dataset>/<name>.jsonl, and is scored where
+`run.submissions` names it.
+"""
+
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stillmotion.errors import InputError
-from stillmotion.io.records import Moment
+from stillmotion.io.records import Moment, Video
 from stillmotion.metrics.submission import Row, by_qid, predicted_windows, saliency_scores
+from stillmotion.moments.predictions import Predictions
+from stillmotion.moments.truth import GroundTruth
+
+_log = logging.getLogger("stillmotion")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +70,28 @@ def submitted_rows(
     kept = [row for row in rows if row["qid"] in scored]
     filled = [{"qid": q.qid, "query": q.query, "vid": q.vid} | empty for q in queries if q.qid in set(missing)]
     return Submitted([*kept, *filled], missing, len(rows) - len(kept))
+
+
+def submitted_predictions(
+    rows: Sequence[Row], truth: GroundTruth | None, *, moments: Sequence[Moment], videos: Sequence[Video], name: str
+) -> Predictions:
+    """Predictions of a submission file; see `submitted_rows`.
+
+    Args:
+        rows: of the file.
+        truth: None where the test split has no queries.
+        moments: all queries of the dataset.
+        videos: all videos of the dataset.
+        name: what an error calls the rows (the file).
+    """
+    submitted = submitted_rows(
+        rows,
+        queries=[] if truth is None else truth.queries,
+        moments=moments,
+        splits={video.video_id: video.split for video in videos},
+        name=name,
+    )
+    if submitted.missing_qids:
+        _log.warning("%s: no row for %d of the test queries", name, len(submitted.missing_qids))
+    protocol = {"missing_rows": submitted.missing_qids, "num_ignored_rows": submitted.num_ignored}
+    return Predictions("submission", None if truth is None else submitted.rows, protocol, name)

@@ -6,12 +6,13 @@ Source: Caravaca 2024 (papers/vclipper.txt), section 3; METHODS.md section 2. Th
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import optuna
+from typing import TYPE_CHECKING, Any
 
 from stillmotion.config.evaluation import OptimiseThresholdsParams, SelectionParams
 from stillmotion.moments.objective import Objective
+
+if TYPE_CHECKING:
+    import optuna
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Study:
     """Minimum and maximum over the train split, for `adjust_norm`."""
 
     def summary(self, selection: SelectionParams) -> dict[str, Any]:
-        """What evaluation needs, and what a reader asks first."""
+        """Content of thresholds.json: what evaluation needs, and what a reader asks first."""
         return {
             "method": selection.method,
             "post_processing": selection.post_processing,
@@ -50,8 +51,10 @@ def search_thresholds(objective: Objective, params: OptimiseThresholdsParams) ->
         params: number of trials and seed.
     """
 
-    def value_of(trial: optuna.Trial) -> float:
+    def value_of(trial: "optuna.Trial") -> float:
         return objective({name: _suggest(trial, name, objective) for name in objective.ranges})
+
+    import optuna  # where there is something to search: a dataset without moments starts no study
 
     study = _run_study(value_of, params)
     importances = {}
@@ -62,14 +65,16 @@ def search_thresholds(objective: Objective, params: OptimiseThresholdsParams) ->
     return Study(study.best_params, study.best_value, trials, importances, objective.frozen_range)
 
 
-def _suggest(trial: optuna.Trial, name: str, objective: Objective) -> float | int:
+def _suggest(trial: "optuna.Trial", name: str, objective: Objective) -> float | int:
     values = objective.ranges[name]
     if values.step is not None:
         return trial.suggest_int(name, int(values.low), int(values.high), step=values.step)
     return trial.suggest_float(name, values.low, values.high)
 
 
-def _run_study(value_of: Callable[[optuna.Trial], float], params: OptimiseThresholdsParams) -> optuna.Study:
+def _run_study(value_of: Callable[["optuna.Trial"], float], params: OptimiseThresholdsParams) -> "optuna.Study":
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # The first tenth is drawn at random; several values at a time are modelled together.
     sampler = optuna.samplers.TPESampler(

@@ -1,4 +1,4 @@
-"""What is true of the queries of a split: their windows, and the frames that stand for them."""
+"""Truth of the queries of a split: their windows, and the frames that stand for them."""
 
 # Q queries, T frames (padded).
 
@@ -14,7 +14,7 @@ from stillmotion.moments.curves import Floats, Mask, valid_frames
 
 
 @dataclass(frozen=True, slots=True)
-class SplitTruth:
+class GroundTruth:
     """The queries of a split whose videos could be decoded, in the order of the dataset: by qid."""
 
     queries: list[Moment]
@@ -34,18 +34,18 @@ class SplitTruth:
 
     @property
     def middles_QT(self) -> Floats:  # noqa: N802
-        """Seconds at the middle of what each frame stands for; a short last clip has its own middle."""
+        """Seconds at the middle of what each frame stands for, of a short last clip its own."""
         starts_T = np.arange(self.true_QT.shape[1]) * self.clip_length_s
         return (starts_T + np.minimum(starts_T + self.clip_length_s, self.durations_Q[:, None])) / 2
 
 
-def split_truth(
+def ground_truth(
     queries: Sequence[Moment],
     *,
     num_frames: Mapping[str, int],
     durations: Mapping[str, float],
     clip_length_s: float,
-) -> SplitTruth:
+) -> GroundTruth:
     """The truth of at least one query.
 
     Args:
@@ -62,12 +62,12 @@ def split_truth(
         [query.relevant_windows for query in queries], columns=2, name="moments.jsonl", key="relevant_windows"
     )
     durations_Q = np.array([durations[query.vid] for query in queries])
-    return SplitTruth(list(queries), windows, true_QT, num_frames_Q, durations_Q, clip_length_s)
+    return GroundTruth(list(queries), windows, true_QT, num_frames_Q, durations_Q, clip_length_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What a split lacks because its videos are missing or could not be decoded."""
+    """Videos and queries that a split lacks because videos are missing or could not be decoded."""
 
     num_videos: int
     num_queries: int

@@ -44,8 +44,7 @@ class Artefacts:
     @property
     def model_folder(self) -> Path:
         """A fine-tuned model's, or a backbone's."""
-        finetuned = self.root / "models" / "finetuned" / self.model
-        return finetuned if finetuned.is_dir() else self.root / "models" / "backbones" / self.model
+        return self.root / "models" / "backbones" / self.model
 
     def _built(self, folder: Path, file: str) -> Path:
         if not (folder / file).is_file():
@@ -104,12 +103,13 @@ def choose_artefacts(root: Path, params: Params, dataset: str, model: str, selec
     listed = f"add it to run.selected in params.yaml, then {build}"
     if model:
         _check_known("--model", model, embedded | set(params.run.selected), listed)
-    if selection:
-        known = set(params.selections) | _tuned_selections(root, model)
-        _check_known("--selection", selection, known, "selections are a section of params.yaml")
+    # An experiment may bring a selection that params.yaml lacks.
+    models = [model] if model else params.run.selected
+    if selection and not any(_thresholds(root, one_model, selection).is_file() for one_model in models):
+        _check_known("--selection", selection, params.selections, "selections are a section of params.yaml")
     pairs = [
         (one_model, one_selection)
-        for one_model in ([model] if model else params.run.selected)
+        for one_model in models
         for one_selection in ([selection] if selection else params.run.selections)
     ]
     if not pairs:
@@ -129,15 +129,9 @@ def choose_artefacts(root: Path, params: Params, dataset: str, model: str, selec
 
 
 def _embedded_models(root: Path, dataset: str) -> set[str]:
-    prefix = f"{dataset}-"
-    folders = [path.parent.name for path in (root / "data" / "embeddings").glob(f"{prefix}*/model.json")]
-    return {name.removeprefix(prefix) for name in folders}
-
-
-def _tuned_selections(root: Path, model: str) -> set[str]:
-    prefix = f"{model}-"
-    folders = [path.parent.name for path in (root / "models" / "thresholds").glob(f"{prefix}*/{THRESHOLDS_FILE}")]
-    return {name.removeprefix(prefix) for name in folders if model}
+    folders = {file.parent.name: file for file in (root / "data" / "embeddings").glob("*/model.json")}
+    models = {read_json(file)["system"]["model"]: folder for folder, file in folders.items()}
+    return {model for model in models if f"{dataset}-{model}" in folders}
 
 
 def _recall(root: Path, model: str, selection: str) -> float:

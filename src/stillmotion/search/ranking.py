@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.errors import InputError
 from stillmotion.moments.curves import curves_from_embeddings
+from stillmotion.moments.frame_runs import mean_scores, run_windows, runs_between
 from stillmotion.moments.postprocess import LEAST_COSINE, PostProcessing, postprocess
-from stillmotion.moments.runs import mean_scores, runs_between, spans
 from stillmotion.moments.selection import select
 
 FIRST_VIDEOS = 64
@@ -149,7 +149,7 @@ def _moments_of(
     )
     frames_QT = select(curves, processed.sc_QT, rule.method, rule.parameters).frames_QT
     runs = runs_between(np.zeros_like(frames_QT), frames_QT)
-    scores_R, spans_R2 = mean_scores(runs, curves.sc_QT), spans(runs, curves)
+    scores_R, spans_R2 = mean_scores(runs, curves.sc_QT), run_windows(runs, curves)
     return [
         FoundMoment(videos[query].video_id, start, end, score, first_clip, end_clip)
         for query, (start, end), score, first_clip, end_clip in zip(

@@ -70,7 +70,7 @@ def mean_scores(runs: Runs, sc_QT: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a method selects for each query of a batch."""
+    """Frames and windows that a method selects for each query of a batch."""
 
     frames_QT: Mask
     """Frames of all kept runs, also of those beyond the ten windows."""
@@ -82,7 +82,7 @@ class Selection:
     """Queries for which the method kept nothing, and that got the run around the best frame instead."""
 
 
-def spans(runs: Runs, curves: Curves) -> Floats:
+def run_windows(runs: Runs, curves: Curves) -> Floats:
     """Start and end (R, 2) in seconds: frame i stands for [i · L, min((i + 1) · L, duration)]."""
     starts_R = runs.first_R * curves.clip_length_s
     ends_R = np.minimum(runs.end_R * curves.clip_length_s, curves.durations_Q[runs.query_R])
@@ -90,7 +90,7 @@ def spans(runs: Runs, curves: Curves) -> Floats:
 
 
 def rank_windows(runs: Runs, confidence_R: Floats, curves: Curves, fallback_Q: Mask) -> Selection:
-    """At most ten windows a query by falling confidence; of equal confidence the earlier is first."""
+    """Selection of at most ten windows a query by falling confidence, of equal confidence the earlier first."""
     num_queries = len(curves.num_frames_Q)
     order = np.lexsort((-confidence_R, runs.query_R))  # stable: runs of a query are in order of time
     query_R = runs.query_R[order]
@@ -101,14 +101,14 @@ def rank_windows(runs: Runs, confidence_R: Floats, curves: Curves, fallback_Q: M
     num_windows_Q = np.minimum(counts_Q, MAX_WINDOWS)
     windows_QW2 = np.zeros((num_queries, MAX_WINDOWS, 2))
     confidence_QW = np.zeros((num_queries, MAX_WINDOWS))
-    windows_QW2[query_K, place_K] = spans(runs, curves)[kept]
+    windows_QW2[query_K, place_K] = run_windows(runs, curves)[kept]
     confidence_QW[query_K, place_K] = confidence_R[kept]
     frames_QT = runs.frames(curves.sc_QT.shape)
     return Selection(frames_QT, windows_QW2, confidence_QW, num_windows_Q, fallback_Q)
 
 
 def top_windows(runs: Runs, confidence_R: Floats, curves: Curves) -> Floats:
-    """The first window (Q, 2) of `rank_windows`, without ranking the rest; [0, 0] where there is none."""
+    """First window (Q, 2) of `rank_windows` without ranking the rest, [0, 0] where there is none."""
     windows_Q2 = np.zeros((len(curves.num_frames_Q), 2))
     if len(runs.query_R) == 0:
         return windows_Q2
@@ -118,5 +118,5 @@ def top_windows(runs: Runs, confidence_R: Floats, curves: Curves) -> Floats:
     candidates = np.flatnonzero(confidence_R == best[group_R])
     candidates = candidates[np.diff(group_R[candidates], prepend=-1) > 0]  # the earliest of equals
     top = Runs(runs.query_R[candidates], runs.first_R[candidates], runs.end_R[candidates])
-    windows_Q2[top.query_R] = spans(top, curves)
+    windows_Q2[top.query_R] = run_windows(top, curves)
     return windows_Q2

@@ -5,7 +5,7 @@ from stillmotion.embedding.reader import EmbeddedVideo, Embeddings
 from stillmotion.io.arrays import save_array
 from stillmotion.io.records import Moment
 from stillmotion.io.tables import write_json, write_rows
-from stillmotion.moments.split import split_moments
+from stillmotion.moments.queries import embedded_queries
 
 MOMENTS = [
     Moment(1, "q1", "b", 5.0, [[0.0, 2.0], [4.0, 5.0]], [0, 2], []),
@@ -34,7 +34,7 @@ def embedded(tmp_path):
 
 
 def test_queries_of_a_split_come_with_the_curves_of_their_videos_worked_by_hand(embedded):
-    found = split_moments(embedded, MOMENTS, "train", 2.0)
+    found = embedded_queries(embedded, MOMENTS, "train", 2.0)
     assert found is not None
     assert [query.qid for query in found.queries] == [1, 3, 5]
     assert found.curves.num_frames_Q.tolist() == [3, 2, 3]
@@ -44,14 +44,14 @@ def test_queries_of_a_split_come_with_the_curves_of_their_videos_worked_by_hand(
 
 
 def test_true_frames_are_those_of_the_true_clips_that_the_video_has(embedded):
-    found = split_moments(embedded, MOMENTS, "train", 2.0)
+    found = embedded_queries(embedded, MOMENTS, "train", 2.0)
     assert found is not None
     # clip 2 of query 3 would start at 4 s of a video of 4 s, clip 3 of query 5 at 6 s of one of 5 s
     assert found.true_QT.tolist() == [[True, False, True], [False, True, False], [False, True, True]]
 
 
 def test_true_windows_are_kept_in_the_order_of_the_queries(embedded):
-    found = split_moments(embedded, MOMENTS, "train", 2.0)
+    found = embedded_queries(embedded, MOMENTS, "train", 2.0)
     assert found is not None
     assert found.windows.num_Q.tolist() == [2, 1, 1]
     shown = [
@@ -61,11 +61,11 @@ def test_true_windows_are_kept_in_the_order_of_the_queries(embedded):
 
 
 def test_queries_of_videos_without_embeddings_are_left_out(embedded):
-    found = [split_moments(embedded, MOMENTS, split, 2.0) for split in ("train", "test")]
+    found = [embedded_queries(embedded, MOMENTS, split, 2.0) for split in ("train", "test")]
     assert [[query.qid for query in part.queries] for part in found if part is not None] == [[1, 3, 5], [4]]
 
 
 def test_a_split_without_queries_is_none(embedded):
-    assert split_moments(embedded, MOMENTS, "validation", 2.0) is None
-    assert split_moments(embedded, [], "train", 2.0) is None
-    assert split_moments(embedded, [MOMENTS[1]], "train", 2.0) is None
+    assert embedded_queries(embedded, MOMENTS, "validation", 2.0) is None
+    assert embedded_queries(embedded, [], "train", 2.0) is None
+    assert embedded_queries(embedded, [MOMENTS[1]], "train", 2.0) is None

@@ -6,7 +6,7 @@ from stillmotion.video.sampling import clip_times
 
 
 def merge_windows(windows: Iterable[tuple[float, float]]) -> list[list[float]]:
-    """Sort windows and join those that overlap; windows that only touch stay two.
+    """Sort windows and join those that overlap, not those that only touch.
 
     Example:
         (8, 10), (0, 4), (3, 6) and (6, 7) become [0, 6], [6, 7] and [8, 10].
@@ -20,8 +20,8 @@ def merge_windows(windows: Iterable[tuple[float, float]]) -> list[list[float]]:
     return merged
 
 
-def coverage(windows: Sequence[Sequence[float]], clip: int, *, duration: float, clip_length_s: float) -> float:
-    """Share of a clip that disjoint windows cover, 0 to 1; the last clip ends with the video."""
+def clip_coverage(windows: Sequence[Sequence[float]], clip: int, *, duration: float, clip_length_s: float) -> float:
+    """Share of a clip that disjoint windows cover, 0 to 1, where the last clip ends with the video."""
     start, end = clip * clip_length_s, min((clip + 1) * clip_length_s, duration)
     overlap = sum(max(0.0, min(end, window[1]) - max(start, window[0])) for window in windows)
     return min(1.0, overlap / (end - start))
@@ -43,7 +43,7 @@ def covered_clips(windows: Sequence[Sequence[float]], *, duration: float, clip_l
         first = min(num_clips - 1, int(window[0] / clip_length_s))
         last = min(num_clips - 1, int(window[1] / clip_length_s))
         shares = {
-            clip: coverage(windows, clip, duration=duration, clip_length_s=clip_length_s)
+            clip: clip_coverage(windows, clip, duration=duration, clip_length_s=clip_length_s)
             for clip in range(first, last + 1)
         }
         half = {clip for clip, share in shares.items() if share >= 0.5 - 1e-9}

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillmotion.datasets.clips import coverage, covered_clips, merge_windows
+from stillmotion.datasets.windows import clip_coverage, covered_clips, merge_windows
 
 
 def test_windows_that_overlap_are_joined_and_those_that_touch_are_not():
@@ -23,7 +23,7 @@ def test_a_window_too_short_for_any_clip_counts_for_the_one_it_covers_most():
 
 def test_the_last_clip_ends_with_the_video():
     assert covered_clips([[8.2, 9]], duration=9, clip_length_s=2) == [4]
-    assert coverage([[8.5, 9]], 4, duration=9, clip_length_s=2) == pytest.approx(0.5)
+    assert clip_coverage([[8.5, 9]], 4, duration=9, clip_length_s=2) == pytest.approx(0.5)
 
 
 def test_a_window_to_the_end_of_a_video_of_whole_clips_names_no_clip_beyond_it():

@@ -11,11 +11,11 @@ from stillmotion.embedding.reader import Embeddings
 from stillmotion.io.records import Moment
 from stillmotion.metrics.submission import Windows
 from stillmotion.moments.curves import Curves, Mask, curves_from_embeddings
-from stillmotion.moments.truth import SplitTruth, split_truth
+from stillmotion.moments.truth import GroundTruth, ground_truth
 
 
 @dataclass(frozen=True, slots=True)
-class SplitMoments:
+class EmbeddedQueries:
     """The queries of a split whose videos have embeddings, in the order of their qids."""
 
     queries: list[Moment]
@@ -26,18 +26,18 @@ class SplitMoments:
     """The frames of the true windows."""
 
     @property
-    def truth(self) -> SplitTruth:
+    def truth(self) -> GroundTruth:
         """The same without the curves."""
         curves = self.curves
-        return SplitTruth(
+        return GroundTruth(
             self.queries, self.windows, self.true_QT, curves.num_frames_Q, curves.durations_Q, curves.clip_length_s
         )
 
 
-def split_moments(
+def embedded_queries(
     embedded: Embeddings, moments: Sequence[Moment], split: str, clip_length_s: float
-) -> SplitMoments | None:
-    """The queries of a split; None where there is none.
+) -> EmbeddedQueries | None:
+    """Queries of a split whose videos have embeddings, or None where there is none.
 
     Args:
         embedded: embeddings whose queries stand in the order of `moments`.
@@ -59,10 +59,10 @@ def split_moments(
         durations=[videos[video_id].duration for video_id in asked],
         clip_length_s=clip_length_s,
     )
-    truth = split_truth(
+    truth = ground_truth(
         queries,
         num_frames={video_id: len(videos[video_id].clips) for video_id in asked},
         durations={video_id: videos[video_id].duration for video_id in asked},
         clip_length_s=clip_length_s,
     )
-    return SplitMoments(queries, curves, truth.windows, truth.true_QT)
+    return EmbeddedQueries(queries, curves, truth.windows, truth.true_QT)
