@@ -1,13 +1,11 @@
 """Stage report: the results page with its tables, figures and claims, and the page of published numbers.
 
     python src/report.py --raw data/raw/toy --frames data/frames/toy --metrics metrics --plots plots \
-        --predictions data/predictions --published data/published_results.csv \
-        --embeddings data/embeddings/toy-small_clip --ablations reports/ablations --output reports/results
+        --predictions data/predictions --published data --embeddings data/embeddings/toy-small_clip \
+        --coverage-model small_clip --studies reports/ablations --summary metrics/summary.json --output reports/results
 
-Reads the metrics, the training histories, the predictions and the searches of the systems named in params.run, the
-tables and some frames of the dataset, one model's embeddings to tell how captions and videos fit, the published
-numbers, and what `stillmotion ablate` has collected. Writes results.md, published.md and figures/*.svg. Times and
-memory, which no two runs share, stay in metrics/resources.
+Reads what the systems that params.yaml names have left, tables and frames of the dataset, published numbers, studies,
+and embeddings to tell how much of its video a caption covers. Writes pages, figures, and what `dvc metrics` lists.
 """
 
 import stillmotion.config.capped  # noqa: F401 - before all others
@@ -17,30 +15,27 @@ from typing import Annotated
 
 import typer
 
+from stillmotion.attention.figure import drawn_attention
 from stillmotion.attention.store import read_attended
+from stillmotion.claims.compare import Draws
+from stillmotion.claims.evidence import Evidence, Search, retrieval_recipe
+from stillmotion.claims.studies import study_of
+from stillmotion.claims.systems import select, systems_frame, systems_of, values_frame
+from stillmotion.claims.windows import shown_selection
 from stillmotion.config.loading import load_params
 from stillmotion.embedding.reader import Embeddings
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.records import Caption, Moment, Video, load_records
-from stillmotion.io.tables import read_json, read_rows
-from stillmotion.report.attention_figures import drawn_attention
-from stillmotion.report.evidence import (
-    Evidence,
-    Study,
-    finetuned_models,
-    hits_by_num_clips,
-    metrics_folder,
-    selected_systems,
-    systems_of,
-)
-from stillmotion.report.example_figure import example_figure
+from stillmotion.io.tables import read_json, read_rows, write_json
+from stillmotion.metrics.headlines import headline_values
+from stillmotion.moments.example_figure import example_figure
+from stillmotion.report.coverage import query_coverage
 from stillmotion.report.figures import drawn_systems, save_figure
-from stillmotion.report.first_videos import asked_queries, first_shows
-from stillmotion.report.misalignment import query_levels
+from stillmotion.report.first_videos import first_shows, queries_of
 from stillmotion.report.moment_figures import drawn_moments
-from stillmotion.report.moment_systems import shown_selection, spread_out
-from stillmotion.report.page import results_page
-from stillmotion.report.published import published_page, read_published
+from stillmotion.report.moments import spread_out
+from stillmotion.report.page import published_page, results_page
+from stillmotion.report.published import beside_ours, read_published
 from stillmotion.stage import run_stage
 from stillmotion.video.packed import PackedFrames
 
@@ -52,49 +47,52 @@ def main(
     plots: Annotated[Path, typer.Option(help="folder of the training histories")],
     predictions: Annotated[Path, typer.Option(help="folder of the predictions")],
     embeddings: Annotated[Path, typer.Option(help="embeddings by the model that captions and videos are held to")],
-    published: Annotated[Path, typer.Option(help="CSV file of published numbers")],
-    ablations: Annotated[Path, typer.Option(help="folder of the ablations")],
+    coverage_model: Annotated[str, typer.Option(help="that model")],
+    published: Annotated[Path, typer.Option(help="folder of the CSV files of published numbers")],
+    studies: Annotated[Path, typer.Option(help="folder of the studies")],
+    summary: Annotated[Path, typer.Option(help="JSON file of the headline values")],
     output: Annotated[Path, typer.Option(help="folder of the pages")],
 ) -> None:
     """Write the results page and the page of published numbers."""
-    params = load_params()
-    run, settings = params.run, params.report
-    systems, captions = systems_of(run), load_records(raw, Caption)
-    ranks = {name: read_rows(predictions / "retrieval" / name / "ranks.jsonl") for name in systems["retrieval"]}
+    loaded = load_params()
+    blocks = {"expansions", "finetuned", "recipes", "retrieval", "scorers", "selections", "shot_detectors"}
+    params = loaded.model_dump(by_alias=True, include={"dataset", "run", "report"} | blocks)
+    run, settings = params["run"], params["report"]
+    keys, captions = systems_of(params), load_records(raw, Caption)
+    ranks = {key: read_rows(predictions / "retrieval" / key / "ranks.jsonl") for key in keys["retrieval"]}
+    windows = {key: read_rows(predictions / "moments" / key / "queries.jsonl") for key in keys["moments"]}
+    spans = {key: read_rows(predictions / "actions" / key / "spans.jsonl") for key in keys["actions"]}
     videos, embedded = load_records(frames, Video), Embeddings(embeddings)
     embedded.require_dataset({video.video_id for video in videos}, len(captions), raw)
-    collected = [read_json(path) for path in sorted(ablations.glob("*.json"))]
+    files = {task: {key: read_json(metrics / task / f"{key}.json") for key in found} for task, found in keys.items()}
+    systems = systems_frame(files, params)
+    searched = select(systems, {"task": "moments", "protocol.kind": "selection"})["key"]
+    found = [study_of(read_json(path)) for path in sorted(studies.glob("*.json"))]
     evidence = Evidence(
-        dataset=params.dataset,
-        run=run,
-        metrics={
-            task: {name: read_json(metrics / metrics_folder(task) / f"{name}.json") for name in names}
-            for task, names in systems.items()
-        },
-        hits={name: hits_by_num_clips(rows) for name, rows in ranks.items()},
-        hits_in_five={name: hits_by_num_clips(rows, k=5) for name, rows in ranks.items()},
-        asked=asked_queries(next(filter(None, ranks.values()), ()), captions),
-        first_shows={name: first_shows(rows, captions) for name, rows in ranks.items()},
-        levels=query_levels(embedded, captions, ranks, embeddings.name.removeprefix(f"{params.dataset}-")),
-        queries={name: read_rows(predictions / "moments" / name / "queries.jsonl") for name in systems["moments"]},
-        spans={name: read_rows(predictions / "actions" / name / "spans.jsonl") for name in systems["actions"]},
-        studies={name: read_study(predictions / "moments" / name) for name in selected_systems(run)},
-        ablations={row["name"]: row for row in collected},
-        seed=settings.seed,
-        num_resamples=settings.bootstrap_samples,
+        dataset=params["dataset"],
+        systems=systems,
+        values=values_frame(systems, ranks=ranks, windows=windows, spans=spans),
+        recipe=retrieval_recipe(params),
+        architectures={key: read_json(metrics / "resources" / f"{key}.json") for key in run["architectures"]},
+        queries=queries_of(next(filter(None, ranks.values()), ()), captions),
+        first_shows={key: first_shows(rows, captions) for key, rows in ranks.items()},
+        coverage=query_coverage(embedded, captions, ranks, coverage_model),
+        windows=windows,
+        searches={key: read_search(predictions / "moments" / key) for key in searched},
+        studies={study.name: study for study in found},
+        draws=Draws(settings["seed"], settings["bootstrap_samples"]),
     )
-    histories = {found.model: read_json(plots / "finetune" / f"{found.model}.json") for found in finetuned_models(run)}
-    numbers = read_published(published)
-    stored = PackedFrames(frames)
-    attended = {model: read_attended(predictions / "attention" / model) for model in run.attended}
+    histories = {key: read_json(plots / "finetune" / f"{key}.json") for key in params["finetuned"]}
+    (numbers, counterparts), stored = read_published(published), PackedFrames(frames)
+    attended = {model: read_attended(predictions / "attention" / model) for model in run["attended"]}
     drawn = drawn_systems(evidence, histories) | drawn_moments(evidence) | drawn_attention(attended, stored)
     shown = shown_selection(evidence)
     kept = predictions / "moments" / shown / "examples.jsonl"
     if shown and kept.is_file():
-        examples = spread_out(read_rows(kept), settings.num_examples)
-        searched = evidence.metrics["moments"][shown]["protocol"]["thresholds"]["parameters"]
+        examples = spread_out(read_rows(kept), settings["num_examples"])
+        change = evidence.metrics("moments")[shown]["protocol"]["thresholds"]["parameters"].get("change")
         if examples:
-            drawn["moments"] = example_figure(examples, stored, searched.get("change"))
+            drawn["moments"] = example_figure(examples, stored, change)
     with atomic_folder(output) as partial:
         for name, figure in drawn.items():
             save_figure(figure, partial / "figures" / f"{name}.svg")
@@ -103,16 +101,19 @@ def main(
             numbers,
             videos=videos,
             captions=captions,
-            moments=load_records(raw, Moment),
+            windows=load_records(raw, Moment),
+            attended=run["attended"],
             figures=list(drawn),
         )
         (partial / "results.md").write_text(page, encoding="utf-8")
-        (partial / "published.md").write_text(published_page(numbers, evidence), encoding="utf-8")
+        beside = beside_ours(numbers, counterparts, evidence)
+        (partial / "published.md").write_text(published_page(beside, evidence), encoding="utf-8")
+    write_json(summary, headline_values(files), digits=4)
 
 
-def read_study(folder: Path) -> Study:
+def read_search(folder: Path) -> Search:
     """What the search of a selection has left."""
-    return Study(read_rows(folder / "trials.jsonl"), read_rows(folder / "sensitivity.jsonl"))
+    return Search(read_rows(folder / "trials.jsonl"), read_rows(folder / "sensitivity.jsonl"))
 
 
 if __name__ == "__main__":

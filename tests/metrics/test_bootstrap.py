@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 
 from stillmotion.errors import InputError
 from stillmotion.metrics import bootstrap
-from stillmotion.metrics.bootstrap import bootstrap_intervals, paired_bootstrap, resample
+from stillmotion.metrics.bootstrap import (
+    bootstrap_intervals,
+    clustered_bootstrap,
+    paired_bootstrap,
+    resample,
+    unpaired_bootstrap,
+)
 
 
 def rng(seed=0):
@@ -78,3 +84,36 @@ def test_pairing_sees_a_difference_that_is_small_beside_the_spread():
 def test_systems_on_different_queries_are_an_error():
     with pytest.raises(InputError, match="same queries"):
         paired_bootstrap(np.ones(3), np.ones(4), rng=rng())
+
+
+def test_samples_of_different_sizes_are_drawn_apart():
+    generator = np.random.default_rng(0)
+    first_Q, second_Q = generator.normal(3, 2, 400), generator.normal(1, 4, 100)
+    difference, low, high = unpaired_bootstrap(first_Q, second_Q, seed=0, num_resamples=4000)
+    # by the normal approximation
+    half = 1.96 * np.sqrt(first_Q.var() / 400 + second_Q.var() / 100)
+    assert difference == first_Q.mean() - second_Q.mean()
+    assert low == pytest.approx(difference - half, abs=0.06)
+    assert high == pytest.approx(difference + half, abs=0.06)
+
+
+def test_queries_of_a_cluster_are_drawn_together():
+    generator = np.random.default_rng(0)
+    gain_C = generator.normal(2, 3, 150)
+    alone = clustered_bootstrap(gain_C, np.zeros(150), np.arange(150), seed=0, num_resamples=4000)
+    # by the normal approximation, of 150 independent values
+    half = 1.96 * gain_C.std() / np.sqrt(150)
+    assert alone == pytest.approx((gain_C.mean(), gain_C.mean() - half, gain_C.mean() + half), abs=0.05)
+    # Four queries that are alike in everything tell no more than one.
+    copies_Q, order = np.repeat(gain_C, 4), generator.permutation(600)
+    ids_Q = np.repeat([f"v{row}" for row in range(150)], 4)
+    shuffled = clustered_bootstrap(copies_Q[order], np.zeros(600), ids_Q[order], seed=0, num_resamples=4000)
+    assert shuffled == pytest.approx((gain_C.mean(), gain_C.mean() - half, gain_C.mean() + half), abs=0.05)
+
+
+def test_a_resample_is_the_mean_over_the_queries_that_it_has_drawn():
+    # One query gains 60 and three of another cluster nothing: of two draws both are the first in a quarter, both the
+    # other in a quarter, and 60 of four queries otherwise.
+    first_Q, cluster_Q = np.array([0.0, 60.0, 0.0, 0.0]), np.array(["b", "a", "b", "b"])
+    found = clustered_bootstrap(first_Q, np.zeros(4), cluster_Q, seed=0, num_resamples=400)
+    assert found == (15.0, 0.0, 60.0)

@@ -19,7 +19,7 @@ WRITE = """
 import sys
 from pathlib import Path
 import numpy as np
-from stillmotion.report.example_figure import example_panels
+from stillmotion.moments.example_figure import example_panels
 from stillmotion.report.figures import (
     clips_curves, recall_bars, save_figure, shots_curves, training_curves
 )
@@ -29,8 +29,9 @@ values = {"a": 40, "b": 60}
 recall = {name: {"t2v": {"R@1": value, "ci95": {"R@1": [value - 5, value + 6]}}} for name, value in values.items()}
 save_figure(recall_bars(recall), folder / "retrieval.svg")
 by_clips = {str(count): {"t2v": {"R@1": 40 + count, "ci95": {"R@1": [35, 50]}}} for count in (1, 2)}
-clips = {"a-mean": {"by_num_clips": by_clips, "protocol": {"clip_frames": 8}}}
-save_figure(clips_curves(clips, [["a"]], ["mean"]), folder / "clips.svg")
+metrics = {"by_num_clips": by_clips, "protocol": {"clip_frames": 8}}
+clips = [{"model": "a", "scorer": "mean", "recipe": None, "metrics": metrics}]
+save_figure(clips_curves(clips), folder / "clips.svg")
 top1 = {str(shot): {"mean": 10.0 * shot, "std": 1.0} for shot in (1, 2, 4)}
 actions = {"a": {"top1": top1, "zero_shot": {"top1": 20.0}, "protocol": {"chance_top1": 12.5}}}
 save_figure(shots_curves(actions), folder / "actions.svg")
@@ -86,14 +87,13 @@ def test_a_system_without_a_result_has_no_bar():
     assert len(axes.patches) == 1
 
 
-def by_clips(clip_frames, **recalls):
-    """R@1 by number of clips, with an interval from 5 below to 6 above."""
-    return {
-        "by_num_clips": {
-            count: {"t2v": {"R@1": value, "ci95": {"R@1": [value - 5, value + 6]}}} for count, value in recalls.items()
-        },
-        "protocol": {"clip_frames": clip_frames},
+def system(model, scorer, clip_frames, *, recipe=None, **recalls):
+    """A system with R@1 by number of clips, with an interval from 5 below to 6 above."""
+    by_num_clips = {
+        count: {"t2v": {"R@1": value, "ci95": {"R@1": [value - 5, value + 6]}}} for count, value in recalls.items()
     }
+    metrics = {"by_num_clips": by_num_clips, "protocol": {"clip_frames": clip_frames}}
+    return {"model": model, "scorer": scorer, "recipe": recipe, "metrics": metrics}
 
 
 def points_of(container):
@@ -101,14 +101,14 @@ def points_of(container):
     return list(zip(np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist(), strict=True))
 
 
-def test_recall_is_drawn_by_frames_with_a_panel_for_each_aggregator_and_kind_of_model():
-    metrics = {
-        "a-mean": by_clips(8, **{"1": 30.0, "2": 40.0, "10": 50.0}),
-        "a-token": by_clips(8, **{"1": 35.0, "2": 45.0}),
-        "a-tuned-mean": by_clips(16, **{"1": 60.0}),
-        "a-tuned-token": by_clips(16, **{"1": 65.0}),
-    }
-    figure = clips_curves(metrics, [["a"], ["a-tuned"]], ["mean", "token"])
+def test_recall_is_drawn_by_frames_with_a_panel_for_each_scorer_and_kind_of_model():
+    systems = [
+        system("a", "mean", 8, **{"1": 30.0, "2": 40.0, "10": 50.0}),
+        system("a", "token", 8, **{"1": 35.0, "2": 45.0}),
+        system("a-tuned", "mean", 16, recipe="half", **{"1": 60.0}),
+        system("a-tuned", "token", 16, recipe="half", **{"1": 65.0}),
+    ]
+    figure = clips_curves(systems)
     base_mean, base_token, tuned_mean, tuned_token = figure.axes
     assert [axes.get_title() for axes in figure.axes] == ["mean", "token", "", ""]
     assert points_of(base_mean.containers[0]) == [(8, 30), (16, 40), (80, 50)]
@@ -126,8 +126,8 @@ def test_recall_is_drawn_by_frames_with_a_panel_for_each_aggregator_and_kind_of_
 
 
 def test_models_stand_side_by_side_around_their_number_of_frames():
-    metrics = {f"{model}-mean": by_clips(8, **{"1": 30.0, "2": 40.0}) for model in "abc"}
-    (axes,) = clips_curves(metrics, [["a", "b", "c"], []], ["mean"]).axes
+    systems = [system(model, "mean", 8, **{"1": 30.0, "2": 40.0}) for model in "abc"]
+    (axes,) = clips_curves(systems).axes
     at_8 = [points_of(container)[0][0] for container in axes.containers]
     assert at_8 == sorted(at_8)
     assert at_8[1] == 8
@@ -172,12 +172,14 @@ def test_saving_closes_the_figure(tmp_path):
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["x.svg"]
 
 
-def test_figures_are_drawn_for_what_has_results(make_run, make_evidence):
-    run = make_run(models=["a"], embedded=["a"], backbones=["a"], finetuned=[], aggregators=["mean"])
-    empty = {"t2v": {}, "v2t": {}, "by_num_clips": {}}
-    found = make_evidence(run=run, retrieval={"a-mean": empty}, actions={"a": {"top1": {}, "zero_shot": {}}})
+def test_figures_are_drawn_for_what_has_results(make_system, make_evidence):
+    found = make_evidence(make_system(scorer="mean"), make_system("actions"))
     assert drawn_systems(found, {}) == {}
-    metrics = {"a-mean": by_clips(8, **{"1": 30.0}) | retrieval(x=(30.0, 25.0, 36.0))["x"]}
-    found = make_evidence(run=run, retrieval=metrics, actions=actions())
+    by_num_clips = system("a", "mean", 8, **{"1": 30.0, "2": 40.0})["metrics"]["by_num_clips"]
+    metrics = retrieval(x=(30.0, 25.0, 36.0))["x"]
+    one = make_system(scorer="mean", metrics=metrics | {"by_num_clips": {"1": by_num_clips["1"]}})
+    named = make_system("actions", metrics=actions()["system 0"], protocol={"chance_top1": 12.5})
     history = [{"epoch": 0, "loss": 2.0}]
-    assert set(drawn_systems(found, {"b": history})) == {"retrieval", "clips", "actions", "finetune"}
+    assert set(drawn_systems(make_evidence(one, named), {"b": history})) == {"retrieval", "actions", "finetune"}
+    several = make_system(scorer="mean", metrics=metrics | {"by_num_clips": by_num_clips}, protocol={"clip_frames": 8})
+    assert set(drawn_systems(make_evidence(several), {})) == {"retrieval", "clips"}

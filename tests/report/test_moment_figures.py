@@ -2,7 +2,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from stillmotion.report.evidence import Study
+from stillmotion.claims.evidence import Search
+from stillmotion.claims.windows import POSTS
 from stillmotion.report.moment_figures import (
     METHOD_LINES,
     POST_COLORS,
@@ -13,7 +14,6 @@ from stillmotion.report.moment_figures import (
     search_curves,
     sensitivity_panels,
 )
-from stillmotion.report.moment_systems import POSTS
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +36,9 @@ def test_every_post_processing_and_method_has_a_look_of_its_own():
     assert len(set(METHOD_LINES.values())) == 2
 
 
-def test_precision_is_drawn_by_length_and_a_length_without_queries_left_out(make_moments):
-    first, second = make_moments(), make_moments()
-    second["brief"]["MR-long-mAP"] = None
-    axes = length_points({"a": first, "b": second}).axes[0]
+def test_precision_is_drawn_by_length_and_a_length_without_queries_left_out(moment_metrics):
+    second = moment_metrics | {"brief": moment_metrics["brief"] | {"MR-long-mAP": None}}
+    axes = length_points({"a": moment_metrics, "b": second}).axes[0]
     assert {line.get_label(): xy(line) for line in axes.lines} == {
         "short": [(3.28, 0), (3.28, 1)],
         "middle": [(32.3, 0), (32.3, 1)],
@@ -50,8 +49,10 @@ def test_precision_is_drawn_by_length_and_a_length_without_queries_left_out(make
     assert axes.get_ylim()[0] > axes.get_ylim()[1]
 
 
-def test_the_distribution_falls_from_all_queries_and_reads_recall_at_its_levels(make_selected):
-    evidence = make_selected(vc1_none=[0.7, 0.5, 0.4999, 0.0], vc2_norm=[1.0, 1.0, 1.0, 1.0])
+def test_the_distribution_falls_from_all_queries_and_reads_recall_at_its_levels(make_selection, make_evidence):
+    evidence = make_evidence(
+        make_selection("vc1", "none", [0.7, 0.5, 0.4999, 0.0]), make_selection("vc2", "norm", [1.0] * 4)
+    )
     top, frames = iou_distribution(evidence).axes
     share = dict(xy(top.lines[0]))
     assert (share[0.0], share[0.5], share[0.7], share[1.0]) == (100.0, 50.0, 25.0, 0.0)
@@ -61,9 +62,13 @@ def test_the_distribution_falls_from_all_queries_and_reads_recall_at_its_levels(
     assert top.lines[1].get_linestyle() == "--"
 
 
-def test_each_model_and_objective_has_a_row(make_run, make_selected):
-    run = make_run(selected=["clip", "b"], models=["clip", "b"], selections=["vc1_none", "vc1_none_frames"])
-    figure = iou_distribution(make_selected(run=run, vc1_none=[0.5], vc1_none_frames=[0.5]))
+def test_each_model_and_objective_has_a_row(make_selection, make_evidence):
+    systems = [
+        make_selection("vc1", "none", [0.5], base=base, objective=objective)
+        for base in ("clip", "b")
+        for objective in ("R1@0.5", "frame_AP@0.5")
+    ]
+    figure = iou_distribution(make_evidence(*systems))
     assert [axes.get_title(loc="left") for axes in figure.axes[::2]] == [
         "clip, thresholds for windows",
         "clip, thresholds for frames",
@@ -72,27 +77,22 @@ def test_each_model_and_objective_has_a_row(make_run, make_selected):
     ]
 
 
-def with_study(evidence, trials, points=()):
-    evidence.studies["clip-vc1_none"] = Study([{"value": value} for value in trials], list(points))
-    return evidence
-
-
-def test_the_best_so_far_rises_where_a_trial_is_better_and_goes_on_to_the_last(make_selected):
-    (axes,) = search_curves(with_study(make_selected(vc1_none=[0.5]), [10.0, 30.0, 20.0, 40.0, 5.0])).axes
+def test_the_best_so_far_rises_where_a_trial_is_better_and_goes_on_to_the_last(make_selection, make_evidence):
+    trials = [{"value": value} for value in (10.0, 30.0, 20.0, 40.0, 5.0)]
+    searches = {"clip-vc1_none": Search(trials, [])}
+    (axes,) = search_curves(make_evidence(make_selection("vc1", "none", [0.5]), searches=searches)).axes
     assert xy(axes.lines[0]) == [(1, 10), (2, 30), (4, 40), (5, 40)]
     assert axes.lines[0].get_drawstyle() == "steps-post"
     assert axes.get_ylabel() == "best R1@0.5 in %"
 
 
-def test_sensitivity_has_a_panel_for_each_parameter_with_the_best_value_as_a_point(
-    make_selected, make_moments, make_thresholds
-):
-    evidence = make_selected(vc1_none=[0.5], vc1_log_smooth_norm=[0.5])
-    thresholds = make_thresholds("vc1", "log_smooth_norm", threshold=0.5, window=7)
-    evidence.metrics["moments"]["clip-vc1_log_smooth_norm"] = make_moments(thresholds=thresholds)
+def test_sensitivity_has_a_panel_for_each_parameter_with_the_best_value_as_a_point(make_selection, make_evidence):
+    smooth = make_selection("vc1", "log_smooth_norm", [0.5])
+    smooth["protocol"]["thresholds"] |= {"parameters": {"threshold": 0.5, "window": 7}}
     points = [("threshold", 0.0, 10.0), ("threshold", 0.5, 55.27), ("window", 3, 50.0), ("window", 7, 55.27)]
     rows = [{"parameter": name, "at": at, "value": value} for name, at, value in points]
-    evidence.studies["clip-vc1_log_smooth_norm"] = Study([{"value": 1.0}], rows)
+    searches = {"clip-vc1_none": Search([], rows[:1]), "clip-vc1_log_smooth_norm": Search([{"value": 1.0}], rows)}
+    evidence = make_evidence(make_selection("vc1", "none", [0.5]), smooth, searches=searches)
     threshold_axes, window_axes = sensitivity_panels(evidence).axes
     assert [axes.get_xlabel() for axes in (threshold_axes, window_axes)] == ["λ (threshold)", "M (window)"]
     # vc1_none has no M
@@ -107,14 +107,15 @@ def test_the_assessment_is_a_line_a_model_over_the_thresholds():
     assert [xy(line) for line in axes.lines] == [[(0.5, 40.0), (0.75, 30.0)], [(0.5, 50.0), (0.75, 20.0)]]
 
 
-def test_figures_are_drawn_for_what_has_results(make_run, make_evidence, make_selected, make_moments):
-    assessed = {"clip": {"IoU": {"0.5": 40.0}}}
-    empty = {"clip-vc1_none": {"protocol": {"kind": "selection", "thresholds": None}}}
-    nothing = {"clip": {"IoU": {}, "mean_IoU": None, "ci95": {}}}
-    assert drawn_moments(make_evidence(run=make_run(selected=[]))) == {}
-    assert drawn_moments(make_evidence(moments=empty, assessment=nothing)) == {}
-    assert set(drawn_moments(make_evidence(assessment=assessed))) == {"assessment"}
-    references = make_evidence(run=make_run(selected=[]), moments={"oracle": make_moments("reference")})
-    assert set(drawn_moments(references)) == {"moment_lengths"}
-    selected = drawn_moments(make_selected(vc1_none=[0.5]))
+def test_figures_are_drawn_for_what_has_results(make_system, make_selection, make_evidence, moment_metrics):
+    assessed = make_system("assessment", metrics={"IoU": {"0.5": 40.0}})
+    empty = make_system("moments", protocol={"kind": "selection", "thresholds": None})
+    nothing = make_system("assessment", metrics={"IoU": {}, "mean_IoU": None, "ci95": {}})
+    assert drawn_moments(make_evidence()) == {}
+    assert drawn_moments(make_evidence(empty, nothing)) == {}
+    assert set(drawn_moments(make_evidence(assessed))) == {"assessment"}
+    reference = make_system("moments", scorer="oracle", metrics=moment_metrics, protocol={"kind": "reference"})
+    assert set(drawn_moments(make_evidence(reference))) == {"moment_lengths"}
+    searches = {"clip-vc1_none": Search([{"value": 50.0}], [{"parameter": "threshold", "at": 0.0, "value": 50.0}])}
+    selected = drawn_moments(make_evidence(make_selection("vc1", "none", [0.5]), searches=searches))
     assert set(selected) == {"moment_lengths", "iou_distribution", "optimisation", "sensitivity"}

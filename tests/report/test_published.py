@@ -1,23 +1,15 @@
 import csv
 import re
-import shlex
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from dvc.utils.hydra import apply_overrides
 
-from stillmotion.config.loading import load_params
 from stillmotion.errors import InputError
-from stillmotion.report import commands
-from stillmotion.report.claims import MOMENT_CLAIMS, THESIS_CLAIMS
-from stillmotion.report.commands import exp_run
-from stillmotion.report.counterparts import AGGREGATORS, FRAME_METRICS, WINDOW_METRICS, XCLIP
-from stillmotion.report.evidence import systems_of
-from stillmotion.report.published import PublishedNumber, published_page, read_published
-from stillmotion.report.sections import SECTIONS
+from stillmotion.report.page import published_page
+from stillmotion.report.published import COUNTERPART, NUMBER, SOURCE, beside_ours, read_published, read_table
 
-ROOT = Path(__file__).resolve().parents[2]
-NUMBERS = ROOT / "data" / "published_results.csv"
+DATA = Path(__file__).resolve().parents[2] / "data"
 THESIS = "Embeddings thesis (Lindgren 2023)"
 ANC = "ActivityNet Captions (paragraph-to-video)"
 
@@ -26,12 +18,25 @@ def rows_of(page):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
 
 
-def numbers(system, source, dataset, **values):
-    return [PublishedNumber(system, dataset, "val1", metric, value, source) for metric, value in values.items()]
+@pytest.fixture(scope="module")
+def files():
+    """The published numbers and the counterparts of the repository."""
+    return read_published(DATA)
 
 
-def thesis(system, table="Table 4.6", **values):
-    return numbers(system, f"{THESIS} {table}", ANC, **(values or {"R@1": "38.50±0.28", "medR": "2.0±0.0"}))
+@pytest.fixture
+def page_of(files):
+    """The page of some of the published numbers."""
+    numbers, counterparts = files
+
+    def page(evidence, **where):
+        chosen = numbers
+        for column, value in where.items():
+            chosen = chosen[chosen[column] == value]
+        assert len(chosen)
+        return published_page(beside_ours(chosen, counterparts, evidence), evidence)
+
+    return page
 
 
 def direction(r1, medr, **std):
@@ -39,343 +44,257 @@ def direction(r1, medr, **std):
     return values | ({"std": std} if std else {})
 
 
-def retrieval(by_num_clips, *, queries=4917, missing=0):
-    protocol = {"num_queries": queries - missing, "missing_queries": missing, "missing_videos": missing}
-    return {"by_num_clips": by_num_clips, "protocol": protocol}
+@pytest.fixture
+def retrieval(make_system):
+    """A system with these directions by number of clips, on so many queries."""
+
+    def make(base, scorer, by_num_clips, *, queries=4917, missing=0, **fields):
+        protocol = {"num_queries": queries - missing, "missing_queries": missing, "missing_videos": missing}
+        metrics = {"by_num_clips": by_num_clips}
+        return make_system(base=base, scorer=scorer, metrics=metrics, protocol=protocol, **fields)
+
+    return make
 
 
 FINE_TUNED = "X-CLIP B/16-8f fine-tuned + transformer-mean aggregation frames=32"
-OURS = "xclip_base_patch16-half_patches-transformer_mean"
+OURS = {"base": "xclip_base_patch16", "scorer": "transformer_mean", "recipe": "patch_dropout"}
 SPREAD = {"R@1": 0.314, "R@5": 0.2, "R@10": 0.1, "MedR": 0.5}
+PARAMS = {section: {} for section in ("recipes", "scorers", "expansions", "selections", "shot_detectors")}
 
 
-def test_ours_stands_below_the_published_number_with_the_frames_as_clips(make_evidence):
-    measured = retrieval({"1": {"t2v": direction(1.0, 9.0)}, "4": {"t2v": direction(37.126, 2.5, **SPREAD)}})
-    page = published_page(thesis(FINE_TUNED), make_evidence(dataset="activitynet", retrieval={OURS: measured}))
+@pytest.fixture
+def evidence_of(make_evidence):
+    return lambda *systems, dataset="activitynet", **found: make_evidence(
+        *systems, dataset=dataset, params=PARAMS, **found
+    )
+
+
+def test_ours_stands_below_the_published_number_with_the_frames_as_clips(page_of, retrieval, evidence_of):
+    measured = {"1": {"t2v": direction(1.0, 9.0)}, "4": {"t2v": direction(37.126, 2.5, **SPREAD)}}
+    page = page_of(evidence_of(retrieval(by_num_clips=measured, seed=0, **OURS)), system=FINE_TUNED, part="Table 4.6")
     header, _, published, ours = rows_of(page)
-    assert header == ["system", "R@1", "medR", "ours"]
-    assert published == [FINE_TUNED, "38.50±0.28", "2.0±0.0", "below"]
-    assert ours == [f"↳ {OURS}, 4 clips", "37.13 ± 0.31", "2.50 ± 0.50", ""]
-    assert "2 published numbers, from data/published_results.csv. Beside 2 of them stands ours; 0 are" in page
+    assert header == ["system", "medR", "R@1", "R@5", "R@10", "ours"]
+    assert published[:3] == [FINE_TUNED, "2.0±0.0", "38.50±0.28"]
+    assert published[-1] == "below"
+    label = "↳ xclip_base_patch16-patch_dropout-0-transformer_mean, 4 clips"
+    assert ours == [label, "2.50 ± 0.50", "37.13 ± 0.31", "70.49 ± 0.20", "83.50 ± 0.10", ""]
+    assert "4 published numbers, from data/published_results.csv. Beside 4 of them stands ours; 0 are" in page
 
 
-def test_videos_that_are_missing_are_said_beside_ours(make_evidence):
-    measured = retrieval({"4": {"t2v": direction(37.0, 2.0)}}, missing=85)
-    page = published_page(thesis(FINE_TUNED), make_evidence(dataset="activitynet", retrieval={OURS: measured}))
-    assert rows_of(page)[3][0] == f"↳ {OURS}, 4 clips; 85 videos missing"
+def test_the_seeds_of_a_recipe_are_averaged_with_their_deviation(page_of, retrieval, evidence_of):
+    seeds = [
+        retrieval(by_num_clips={"4": {"t2v": direction(r1, 2.0)}}, seed=seed, **OURS) for seed, r1 in ((0, 36), (1, 38))
+    ]
+    ours = rows_of(page_of(evidence_of(*seeds), system=FINE_TUNED, part="Table 4.6"))[3]
+    assert ours[0].endswith("-0-transformer_mean, 4 clips, 2 seeds")
+    # √(1² + 1²)
+    assert ours[2] == "37.00 ± 1.41"
+
+
+def test_videos_that_are_missing_are_said_beside_ours(page_of, retrieval, evidence_of):
+    system = retrieval(by_num_clips={"4": {"t2v": direction(37.0, 2.0)}}, missing=85, **OURS)
+    page = page_of(evidence_of(system), system=FINE_TUNED, part="Table 4.6")
+    assert rows_of(page)[3][0].endswith(", 4 clips; 85 videos missing")
 
 
 @pytest.mark.parametrize(
-    ("dataset", "measured"),
+    ("dataset", "clips", "queries", "changes"),
     [
-        ("toy", retrieval({"4": {"t2v": direction(37.0, 2.0)}})),
-        # val_2
-        ("activitynet", retrieval({"4": {"t2v": direction(37.0, 2.0)}}, queries=4885)),
-        ("activitynet", retrieval({"4": {"t2v": direction(37.0, 2.0)}}, queries=9834)),
-        ("activitynet", retrieval({"1": {"t2v": direction(37.0, 2.0)}})),
-        ("activitynet", retrieval({}, queries=0)),
+        ("toy", "4", 4917, {}),
+        ("activitynet", "4", 4885, {}),  # val_2
+        ("activitynet", "4", 9834, {}),
+        ("activitynet", "1", 4917, {}),
+        ("activitynet", "4", 4917, {"recipe": None}),
+        ("activitynet", "4", 4917, {"expansion": "stan"}),
+        ("activitynet", "4", 4917, {"pretraining": {"dataset": "x", "recipe": "y", "seed": 0}}),
     ],
 )
-def test_on_other_data_or_with_other_clips_it_is_not_run_here_and_the_command_is_named(
-    make_evidence, dataset, measured
+def test_on_other_data_or_by_another_system_it_is_not_run_here_and_the_experiment_is_named(
+    page_of, retrieval, evidence_of, dataset, clips, queries, changes
 ):
-    page = published_page(thesis(FINE_TUNED), make_evidence(dataset=dataset, retrieval={OURS: measured}))
-    assert rows_of(page)[2:] == [[FINE_TUNED, "38.50±0.28", "2.0±0.0", "not run here: A"]]
-    assert "Beside 0 of them stands ours; 2 are of systems that have not run" in page
-    assert f"**A**: models of 8 frames\n\n```\n{commands.THESIS_8_FRAMES}\n```" in page
+    by_clips = {clips: {"t2v": direction(37.0, 2.0)}}
+    system = retrieval(by_num_clips=by_clips, queries=queries, **OURS | changes)
+    page = page_of(evidence_of(system, dataset=dataset), system=FINE_TUNED, part="Table 4.6")
+    assert [row[-1] for row in rows_of(page)[2:]] == ["not run here: thesis_8_frames"]
+    assert "Beside 0 of them stands ours; 4 are of systems that have not run" in page
+    assert "- **thesis_8_frames**: `stillmotion run thesis_8_frames`" in page
 
 
-@pytest.mark.parametrize(
-    ("system", "name", "clips"),
-    [
-        ("X-CLIP B/32-8f baseline frames=8", "xclip_base_patch32-mean", 1),
-        ("X-CLIP B/32-8f fine-tuned", "xclip_base_patch32-half_patches-mean", 1),
-        ("X-CLIP B/32-8f baseline + mean aggregation frames=24", "xclip_base_patch32-mean", 3),
-        (
-            "X-CLIP B/32-16f fine-tuned + mean aggregation frames=32",
-            "xclip_base_patch32_16_frames-half_patches-mean",
-            2,
-        ),
-        ("X-CLIP B/16-32f baseline frames=32", "xclip_base_patch16_zero_shot-mean", 1),
-        ("X-CLIP B/16-16f baseline + class-token aggregation frames=16", "xclip_base_patch16_16_frames-class_token", 1),
-    ],
-)
-def test_each_name_of_the_thesis_is_a_system_and_a_number_of_clips_of_ours(make_evidence, system, name, clips):
-    measured = {name: retrieval({str(clips): {"t2v": direction(12.0, 12.0)}})}
-    page = published_page(thesis(system, "Table 4.3"), make_evidence(dataset="activitynet", retrieval=measured))
-    assert rows_of(page)[3][0] == f"↳ {name}, {clips} clip{'s' if clips > 1 else ''}"
-
-
-def test_what_a_source_prints_as_fractions_is_ours_as_fractions(make_evidence):
-    source = "Video-LLaMA report (Baba Ahmadi 2023) sec 2.1"
-    published = numbers("xclip-base-patch32", source, "MSR-VTT", **{"t2v_hit@1": "0.086", "v2t_mrr": "0.2746"})
+def test_what_a_source_prints_as_fractions_is_ours_as_fractions(page_of, retrieval, evidence_of):
     both = {"t2v": direction(8.6, 60.0), "v2t": direction(17.7, 12.0)}
-    measured = {"xclip_base_patch32-mean": retrieval({"1": both}, queries=1000)}
-    page = published_page(published, make_evidence(dataset="msrvtt", retrieval=measured))
-    assert rows_of(page)[3] == ["↳ xclip_base_patch32-mean, 1 clip", "0.0860", "0.5000", ""]
+    system = retrieval("xclip_base_patch32", "mean", {"1": both}, queries=1000)
+    page = page_of(evidence_of(system, dataset="msrvtt"), system="xclip-base-patch32")
+    header, _, _, ours = rows_of(page)
+    assert ours[0] == "↳ xclip_base_patch32-mean, 1 clip"
+    values = dict(zip(header, ours, strict=True))
+    assert (values["t2v_hit@1"], values["v2t_mrr"]) == ("0.0860", "0.5000")
 
 
-def selection(objective, queries=1550):
-    return {
-        "brief": {
-            "MR-full-R1@0.5": 57.4,
-            "MR-full-R1@0.7": 36.1,
-            "MR-full-mAP": 28.5,
-            "MR-full-mAP@0.5": 51.6,
-            "MR-full-mAP@0.75": 27.7,
-        },
-        "frames": {"accuracy": 79.81, "IoU": 51.74, "AP@0.5": 53.8},
-        "mIoU": 51.4,
-        "protocol": {
-            "num_queries": queries,
-            "missing_queries": 0,
-            "missing_videos": 0,
-            "thresholds": {"objective": objective},
-        },
-    }
+@pytest.fixture
+def selection(make_system):
+    """VC1 with smoothing on QVHighlights val, under the name of one of our selections."""
+
+    def make(scorer, objective):
+        brief = {"MR-full-R1@0.5": 57.4, "MR-full-R1@0.7": 36.1, "MR-full-mAP": 28.5}
+        metrics = {"brief": brief, "frames": {"accuracy": 79.81, "IoU": 51.74, "AP@0.5": 53.8}, "mIoU": 51.4}
+        protocol = {"num_queries": 1550, "missing_queries": 0, "missing_videos": 0}
+        protocol |= {"thresholds": {"objective": objective}}
+        return make_system("moments", base="vit_b_32", scorer=scorer, metrics=metrics, protocol=protocol)
+
+    return make
 
 
-def vclipper(section, system="VC1 post=log_smooth_norm", **values):
-    return numbers(system, f"VClipper (Caravaca 2024) {section}", "QVHighlights", **values)
+WINDOWS, FRAMES = "vc1_log_smooth_norm", "vc1_log_smooth_norm_frames"
 
 
-def test_moments_are_compared_with_thresholds_for_the_same_thing(make_evidence):
-    windows = vclipper("sec 4.2.2", **{"R1@0.5": "57.38", "mIoU": "51.38"})
-    frames = vclipper("Fig 18 sec 4.2.1", frame_accuracy="0.798", frame_AP05="0.538", frame_AP07="0.292")
-    systems = {"R1@0.5": "vit_b_32-vc1_log_smooth_norm", "frame_AP@0.5": "vit_b_32-vc1_log_smooth_norm_frames"}
+def test_moments_are_compared_with_thresholds_for_the_same_thing(page_of, selection, evidence_of):
+    def ours(**objectives):
+        found = evidence_of(*(selection(*of) for of in objectives.items()), dataset="qvhighlights")
+        pages = [page_of(found, system="VC1 post=log_smooth_norm", part=part) for part in ("sec 4.2.2", FIGURE)]
+        return [[dict(zip(rows_of(page)[0], row, strict=True)) for row in rows_of(page)[2:]] for page in pages]
 
-    def rows(**objectives):
-        moments = {systems[objective]: selection(searched) for objective, searched in objectives.items()}
-        return rows_of(published_page(windows + frames, make_evidence(dataset="qvhighlights", moments=moments)))
-
-    of_windows, of_frames = (rows(**{objective: objective}) for objective in systems)
-    assert [f"↳ {systems['R1@0.5']}", "57.40", "51.40", ""] in of_windows
-    assert of_windows[-1][-1] == "not run here: B"
-    assert of_frames[2][-1] == "not run here: A"
+    windows, frames = ours(**{WINDOWS: "R1@0.5", FRAMES: "frame_AP@0.5"})
+    assert (windows[1]["R1@0.5"], windows[1]["mIoU"]) == ("57.40", "51.40")
+    assert windows[1]["system"] == "↳ vit_b_32-vc1_log_smooth_norm"
     # what ours does not have stays open
-    assert of_frames[-1] == [f"↳ {systems['frame_AP@0.5']}", "0.7981", "0.5380", "–", ""]
+    assert windows[0]["ours"] == "below; not run here: vclipper_qvhighlights"
+    assert (frames[1]["frame_accuracy"], frames[1]["frame_AP05"], frames[1]["frame_AP07"]) == ("0.7981", "0.5380", "–")
     # a selection whose objective was changed under its name is not the same thing
-    swapped = rows(**{"R1@0.5": "frame_AP@0.5", "frame_AP@0.5": "R1@0.5"})
-    assert [row[-1] for row in swapped if row[0].startswith("VC1")] == ["not run here: A", "not run here: B"]
+    swapped = ours(**{WINDOWS: "frame_AP@0.5", FRAMES: "R1@0.5"})
+    assert [[row["ours"] for row in rows] for rows in swapped] == [
+        ["not run here: vclipper_qvhighlights"],
+        ["not run here: vclipper_qvhighlights_frames"],
+    ]
 
 
-def test_the_abstract_of_vclipper_is_held_against_its_best_method(make_evidence):
-    published = vclipper("abstract", "VClipper abstract claim", **{"R1@0.5": "57.3"})
-    moments = {"vit_b_32-vc1_log_smooth_norm": selection("R1@0.5")}
-    page = published_page(published, make_evidence(dataset="qvhighlights", moments=moments))
+FIGURE = "Fig 18 sec 4.2.1"
+
+
+def test_the_abstract_of_vclipper_is_held_against_its_best_method(page_of, selection, evidence_of):
+    page = page_of(evidence_of(selection(WINDOWS, "R1@0.5"), dataset="qvhighlights"), part="abstract")
     assert rows_of(page)[3][:2] == ["↳ vit_b_32-vc1_log_smooth_norm", "57.40"]
 
 
-def architecture():
-    steps = [
-        {"keep_rate": 1.0, "frozen_blocks": 0, "forward_flops": 463_239_389_184, "peak_memory_mib": 4023.8},
-        {"keep_rate": 0.5, "frozen_blocks": 0, "forward_flops": 255_989_981_184, "peak_memory_mib": 3133.4},
-        {"keep_rate": 1.0, "frozen_blocks": 3, "forward_flops": 463_239_389_184, "peak_memory_mib": 3226.8},
+STEPS = [
+    {"keep_rate": 1.0, "frozen_blocks": 0, "forward_flops": 463_239_389_184, "peak_memory_mib": 4023.8},
+    {"keep_rate": 0.5, "frozen_blocks": 0, "forward_flops": 255_989_981_184, "peak_memory_mib": 3133.4},
+    {"keep_rate": 1.0, "frozen_blocks": 3, "forward_flops": 463_239_389_184, "peak_memory_mib": 3226.8},
+]
+ARCHITECTURES = {"xclip_base_patch32_8f": {"parameters": 196_585_855, "batch_size": 6, "steps": STEPS}}
+
+
+@pytest.mark.parametrize(
+    ("system", "metric", "shown"),
+    [
+        ("X-CLIP Base/32 (all params)", "params_M", "196.585855"),
+        # 4023.8 · 2²⁰ / 10⁹ = 4.219
+        ("X-CLIP B/32-8f aggregation=average", "gpu_memory_GB", "4.22"),
+        # 463.239 · 10⁹ / 2 / 6 = 38.6 · 10⁹
+        ("X-CLIP-B/32 8f", "GFLOPs_per_view", "39"),
+        # of an epoch: 255.99 · 10⁹ / 2 / 6 · 9,008 = 192.2 · 10¹²
+        ("X-CLIP patch dropout keep=0.5 batch=32", "TFLOPs_fvcore", "192"),
+    ],
+)
+def test_what_was_counted_needs_no_dataset(page_of, evidence_of, system, metric, shown):
+    page = page_of(evidence_of(dataset="toy", architectures=ARCHITECTURES), system=system, metric=metric)
+    ours = [row for row in rows_of(page) if row[0] == "↳ xclip_base_patch32_8f"]
+    assert [row[1] for row in ours] == [shown]
+
+
+def study(*points, dataset="activitynet"):
+    rows = [
+        {"value": value, "runs": [{"validation_R@1": score, "test_hits": []} for score in scores]}
+        for value, *scores in points
     ]
-    return {"xclip_base_patch32_8f": {"parameters": 196_585_855, "batch_size": 6, "steps": steps}}
+    return {"dataset": dataset, "points": rows}
 
 
-def test_what_was_counted_needs_no_dataset(make_evidence):
-    published = [
-        PublishedNumber("X-CLIP Base/32 (all params)", "-", "-", "params_M", "196.59", f"{THESIS} Table 3.1"),
-        *thesis("X-CLIP B/32-8f aggregation=average", "Table 4.8", gpu_memory_GB="2.59"),
-        *thesis("X-CLIP B/32-8f aggregation=transformer mean", "Table 4.8", gpu_memory_GB="2.64"),
-        *numbers(
-            "X-CLIP-B/32 8f",
-            "microsoft/VideoX X-CLIP/README.md",
-            "Kinetics-400",
-            **{"acc@1": "80.4", "GFLOPs_per_view": "39"},
-        ),
-    ]
-    rows = rows_of(published_page(published, make_evidence(architectures=architecture())))
-    ours = [row for row in rows if row[0] == "↳ xclip_base_patch32_8f"]
-    # 4023.8 · 2²⁰ / 10⁹ = 4.219; 463.239 · 10⁹ / 2 / 6 = 38.6 · 10⁹
-    assert [row[1:3] for row in ours] == [["196.585855", ""], ["4.22", ""], ["–", "39"]]
-    assert ["X-CLIP B/32-8f aggregation=transformer mean", "2.64", "no counterpart"] in rows
+def test_a_keep_rate_is_looked_up_in_the_study_of_the_thesis_on_the_same_data(page_of, evidence_of):
+    def rows(**found):
+        system = "X-CLIP patch dropout keep=0.5 batch=32"
+        return rows_of(page_of(evidence_of(**found), system=system))[2:]
+
+    points = ((1.0,), (0.5, 21.0, 23.0))
+    studies = {"thesis_patch_keep_rate": study(*points)}
+    published, ours = rows(studies=studies)
+    assert ours[0] == "↳ clip-mean (thesis_patch_keep_rate)"
+    assert "0.2200 ± 0.0141" in ours
+    assert published[-1] == "below; not run here: resources"
+    published, ours = rows(studies=studies, architectures=ARCHITECTURES)
+    assert {"192", "0.2200 ± 0.0141"} < set(ours)
+    assert published[-1] == "below"
+    for wrong in ({"patch_keep_rate": study(*points)}, {"thesis_patch_keep_rate": study(*points, dataset="toy")}):
+        assert len(rows(studies=wrong)) == 1
 
 
-def keep_rate_rows(make_evidence, **found):
-    published = thesis("X-CLIP patch dropout keep=0.5 batch=32", "Table 4.10", TFLOPs_fvcore="191", **{"R@1": "0.221"})
-    return rows_of(published_page(published, make_evidence(**found)))[2:]
+def test_a_learning_rate_is_found_however_it_is_written(page_of, evidence_of):
+    studies = {"thesis_learning_rate_sgd": study((0.003, 22.5))}
+    page = page_of(evidence_of(studies=studies), system="X-CLIP B/32-8f fine-tune SGD lr=3e-3", metric="R@1")
+    assert rows_of(page)[3] == ["↳ clip-mean (thesis_learning_rate_sgd)", "22.50", ""]
 
 
-def keep_rates(model):
-    runs = [{"validation_R@1": 21.0}, {"validation_R@1": 23.0}]
-    return {"patch_keep_rate": {"model": model, "points": [{"value": 1.0, "runs": []}, {"value": 0.5, "runs": runs}]}}
-
-
-def test_the_flops_of_the_patch_dropout_table_are_those_of_an_epoch(make_evidence):
-    # 255.99 · 10⁹ / 2 / 6 · 9,008 = 192.2 · 10¹²
-    (published, ours) = keep_rate_rows(make_evidence, architectures=architecture())
-    assert published[-1] == "below; not run here: D, E"
-    assert ours == ["↳ xclip_base_patch32_8f", "192", "–", ""]
-
-
-def test_a_keep_rate_is_looked_up_in_the_ablation_of_the_same_model_and_data(make_evidence):
-    ablations = keep_rates("xclip_base_patch32-half_patches")
-    (published, ours) = keep_rate_rows(make_evidence, dataset="activitynet", ablations=ablations)
-    assert ours == ["↳ xclip_base_patch32-half_patches (patch_keep_rate)", "–", "0.2200 ± 0.0141", ""]
-    both = keep_rate_rows(make_evidence, dataset="activitynet", ablations=ablations, architectures=architecture())
-    assert both[0][-1] == "below"
-    assert both[1][1:3] == ["192", "0.2200 ± 0.0141"]
-    for wrong in (
-        {"dataset": "toy", "ablations": ablations},
-        {"dataset": "activitynet", "ablations": keep_rates("clip")},
-    ):
-        assert len(keep_rate_rows(make_evidence, **wrong)) == 1
-
-
-def test_a_learning_rate_is_found_however_it_is_written(make_evidence):
-    published = thesis("X-CLIP B/32-8f fine-tune SGD lr=3e-3", "Table 4.9a", **{"R@1": "22.57±0.64"})
-    points = [{"value": 0.003, "runs": [{"validation_R@1": 22.5}]}]
-    ablations = {"learning_rate_sgd": {"model": "xclip_base_patch32-sgd", "points": points}}
-    page = published_page(published, make_evidence(dataset="activitynet", ablations=ablations))
-    assert rows_of(page)[3] == ["↳ xclip_base_patch32-sgd (learning_rate_sgd)", "22.50", ""]
-
-
-def test_the_shots_that_reach_zero_shot_are_given_by_model(make_evidence):
-    published = numbers(
-        "X-CLIP linear probe crossover vs zero-shot",
-        f"{THESIS} sec 4.6 (figure only; no table)",
-        "ActivityNet200",
-        shots_per_class="2-4",
-    )
+def test_the_shots_that_reach_zero_shot_are_given_by_model(page_of, make_system, evidence_of):
     top1 = {"1": {"mean": 30.0}, "2": {"mean": 41.0}, "4": {"mean": 60.0}}
-    actions = {
-        "xclip_base_patch32": {"top1": top1, "zero_shot": {"top1": 40.0}},
-        "xclip_base_patch16": {"top1": top1, "zero_shot": {"top1": 70.0}},
-    }
-    page = published_page(published, make_evidence(dataset="activitynet", actions=actions))
+    systems = [
+        make_system("actions", base=base, metrics={"top1": top1, "zero_shot": {"top1": zero_shot}})
+        for base, zero_shot in (("xclip_base_patch32", 40.0), ("xclip_base_patch16", 70.0))
+    ]
+    page = page_of(evidence_of(*systems), metric="shots_per_class")
     assert rows_of(page)[3][1] == "2 (xclip_base_patch32), never (xclip_base_patch16)"
 
 
-def test_a_system_of_others_has_no_counterpart_and_its_source_and_split_beside_it(make_evidence):
-    published = numbers("TS2-Net B/32", "yuqi657/ts2_net README", "VATEX", **{"t2v_R@1": "59.1"})
-    page = published_page(published, make_evidence())
-    header, _, row = rows_of(page)
-    assert header == ["system", "t2v_R@1", "source, split"]
-    assert row == ["TS2-Net B/32", "59.1", "yuqi657/ts2_net README, val1"]
+def test_a_system_of_others_has_no_counterpart_and_its_source_and_split_beside_it(page_of, evidence_of):
+    page = page_of(evidence_of(), source="yuqi657/ts2_net README", dataset="VATEX")
+    header, _, row, *_ = rows_of(page)
+    assert (header[0], header[-1]) == ("system", "source, split")
+    assert row[-1].startswith("yuqi657/ts2_net README, ")
     assert "None of these has a counterpart here." in page
-    assert "0 are of systems that have not run on that data here, with the command that would; 1 have no" in page
 
 
-# The file of published numbers, and the commands.
+# The files of the repository.
 
 
-@pytest.fixture(scope="module")
-def published():
-    return read_published(NUMBERS)
+def test_the_file_holds_what_the_four_documents_report(files):
+    numbers, _ = files
+    assert len(numbers) == len(numbers.drop_duplicates(["source", "dataset", "split", "system", "metric"])) == 1204
+    best = numbers[(numbers["system"] == FINE_TUNED) & (numbers["metric"] == "R@1")]
+    assert list(best["value"]) == ["38.50±0.28"]
 
 
-def test_the_file_holds_what_the_four_documents_report(published):
-    assert len(published) == 1204
-    assert len({(row.source, row.dataset, row.split, row.system, row.metric) for row in published}) == 1204
-    best = [row.value for row in published if row.system == FINE_TUNED and row.metric == "R@1"]
-    assert best == ["38.50±0.28"]
-
-
-def test_every_published_number_is_on_the_page(published, make_evidence):
-    page = published_page(published, make_evidence())
+def test_every_published_number_is_on_the_page_and_532_have_a_counterpart(files, evidence_of):
+    numbers, counterparts = files
+    evidence = evidence_of(dataset="toy")
+    page = published_page(beside_ours(numbers, counterparts, evidence), evidence)
     shown = [cell for row in rows_of(page) for cell in row[1:] if cell not in ("–", "")]
-    for number in published:
-        shown.remove(number.value)
+    for number in numbers["value"]:
+        shown.remove(number)
     # a cell for each number, the headers and the columns of text aside
     assert not [cell for cell in shown if re.fullmatch(r"[\d.±]+", cell)]
-    assert len(page.splitlines()) < 900
-
-
-def test_known_faults_of_the_sources_are_said(published, make_evidence):
-    page = published_page(published, make_evidence())
+    assert "Beside 0 of them stands ours; 532 are of systems that have not run" in page
+    assert "672 have no counterpart" in page
     for fault in ("zero-shot checkpoint", "both 24.76 and 27.68", "a copying error", "another model than Microsoft's"):
         assert fault in page
 
 
-def applied(command, path):
-    """The params of the repository with the settings of a `dvc exp run`."""
-    words = shlex.split(command.replace("\\\n", " "))
-    assert words[:3] == ["dvc", "exp", "run"]
-    assert set(words[3::2]) == {"-S"}
-    path.write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    apply_overrides(path, words[4::2])
-    return load_params(path)
-
-
-def experiments():
-    texts = [command.text for section in SECTIONS for command in section.commands]
-    texts += [claim.command for claim in THESIS_CLAIMS + MOMENT_CLAIMS]
-    return sorted({text for text in texts if text.startswith("dvc exp run")})
-
-
-@pytest.mark.parametrize("command", experiments())
-def test_every_command_that_is_printed_gives_valid_params(command, tmp_path):
-    applied(command, tmp_path / "params.yaml")
-
-
-def measured_by(params):
-    """Evidence that a run with these params leaves: every system and number of clips, with numbers of no meaning."""
-    sizes = {"activitynet": 4917, "msrvtt": 1000, "qvhighlights": 1550}
-    size = sizes.get(params.dataset, 0)
-    by_clips = {
-        str(count): {"t2v": direction(1.0, 1.0), "v2t": direction(1.0, 1.0)} for count in params.embed.clip_counts
+def test_every_counterpart_is_of_a_published_number_and_names_its_experiment(files):
+    numbers, counterparts = files
+    joined = counterparts.merge(numbers, on=["source", "dataset", "system", "metric"], how="left")
+    assert joined["split"].notna().all()
+    assert set(counterparts["experiment"]) == {
+        "thesis_8_frames",
+        "thesis_16_frames",
+        "thesis_32_frames",
+        "resources",
+        "thesis_learning_rate_adamw",
+        "thesis_learning_rate_sgd",
+        "thesis_patch_keep_rate",
+        "video_llama_msrvtt",
+        "mug_stan_msrvtt",
+        "vclipper_qvhighlights",
+        "vclipper_qvhighlights_frames",
     }
-    numbers = {
-        "brief": {path.split(" ")[1]: 1.0 for path in WINDOW_METRICS.values()},
-        "frames": {path.split(" ")[1]: 1.0 for path in FRAME_METRICS.values()},
-    }
-    moments = {
-        f"{model}-{name}": selection(params.selections[name].objective, size) | numbers
-        for model in params.run.selected
-        for name in params.run.selections
-    }
-    steps = [
-        {"keep_rate": rate, "frozen_blocks": 0, "forward_flops": 12, "peak_memory_mib": 1.0}
-        for rate in params.measure_architectures.keep_rates
-    ]
-    measured = {
-        "retrieval": retrieval(by_clips, queries=size),
-        "assessment": {},
-        "actions": {"top1": {"1": {"mean": 1.0}}, "zero_shot": {"top1": 0.0}},
-        "resources": {},
-        "architectures": {"parameters": 1, "batch_size": 6, "steps": steps},
-    }
-    systems = systems_of(params.run)
-    return {task: dict.fromkeys(systems[task], values) for task, values in measured.items()} | {"moments": moments}
-
-
-def test_the_command_of_a_published_system_runs_its_counterpart(published, make_evidence, tmp_path):
-    evidence = {
-        text: make_evidence(dataset=params.dataset, run=params.run, **measured_by(params))
-        for text in experiments()
-        for params in [applied(text, tmp_path / "params.yaml")]
-    }
-    matched = 0
-    for number in published:
-        section = next(section for section in SECTIONS if number.source.startswith(section.prefix))
-        for counterpart in section.counterparts:
-            groups = counterpart.match(number.source, number.dataset, number.system)
-            if groups is None:
-                continue
-            texts = [section.commands[place].text for place in counterpart.commands]
-            found = [counterpart.find(groups, evidence[text]) for text in texts if text in evidence]
-            # what ablations leave is not made by `dvc exp run`
-            from_ablation = number.metric == "R@1" and "4.10" in number.source
-            if number.metric in counterpart.metrics and found and not from_ablation:
-                matched += 1
-                assert any(ours and number.metric in ours.values for ours in found), number
-            break
-    assert matched > 450
-
-
-def test_settings_with_brackets_or_spaces_are_quoted_and_long_commands_broken():
-    assert exp_run("a=1", "b=[x, y]") == "dvc exp run -S a=1 -S 'b=[x, y]'"
-    command = exp_run(*(f"section.name_{place}={place}" for place in range(12)))
-    assert max(map(len, command.splitlines())) <= 112
-    assert shlex.split(command.replace("\\\n", " "))[4::2] == [f"section.name_{place}={place}" for place in range(12)]
-
-
-def test_every_combination_of_the_thesis_has_a_backbone_and_an_aggregator():
-    assert set(XCLIP) == {("32", "8"), ("32", "16"), ("16", "8"), ("16", "16"), ("16", "32")}
-    assert set(AGGREGATORS.values()) == {"mean", "transformer_mean", "class_token"}
+    assert (pd.to_numeric(counterparts["scale"]) > 0).all()
+    assert not counterparts.duplicated().any()
 
 
 HEADER = "system,dataset,split,metric,value,source"
@@ -394,20 +313,29 @@ def test_a_faulty_file_is_one_line_that_names_the_row(text, message, tmp_path):
     path = tmp_path / "numbers.csv"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=re.escape(message)) as error:
-        read_published(path)
+        read_table(path, NUMBER)
     assert "\n" not in str(error.value)
 
 
 def test_a_file_that_is_absent_or_no_text_is_one_line(tmp_path):
     with pytest.raises(InputError, match="no such file"):
-        read_published(tmp_path / "numbers.csv")
+        read_table(tmp_path / "numbers.csv", NUMBER)
     (tmp_path / "numbers.csv").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="not UTF-8"):
-        read_published(tmp_path / "numbers.csv")
+        read_table(tmp_path / "numbers.csv", NUMBER)
 
 
-def test_quoted_commas_are_part_of_a_value(tmp_path):
+def test_quoted_commas_are_part_of_a_value_and_some_columns_may_be_empty(tmp_path):
     path = tmp_path / "numbers.csv"
     with path.open("w", newline="", encoding="utf-8") as out:
-        csv.writer(out).writerows([HEADER.split(","), ["a", "b", "test, 1k", "m", "1.0", "s"]])
-    assert read_published(path) == [PublishedNumber("a", "b", "test, 1k", "m", "1.0", "s")]
+        csv.writer(out).writerows([HEADER.split(","), ["a", "b", "test, 1k", "m", "", "s"]])
+    (row,) = read_table(path, NUMBER, may_be_empty=("value",)).to_dict("records")
+    assert (row["split"], row["value"]) == ("test, 1k", "")
+
+
+def test_a_source_that_no_document_has_is_one_line(tmp_path):
+    (tmp_path / "published_results.csv").write_text(f"{HEADER}\na,b,c,d,1,new\n", encoding="utf-8")
+    for name, columns in (("published_sources", SOURCE), ("counterparts", COUNTERPART)):
+        (tmp_path / f"{name}.csv").write_text(",".join(columns) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="published_sources.csv: no row for the source 'new'; add one"):
+        read_published(tmp_path)

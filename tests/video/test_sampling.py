@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from stillmotion.video.sampling import (
     clip_layout,
     clip_times,
+    frame_groups,
     frames_shown_at,
     segment_indices,
     segment_times,
@@ -162,3 +163,17 @@ def test_the_one_view_is_the_span_s_frames(gaps, start, length, num):
     timestamps = np.cumsum(gaps)
     (found,) = view_indices(timestamps, start, start + length, num, num_views=1)
     assert found.tolist() == span_indices(timestamps, start, start + length, num).tolist()
+
+
+@pytest.mark.parametrize(
+    ("num_stored", "expected"),
+    [
+        (8, [[0, 1, 2], [3, 4, 5], [5, 6, 7]]),
+        (6, [[0, 1, 2], [3, 4, 5]]),
+        (3, [[0, 1, 2]]),
+        (2, [[0, 1, 1]]),
+        (1, [[0, 0, 0]]),
+    ],
+)
+def test_groups_of_frames_hold_every_stored_frame(num_stored, expected):
+    assert frame_groups(num_stored, 3).tolist() == expected

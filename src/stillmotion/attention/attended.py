@@ -7,15 +7,17 @@ Shapes: F frames, L tokens, H and W pixels.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.io.records import Caption
 from stillmotion.retrieval.mug import Texts, Videos, guide_pairs
 from stillmotion.video.sampling import segment_indices
+
+if TYPE_CHECKING:
+    from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def choose_captions(captions: Sequence[Caption], video_ids: Collection[str], num
 
 
 @torch.inference_mode()
-def attend(backbone: OpenClipBackbone, frames_FHWC: np.ndarray, text: str, *, tau: float) -> Attended:
+def attend(backbone: "OpenClipBackbone", frames_FHWC: np.ndarray, text: str, *, tau: float) -> Attended:
     """The weights of Mug, where the frames are beside one another and the text is by itself.
 
     Args:

@@ -7,13 +7,16 @@ Shapes: B clips, F frames of a clip, P patches of a frame, G by G of them in a s
 one another, W width, N = B · F sequences of 1 + P tokens, or with joint attention B of 1 + F · P.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 
-from stillmotion.backbones.stan_backbone import StanBackbone
+if TYPE_CHECKING:
+    from stillmotion.backbones.stan_backbone import StanBackbone
 
 
 @torch.inference_mode()
-def patch_attention(backbone: StanBackbone, pixels: torch.Tensor) -> torch.Tensor:
+def patch_attention(backbone: "StanBackbone", pixels: torch.Tensor) -> torch.Tensor:
     """How the attention of the class token to the patches of a frame is shared out among them.
 
     The weights are those of the branch's last spatial module, the mean over its heads; of a branch with joint attention

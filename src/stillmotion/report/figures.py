@@ -13,8 +13,9 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from stillmotion.claims.evidence import Evidence
+from stillmotion.claims.systems import records, select
 from stillmotion.io.atomic import atomic_file
-from stillmotion.report.evidence import Evidence
 
 plt.rcParams.update(
     {
@@ -43,11 +44,13 @@ def drawn_systems(evidence: Evidence, histories: Mapping[str, Sequence[Mapping[s
         histories: epochs of each fine-tuned model.
     """
     figures = {}
-    retrieval, actions = evidence.metrics["retrieval"], evidence.metrics["actions"]
+    retrieval, actions = evidence.metrics("retrieval"), evidence.metrics("actions")
     if any(values["t2v"] for values in retrieval.values()):
         figures["retrieval"] = recall_bars(retrieval)
-        groups = [evidence.base_models, [model.model for model in evidence.finetuned]]
-        figures["clips"] = clips_curves(retrieval, groups, evidence.run.aggregators)
+    several = {"task": "retrieval", "metrics": lambda metrics: len(metrics["by_num_clips"]) > 1}
+    with_several = records(select(evidence.systems, several))
+    if with_several:
+        figures["clips"] = clips_curves(with_several)
     if any(values["top1"] for values in actions.values()):
         figures["actions"] = shots_curves(actions)
     if histories:
@@ -71,50 +74,58 @@ def recall_bars(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def clips_curves(
-    metrics: Mapping[str, Mapping[str, Any]], groups: Sequence[Sequence[str]], aggregators: Sequence[str]
-) -> Figure:
+def clips_curves(systems: Sequence[Mapping[str, Any]]) -> Figure:
     """Text-to-video R@1 with its 95 % interval by frames seen, a line a model, as figures 4.1 to 4.5 of the thesis.
 
+    A column of panels is a scorer; those of fine-tuned models are a row of their own.
+
     Args:
-        metrics: of retrieval by system.
-        groups: models of each row of panels, such as those that are fine-tuned; a group without one is left out.
-        aggregators: one for each column of panels.
+        systems: rows of the frame of systems, at least one.
     """
+    groups = [[row for row in systems if (row["recipe"] is not None) == is_tuned] for is_tuned in (False, True)]
     shown = [group for group in groups if group]
+    scorers = list(dict.fromkeys(row["scorer"] for row in systems))
     figure, panels = plt.subplots(
         len(shown),
-        len(aggregators),
-        figsize=(2.6 * len(aggregators) + 1.8, 2.5 * len(shown) + 0.3),
+        len(scorers),
+        figsize=(2.6 * len(scorers) + 1.8, 2.5 * len(shown) + 0.3),
         sharex=True,
         sharey=True,
         squeeze=False,
         layout="constrained",
     )
     for row, group in enumerate(shown):
-        for column, aggregator in enumerate(aggregators):
+        models = list(dict.fromkeys(system["model"] for system in group))
+        for column, scorer in enumerate(scorers):
             axes: Any = panels[row, column]
             ticks: set[int] = set()
-            for place, (color, model) in enumerate(zip(line_colors(), group, strict=False)):
-                values = metrics[f"{model}-{aggregator}"]
-                clip_frames = values["protocol"]["clip_frames"]
-                counts = sorted(map(int, values["by_num_clips"]))
-                scores = [values["by_num_clips"][str(count)]["t2v"] for count in counts]
-                frames = np.array(counts) * clip_frames
-                ticks.update(frames.tolist())
-                means = np.array([score["R@1"] for score in scores])
-                low, high = np.array([score["ci95"]["R@1"] for score in scores]).reshape(-1, 2).T
-                spread = np.maximum(0.0, [means - low, high - means])
-                beside = frames + 0.06 * clip_frames * _beside(place, len(group))
-                axes.errorbar(beside, means, yerr=spread, marker="o", markersize=3, capsize=2, color=color, label=model)
+            for place, (color, model) in enumerate(zip(line_colors(), models, strict=False)):
+                for system in group:
+                    if (system["model"], system["scorer"]) == (model, scorer):
+                        beside = _beside(place, len(models))
+                        ticks |= _draw_clips(axes, system["metrics"], beside, color=color, label=model)
             axes.set_xticks(sorted(ticks))
             if row == 0:
-                axes.set_title(aggregator)
+                axes.set_title(scorer)
             if row == len(shown) - 1:
                 axes.set_xlabel("frames")
         panels[row, 0].set_ylabel("T2V R@1 in %")
         legend_on_the_right(panels[row, -1])
     return figure
+
+
+def _draw_clips(axes: Any, metrics: Mapping[str, Any], beside: float, **line: str) -> set[int]:
+    """The curve of one system, moved by some steps; returns its numbers of frames."""
+    clip_frames = metrics["protocol"]["clip_frames"]
+    counts = sorted(map(int, metrics["by_num_clips"]))
+    scores = [metrics["by_num_clips"][str(count)]["t2v"] for count in counts]
+    frames = np.array(counts) * clip_frames
+    means = np.array([score["R@1"] for score in scores])
+    low, high = np.array([score["ci95"]["R@1"] for score in scores]).reshape(-1, 2).T
+    spread = np.maximum(0.0, [means - low, high - means])
+    moved = frames + 0.06 * clip_frames * beside
+    axes.errorbar(moved, means, yerr=spread, marker="o", markersize=3, capsize=2, **line)
+    return set(frames.tolist())
 
 
 def shots_curves(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:

@@ -10,36 +10,35 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from stillmotion.report.evidence import Evidence
+from stillmotion.claims.evidence import Evidence
+from stillmotion.claims.windows import FRAMES, LENGTHS, METHOD, POST, groups_of, metrics_for_windows
 from stillmotion.report.figures import legend_on_the_right, line_colors
-from stillmotion.report.moment_systems import FRAMES, LENGTHS, Selection, groups_of, systems_for_windows
-from stillmotion.report.moment_tables import SYMBOLS
-from stillmotion.report.tables import Metrics
+from stillmotion.report.moments import SYMBOLS
 
 POST_COLORS = {"none": "#888888", "norm": "#4878a8", "adjust_norm": "#e08f3c", "log_smooth_norm": "#3f8f4f"}
 METHOD_LINES = {"vc1": "-", "vc2": "--"}
 OBJECTIVE_NAMES = {"R1@0.5": "R1@0.5", FRAMES: "frame AP@0.5"}
-LEVELS = np.arange(41) / 40
-"""IoU levels of the distribution: 0.5 and 0.7 are among them, to the bit."""
+LEAST_IOUS = np.arange(41) / 40
+"""IoUs of the distribution: 0.5 and 0.7 are among them, to the bit."""
 
 
 def drawn_moments(evidence: Evidence) -> dict[str, Figure]:
     """The figures by name for which there are results."""
     figures = {}
-    measured = systems_for_windows(evidence)
+    measured = metrics_for_windows(evidence)
     if measured:
         figures["moment_lengths"] = length_points(measured)
     if groups_of(evidence):
         figures["iou_distribution"] = iou_distribution(evidence)
         figures["optimisation"] = search_curves(evidence)
         figures["sensitivity"] = sensitivity_panels(evidence)
-    assessed = {model: values for model, values in evidence.metrics["assessment"].items() if values["IoU"]}
+    assessed = {model: values for model, values in evidence.metrics("assessment").items() if values["IoU"]}
     if assessed:
         figures["assessment"] = assessment_curves(assessed)
     return figures
 
 
-def length_points(metrics: Metrics) -> Figure:
+def length_points(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Mean average precision by the length of the true windows, a row a system."""
     systems = list(metrics)
     figure, axes = plt.subplots(figsize=(6.5, 0.26 * len(systems) + 0.9))
@@ -67,9 +66,9 @@ def iou_distribution(evidence: Evidence) -> Figure:
     for row, (model, objective, selections) in zip(panels, groups, strict=True):
         for axes, key in zip(row, ("top1_iou", "frame_iou"), strict=True):
             for selection in selections:
-                iou_Q = np.array([query[key] for query in evidence.queries[selection.system]])
-                share = 100.0 * (iou_Q[:, None] >= LEVELS).mean(axis=0)
-                axes.plot(LEVELS, share, **_line(selection))
+                iou_Q = np.array([query[key] for query in evidence.windows[selection["key"]]])
+                share = 100.0 * (iou_Q[:, None] >= LEAST_IOUS).mean(axis=0)
+                axes.plot(LEAST_IOUS, share, **_line(selection))
         row[0].set_ylabel("queries in %")
         row[0].set_title(_named(model, objective), loc="left", fontsize=8)
     legend_on_the_right(panels[0, 1])
@@ -84,7 +83,7 @@ def search_curves(evidence: Evidence) -> Figure:
     figure, panels = _grid(len(groups), 1, width=4.6)
     for axes, (model, objective, selections) in zip(panels[:, 0], groups, strict=True):
         for selection in selections:
-            trials = evidence.studies[selection.system].trials
+            trials = evidence.searches[selection["key"]].trials
             best_N = np.maximum.accumulate([trial["value"] for trial in trials])
             rises = [place for place in range(len(best_N)) if place == 0 or best_N[place] > best_N[place - 1]]
             kept = [*rises, len(best_N) - 1]
@@ -102,19 +101,19 @@ def sensitivity_panels(evidence: Evidence) -> Figure:
     A point is the value that the search found.
     """
     groups = groups_of(evidence)
-    studies = evidence.studies
-    every = {row["parameter"] for study in studies.values() for row in study.sensitivity}
+    searches = evidence.searches
+    every = {row["parameter"] for search in searches.values() for row in search.sensitivity}
     names = [name for name in SYMBOLS if name in every] or ["threshold"]
     figure, panels = _grid(len(groups), len(names), sharey="row", width=2.1)
     for row, (model, objective, selections) in zip(panels, groups, strict=True):
         for axes, name in zip(row, names, strict=True):
             for selection in selections:
-                points = [point for point in studies[selection.system].sensitivity if point["parameter"] == name]
+                points = [point for point in searches[selection["key"]].sensitivity if point["parameter"] == name]
                 if not points:
                     continue
                 line = _line(selection)
                 axes.plot([point["at"] for point in points], [point["value"] for point in points], **line)
-                searched = evidence.metrics["moments"][selection.system]["protocol"]["thresholds"]
+                searched = selection["metrics"]["protocol"]["thresholds"]
                 axes.plot(searched["parameters"][name], searched["best_value"], "o", markersize=4, color=line["color"])
         row[0].set_ylabel(f"{OBJECTIVE_NAMES[objective]} in %")
         row[0].set_title(_named(model, objective), loc="left", fontsize=8)
@@ -125,14 +124,14 @@ def sensitivity_panels(evidence: Evidence) -> Figure:
     return figure
 
 
-def assessment_curves(metrics: Metrics) -> Figure:
+def assessment_curves(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Mean IoU of VC1's frames under `norm`, by λ, a line a model."""
     figure, axes = plt.subplots(figsize=(5.0, 2.8))
     for color, (model, values) in zip(line_colors(), metrics.items(), strict=False):
-        levels = sorted(values["IoU"], key=float)
+        thresholds = sorted(values["IoU"], key=float)
         axes.plot(
-            [float(level) for level in levels],
-            [values["IoU"][level] for level in levels],
+            [float(threshold) for threshold in thresholds],
+            [values["IoU"][threshold] for threshold in thresholds],
             marker="o",
             markersize=4,
             color=color,
@@ -149,12 +148,12 @@ def _grid(rows: int, columns: int, *, width: float = 2.9, **shared: Any) -> tupl
     return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **shared)
 
 
-def _line(selection: Selection) -> Mapping[str, Any]:
+def _line(selection: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
-        "color": POST_COLORS[selection.post],
-        "linestyle": METHOD_LINES[selection.method],
+        "color": POST_COLORS[selection[POST]],
+        "linestyle": METHOD_LINES[selection[METHOD]],
         "linewidth": 1.3,
-        "label": f"{selection.method} {selection.post}",
+        "label": f"{selection[METHOD]} {selection[POST]}",
     }
 
 

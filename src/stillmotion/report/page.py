@@ -1,144 +1,156 @@
-"""The text of the results page."""
+"""The pages of the report, from their templates beside this module."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import jinja2
+import pandas as pd
+
+from stillmotion.claims import windows as selected
+from stillmotion.claims.claim import Source, run_command
+from stillmotion.claims.compare import num_clips
+from stillmotion.claims.evidence import Evidence
+from stillmotion.claims.mug_stan import MUG_STAN
+from stillmotion.claims.systems import select
+from stillmotion.claims.thesis import THESIS
+from stillmotion.claims.vclipper import VCLIPPER
 from stillmotion.io.records import Caption, Moment, Video
-from stillmotion.report.attention_section import attention_section
-from stillmotion.report.claims import (
-    MOMENT_CLAIMS,
-    MOMENT_RULES,
-    MUG_STAN_CLAIMS,
-    MUG_STAN_RULES,
-    THESIS_CLAIMS,
-    THESIS_RULES,
-    claims_table,
-)
-from stillmotion.report.differences import differences_table, retrieval_comparisons
-from stillmotion.report.evidence import Evidence
-from stillmotion.report.first_videos import first_videos_section
-from stillmotion.report.misalignment import misalignment_section
-from stillmotion.report.moment_section import moments_section
-from stillmotion.report.published import PublishedNumber
-from stillmotion.report.tables import (
-    actions_table,
-    architectures_table,
-    branches_table,
-    clips_table,
-    figure_link,
-    markdown_table,
-    resources_table,
-    retrieval_table,
-    seeds_table,
-    videos_table,
-)
+from stillmotion.report import moments, retrieval
+from stillmotion.report.published import Published, published_tables
+from stillmotion.report.tables import cell, markdown_table, number, with_interval
 
+SOURCES = (THESIS, VCLIPPER, MUG_STAN)
+"""Whose conclusions are held to the results."""
+BY_DATASET = ("Mug-STAN (Liu et al. 2023)", "Other sources")
+"""Documents of which the page of published numbers has a table for each dataset."""
 MOST_SKIPPED = 50
 """Videos left out that the page lists; all of them are in skipped.jsonl."""
 
 
+def rendered(template: str, **context: Any) -> str:
+    """The page of a template, in which no two empty lines follow each other."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"cell": cell, "number": number, "interval": with_interval}
+    environment.globals |= {"table": markdown_table, "num_clips": num_clips, "run_command": run_command}
+    lines = environment.get_template(template).render(**context).splitlines()
+    kept = [line for place, line in enumerate(lines) if line or (place and lines[place - 1])]
+    return "\n".join(kept).strip() + "\n"
+
+
 def results_page(
     evidence: Evidence,
-    published: Sequence[PublishedNumber],
+    published: pd.DataFrame,
     *,
     videos: Sequence[Video],
     captions: Sequence[Caption],
-    moments: Sequence[Moment],
+    windows: Sequence[Moment],
+    attended: Sequence[str],
     figures: Sequence[str],
 ) -> str:
-    """The page in Markdown.
+    """The results page in Markdown.
 
     Args:
         evidence: what has been measured.
-        published: numbers, for the effects that sources report.
+        published: numbers with their documents, for the effects that sources report.
         videos: with their final status.
         captions: of the dataset.
-        moments: of the dataset.
+        windows: moments of the dataset.
+        attended: models of which figures show what they attend to.
         figures: names of the figures that there are.
     """
-    parts = [
-        f"# Results on {evidence.dataset}",
-        "Rates are percentages. Intervals are 95 % bootstrap intervals over the test queries; ± is the standard "
-        "deviation over seeds. How each number came about is in the `protocol` of its file under metrics/.",
-        "What the embeddings thesis, VClipper and Mug-STAN concluded is held to these results [below](#claims); "
-        "published numbers are beside ours in [published.md](published.md).",
-        "## Dataset",
-        videos_table(videos, captions, moments),
-        *_left_out(videos),
-        *_retrieval(evidence, figures),
-        *attention_section(evidence.run.attended, figures),
-        *moments_section(evidence, published, figures),
-        "## Action recognition",
-        actions_table(evidence.metrics["actions"]),
-        *figure_link("actions", figures),
-    ]
-    if "finetune" in figures:
-        parts += ["## Fine-tuning", *figure_link("finetune", figures)]
-    parts += _costs(evidence)
-    if evidence.ablations:
-        links = [f"- [{row['title']}](../ablations/{name}.md)" for name, row in evidence.ablations.items()]
-        parts += ["## Ablations", "\n".join(links)]
-    parts += [
-        "## Claims",
-        "A claim holds where the 95 % interval of its effect lies wholly on the claimed side of zero, does not hold "
-        "where it lies wholly on the other, and is undecided where it contains zero. Where the parts of an effect were "
-        "measured on different queries it is not comparable.",
-        "### Of the embeddings thesis (Lindgren 2023)",
-        THESIS_RULES,
-        claims_table(evidence, THESIS_CLAIMS),
-        "### Of VClipper (Caravaca 2024)",
-        MOMENT_RULES,
-        claims_table(evidence, MOMENT_CLAIMS),
-        "### Of Mug-STAN (Liu et al. 2023)",
-        MUG_STAN_RULES,
-        claims_table(evidence, MUG_STAN_CLAIMS),
-    ]
-    return "\n\n".join(parts) + "\n"
+    by_clips = {key: values["by_num_clips"] for key, values in evidence.metrics("retrieval").items()}
+    several = {key: counts for key, counts in by_clips.items() if len(counts) > 1}
+    named = {key: values for key, values in evidence.metrics("actions").items() if values["zero_shot"]}
+    assessed = {key: values for key, values in evidence.metrics("assessment").items() if values["IoU"]}
+    steps_of = {
+        name: {(step["keep_rate"], step["frozen_blocks"]): step for step in counted["steps"]}
+        for name, counted in evidence.architectures.items()
+    }
+    return rendered(
+        "results.md.j2",
+        evidence=evidence,
+        published=published,
+        retrieval=retrieval,
+        moments=moments,
+        selected=selected,
+        figures=figures,
+        attended=attended,
+        splits=_splits(videos, captions, windows),
+        skipped=[video for video in videos if not video.ok],
+        most_skipped=MOST_SKIPPED,
+        ranked={key: values for key, values in evidence.metrics("retrieval").items() if values["t2v"]},
+        dual_softmax=list(select(evidence.systems, {"task": "retrieval", "scorer.dual_softmax": True})["key"]),
+        by_num_clips=several,
+        clip_counts=sorted({int(key) for counts in several.values() for key in counts}),
+        assessed=assessed,
+        assessed_at=sorted({key for values in assessed.values() for key in values["IoU"]}, key=float),
+        named=named,
+        shots=sorted({int(key) for values in named.values() for key in values["top1"]}),
+        steps_of=steps_of,
+        keep_rates=sorted({rate for steps in steps_of.values() for rate, _ in steps if rate < 1}, reverse=True),
+        depths=sorted({depth for steps in steps_of.values() for _, depth in steps if depth}),
+        branches=_branches(evidence.architectures),
+        claims=[(source, claim_rows(evidence, source)) for source in SOURCES],
+    )
 
 
-def _left_out(videos: Sequence[Video]) -> list[str]:
-    skipped = [video for video in videos if not video.ok]
-    if not skipped:
-        return []
-    rows = [[video.video_id, video.split, video.status] for video in skipped[:MOST_SKIPPED]]
-    parts = [f"{len(skipped)} videos are left out:", markdown_table(["video", "split", "reason"], rows)]
-    if len(skipped) > MOST_SKIPPED:
-        parts.append(f"… and {len(skipped) - MOST_SKIPPED} more, all in skipped.jsonl beside the stored frames.")
-    return parts
+def _branches(architectures: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Each STAN of full size with the CLIP that it stands beside, where both were counted."""
+
+    def clip_of(counted: Mapping[str, Any]) -> tuple[Any, ...]:
+        return counted["settings"].get("architecture"), counted["num_frames"], counted["batch_size"]
+
+    family = {name: counted["settings"]["family"] for name, counted in architectures.items()}
+    clips = {clip_of(counted): name for name, counted in architectures.items() if family[name] == "clip"}
+    found = {name: clips.get(clip_of(counted)) for name, counted in architectures.items() if family[name] == "stan"}
+    return [(name, clip) for name, clip in found.items() if clip is not None]
 
 
-def _retrieval(evidence: Evidence, figures: Sequence[str]) -> list[str]:
-    metrics = evidence.metrics["retrieval"]
-    parts = ["## Text-video retrieval", retrieval_table(metrics), *figure_link("retrieval", figures)]
-    tricks = {name: values["protocol"].get("inference_tricks", "") for name, values in metrics.items()}
-    knowing = [name for name, trick in tricks.items() if trick.startswith("dual softmax")]
-    if knowing:
-        parts.append(f"With dual softmax, which ranks with all test queries at hand: {', '.join(knowing)}.")
-    by_recipe = seeds_table(metrics)
-    if by_recipe:
-        parts += ["Text to video over the seeds of a recipe, mean ± standard deviation:", by_recipe]
-    by_clips = clips_table(metrics)
-    if by_clips:
-        links = figure_link("clips", figures)
-        parts += ["Each system above has the most clips; by number of clips:", by_clips, *links]
-    settings = {"seed": evidence.seed, "num_resamples": evidence.num_resamples}
-    differences = differences_table(retrieval_comparisons(evidence), "T2V R@1", **settings)
-    parts += [differences] if differences else []
-    return [*parts, *first_videos_section(evidence), *misalignment_section(evidence)]
+def _splits(
+    videos: Sequence[Video], captions: Sequence[Caption], windows: Sequence[Moment]
+) -> dict[str, tuple[int, int, int, int]]:
+    """Counts by split: videos, those left out, captions, moments."""
+    split_of = {video.video_id: video.split for video in videos}
+    return {
+        split: (
+            sum(video.split == split for video in videos),
+            sum(video.split == split and not video.ok for video in videos),
+            sum(split_of.get(caption.video_id) == split for caption in captions),
+            sum(split_of.get(moment.vid) == split for moment in windows),
+        )
+        for split in ("train", "validation", "test")
+    }
 
 
-def _costs(evidence: Evidence) -> list[str]:
-    parts = [
-        "## Cost of a training step",
-        resources_table(evidence.metrics["resources"]),
-        "FLOPs count 2 for each multiply-add. Memory and time, which depend on the machine, are in metrics/resources.",
-    ]
-    if evidence.metrics["architectures"]:
-        parts += [
-            "Full-size architectures, counted, with nothing but the embeddings frozen and all patches kept; then what "
-            "patch dropout leaves of the forward pass and frozen blocks of the backward pass:",
-            architectures_table(evidence.metrics["architectures"]),
-        ]
-    branches = branches_table(evidence.metrics["architectures"])
-    if branches:
-        parts += ["What a STAN branch costs, as a multiple of the CLIP that it stands beside:", branches]
-    return parts
+def claim_rows(evidence: Evidence, source: Source) -> list[list[str]]:
+    """A row for each measurement of each claim; what to run for them, where the source's are missing."""
+    rows = []
+    for claim in source.claims:
+        measured = claim.measure(evidence)
+        cells = [[f"{row.what}{', ours' if row.is_ours else ''}", row.effect, row.verdict] for row in measured]
+        if all(row.is_ours for row in measured):
+            cells.insert(0, [f"`{claim.command}`", "–", "not measured here"])
+        rows += [[f"{claim.text} ({claim.section})" if place == 0 else "", *row] for place, row in enumerate(cells)]
+    return rows
+
+
+def published_page(numbers: Sequence[Published], evidence: Evidence) -> str:
+    """The page of published numbers in Markdown: by document, by table, a row for each system with ours below it."""
+    of: dict[str, list[Published]] = {}
+    for row in numbers:
+        of.setdefault(row.document, []).append(row)
+    return rendered(
+        "published.md.j2",
+        evidence=evidence,
+        documents={name: published_tables(own, by_dataset=name in BY_DATASET) for name, own in of.items()},
+        experiments={name: list(dict.fromkeys(e for row in own for e in row.experiments)) for name, own in of.items()},
+        num_published=len(numbers),
+        num_ours=sum(row.ours is not None for row in numbers),
+        num_not_run=sum(row.ours is None and bool(row.experiments) for row in numbers),
+    )

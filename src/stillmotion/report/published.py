@@ -1,57 +1,58 @@
-"""The page of published numbers with ours beside them, or with the command that would make ours."""
+"""Published numbers with ours beside them, joined by data/counterparts.csv.
+
+A counterpart says which of our values a published number is to be held against: the task, and of its system the base,
+recipe, scorer, objective of the thresholds and number of clips; `setting` is that of a study, or of a counted step.
+Only the same data compare: `on` is the dataset in params.yaml, and `size` the test queries, missing ones included.
+`value` is a path into the metrics file, `scale` what makes the published unit of it.
+"""
 
 import csv
 import io
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from stillmotion.claims.compare import num_clips
+from stillmotion.claims.evidence import Evidence
+from stillmotion.claims.systems import records
 from stillmotion.errors import InputError
-from stillmotion.report.counterparts import Counterpart, Ours
-from stillmotion.report.evidence import Evidence
-from stillmotion.report.sections import SECTIONS, Section
 from stillmotion.report.tables import markdown_table
+
+NUMBER = ("system", "dataset", "split", "metric", "value", "source")
+"""Columns of published_results.csv; values are as printed, with `±` and the deviation over seeds in some."""
+SOURCE = ("source", "document", "part")
+"""Columns of published_sources.csv: where on the page a source's numbers stand."""
+KEY = ("source", "dataset", "system", "metric")
+OURS = ("task", "base", "recipe", "scorer", "objective", "setting", "clips", "on", "size")
+PRINTED = ("system", "dataset", "split", "metric", "value", "document", "part")
+COUNTERPART = (*KEY, *OURS, "value", "scale", "decimals", "experiment")
+"""Columns of counterparts.csv; a number may have several counterparts."""
 
 
 @dataclass(frozen=True)
-class PublishedNumber:
-    """A row of data/published_results.csv."""
+class Published:
+    """A published number and what we have of it."""
 
     system: str
     dataset: str
     split: str
     metric: str
     value: str
-    """As printed: percent in one source and fractions in another, `±` and the deviation over seeds in some."""
-    source: str
+    document: str
+    part: str
+    experiments: tuple[str, ...]
+    """What would make ours; none where the number has no counterpart."""
+    ours: str | None
+    labels: tuple[str, ...]
+    """Whose ours is."""
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One system on one split: a row of a table, and what we have of it."""
-
-    system: str
-    where: str
-    """Part of the source, and split."""
-    values: dict[str, str]
-    counterpart: Counterpart | None
-    ours: Ours | None
-
-    @property
-    def found(self) -> list[str]:
-        """The metrics that ours has."""
-        return [name for name in self.values if self.ours and name in self.ours.values]
-
-    @property
-    def not_run(self) -> list[str]:
-        """The metrics that ours would have."""
-        comparable = self.counterpart.metrics if self.counterpart else ()
-        return [name for name in self.values if name in comparable and name not in self.found]
-
-
-def read_published(path: Path) -> list[PublishedNumber]:
-    """The rows of a CSV with the columns system, dataset, split, metric, value, source.
+def read_table(path: Path, columns: tuple[str, ...], *, may_be_empty: tuple[str, ...] = ()) -> pd.DataFrame:
+    """The rows of a CSV file with these columns, as text.
 
     Raises:
         InputError: there is no such file, a column is missing, or a cell is empty; one line that names the row as a
@@ -63,117 +64,163 @@ def read_published(path: Path) -> list[PublishedNumber]:
         raise InputError(f"{path}: no such file; restore it with git checkout") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    columns = [field.name for field in fields(PublishedNumber)]
     reader = csv.DictReader(io.StringIO(text))
-    if list(reader.fieldnames or []) != columns:
+    if tuple(reader.fieldnames or ()) != columns:
         raise InputError(f"{path}: the first row must be {','.join(columns)}")
-    numbers = []
-    for place, row in enumerate(reader, start=2):
-        cells = [row[column] for column in columns]
-        if None in row or not all(cells):
+    rows = list(reader)
+    for place, row in enumerate(rows, start=2):
+        if None in row or not all(row[name] or (name in may_be_empty and row[name] == "") for name in columns):
             raise InputError(f"{path} row {place}: each column must have one value; quote a value with commas")
-        numbers.append(PublishedNumber(*cells))
-    return numbers
+    return pd.DataFrame(rows, columns=list(columns), dtype=object)
 
 
-def published_page(numbers: Sequence[PublishedNumber], evidence: Evidence) -> str:
-    """The page in Markdown: by source, by table of it, a row for each system with ours below it."""
-    tables: dict[Section, dict[str, list[_Row]]] = {}
-    left = list(numbers)
-    for section in SECTIONS:
-        own = [number for number in left if number.source.startswith(section.prefix)]
-        left = [number for number in left if not number.source.startswith(section.prefix)]
-        if own:
-            tables[section] = _tables(section, own, evidence)
-    rows = [row for by_title in tables.values() for own_rows in by_title.values() for row in own_rows]
-    num_ours, num_not_run = sum(len(row.found) for row in rows), sum(len(row.not_run) for row in rows)
-    intro = [
-        "# Published numbers, and ours",
-        f"{len(numbers)} published numbers, from data/published_results.csv. Beside {num_ours} of them stands ours; "
-        f"{num_not_run} are of systems that have not run on that data here, with the command that would; "
-        f"{len(numbers) - num_ours - num_not_run} have no counterpart, since the system, its dataset or that measure "
-        "is not part of the pipeline. Values are as printed, and ours in the same unit: percentages, or fractions "
-        "where the source has fractions; ± is the standard deviation over seeds.",
-        "Ours is shown where `dataset` in params.yaml is the folder data/sources/activitynet, msrvtt or qvhighlights, "
-        "its test split has as many queries as the published one (missing ones counted), and the system has run. The "
-        f"results here are those of `{evidence.dataset}`. The letter in the last column is the command of the section "
-        "that would make ours. data/sources/README.md says how a dataset gets into its folder.",
-    ]
-    body = [part for section, by_title in tables.items() for part in _section(section, by_title)]
-    return "\n\n".join([*intro, *body]) + "\n"
+def read_published(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The published numbers with their documents, and the counterparts, of the three files of a folder.
+
+    Raises:
+        InputError: see `read_table`; or a source is in no document.
+    """
+    numbers = read_table(folder / "published_results.csv", NUMBER)
+    sources = read_table(folder / "published_sources.csv", SOURCE)
+    unknown = sorted(set(numbers["source"]) - set(sources["source"]))
+    if unknown:
+        raise InputError(f"{folder / 'published_sources.csv'}: no row for the source {unknown[0]!r}; add one")
+    counterparts = read_table(folder / "counterparts.csv", COUNTERPART, may_be_empty=OURS)
+    return numbers.merge(sources, on="source", how="left"), counterparts
 
 
-def _section(section: Section, tables: Mapping[str, Sequence[_Row]]) -> list[str]:
-    parts = [f"## {section.title}", "\n".join(f"- {note}" for note in section.notes)]
-    for place, command in enumerate(section.commands):
-        parts.append(f"**{_letter(place)}**: {command.purpose}\n\n```\n{command.text}\n```")
-    for title, rows in tables.items():
-        parts += [f"### {title}", _table(rows)]
-    return parts
+def beside_ours(numbers: pd.DataFrame, counterparts: pd.DataFrame, evidence: Evidence) -> list[Published]:
+    """Each published number with ours, in the order given."""
+    counterparts = counterparts.rename(columns={"value": "path"})
+    measured = pd.DataFrame(_measured(evidence), columns=[*OURS, "label", "numbers"], dtype=object)
+    joined = numbers.merge(counterparts, on=list(KEY), how="left").merge(measured, on=list(OURS), how="left")
+    groups = joined.groupby(list(PRINTED), sort=False)
+    return [_beside(records(group)) for _, group in groups]
 
 
-def _tables(section: Section, numbers: Sequence[PublishedNumber], evidence: Evidence) -> dict[str, list[_Row]]:
-    """The rows of each table of a section, by its title."""
-    tables: dict[str, list[_Row]] = {}
-    for row_numbers in _grouped(numbers):
-        first = row_numbers[0]
-        part = _part(section, first.source)
-        if section.by_dataset:
-            title = "No dataset" if first.dataset == "-" else first.dataset
-            where = part if first.split == "-" else f"{part}, {first.split}"
+def _beside(matches: list[dict[str, Any]]) -> Published:
+    of_base: dict[str, list[dict[str, Any]]] = {}
+    for row in matches:
+        if isinstance(row["label"], str) and _at(row["numbers"], row["path"]) is not None:
+            of_base.setdefault(row["base"], []).append(row)
+    values = {_label(rows): _shown(rows) for rows in of_base.values()}
+    several = ", ".join(f"{value} ({label})" for label, value in values.items())
+    return Published(
+        **{name: matches[0][name] for name in PRINTED},
+        experiments=tuple(dict.fromkeys(row["experiment"] for row in matches if isinstance(row["experiment"], str))),
+        ours=several if len(values) > 1 else next(iter(values.values()), None),
+        labels=tuple(values),
+    )
+
+
+def _label(rows: list[dict[str, Any]]) -> str:
+    """The system of one value, the first of several seeds."""
+    return rows[0]["label"] + (f", {len(rows)} seeds" if len(rows) > 1 else "")
+
+
+def _shown(rows: list[dict[str, Any]]) -> str:
+    """The value in the published unit; over several seeds the mean with the deviation."""
+    path, scale, decimals = rows[0]["path"], float(rows[0]["scale"]), int(rows[0]["decimals"])
+    values = [_at(row["numbers"], path) for row in rows]
+    if isinstance(values[0], str):
+        return values[0]
+    *parts, name = path.split("/")
+    spread = _at(rows[0]["numbers"], "/".join([*parts, "std", name])) if len(values) == 1 else np.std(values, ddof=1)
+    shown = f"{float(np.mean(values)) * scale:.{decimals}f}"
+    return shown if spread is None else f"{shown} ± {spread * scale:.{decimals}f}"
+
+
+def _at(numbers: Mapping[str, Any], path: str) -> Any:
+    """The value at a path such as `t2v/R@1`; None where there is none."""
+    found: Any = numbers
+    for name in path.split("/"):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
+def _measured(evidence: Evidence) -> Iterator[dict[str, Any]]:
+    """What we have, by the columns of OURS, all text: empty where a column is not of a task."""
+    nothing = dict.fromkeys(OURS, "")
+    for row in records(evidence.systems):
+        if row["expansion"] is not None or row["pretraining"] is not None:
+            continue
+        own = {name: row[name] or "" for name in ("task", "base", "recipe", "scorer")} | {"on": evidence.dataset}
+        if row["task"] == "actions":
+            crossover = {"shots_above_zero_shot": _crossover(row["metrics"])}
+            yield nothing | own | {"label": row["key"], "numbers": crossover}
+        elif row["task"] in ("retrieval", "moments"):
+            own["size"] = str(row["protocol.num_queries"] + row["protocol.missing_queries"])
+            lost = row["protocol.missing_videos"]
+            note = f"; {lost} videos missing" if lost else ""
+            own["objective"] = row.get("protocol.thresholds.objective") or ""
+            for clips, numbers in row["metrics"].get("by_num_clips", {"": row["metrics"]}).items():
+                label = f"{row['key']}, {num_clips(int(clips))}" if clips else row["key"]
+                yield nothing | own | {"clips": clips, "label": label + note, "numbers": numbers}
+    for name, counted in evidence.architectures.items():
+        for step in counted["steps"]:
+            if step["frozen_blocks"] == 0:
+                numbers = counted | step | {"multiply_adds": step["forward_flops"] / 2 / counted["batch_size"]}
+                own = {"task": "architectures", "base": name, "setting": f"patch_keep_rate={step['keep_rate']:g}"}
+                yield nothing | own | {"label": name, "numbers": numbers}
+    for study in evidence.studies.values():
+        own = {"task": "studies", "on": study.dataset}
+        for point in study.points if study.dataset == evidence.dataset else ():
+            value = f"{point.value:g}" if isinstance(point.value, int | float) else point.value
+            spread = {} if point.validation_std is None else {"validation_R@1": point.validation_std}
+            numbers = {"validation_R@1": point.validation, "std": spread}
+            label = f"{study.system} ({study.name})"
+            yield nothing | own | {"setting": f"{study.name}={value}", "label": label, "numbers": numbers}
+
+
+def _crossover(actions: Mapping[str, Any]) -> str | None:
+    """The fewest samples a class with which the probe is above zero-shot."""
+    if not actions["top1"]:
+        return None
+    above = [int(shots) for shots, probe in actions["top1"].items() if probe["mean"] > actions["zero_shot"]["top1"]]
+    return str(min(above)) if above else "never"
+
+
+def published_tables(numbers: list[Published], *, by_dataset: bool) -> dict[str, str]:
+    """The tables of a document by title: a row for each system on a split, with ours below it.
+
+    Args:
+        numbers: of the document.
+        by_dataset: a table for each dataset, with a column that says which part of the source; else one for each part.
+    """
+    tables: dict[str, dict[tuple[str, str], list[Published]]] = {}
+    for row in numbers:
+        has_dataset = row.dataset != "-"
+        if by_dataset:
+            title = row.dataset if has_dataset else "No dataset"
+            where = row.part if row.split == "-" else f"{row.part}, {row.split}"
         else:
-            title, where = part if first.dataset == "-" else f"{part}: {first.dataset}, {first.split}", ""
-        tables.setdefault(title, []).append(_row(section, row_numbers, where, evidence))
-    return tables
+            title, where = f"{row.part}: {row.dataset}, {row.split}" if has_dataset else row.part, ""
+        tables.setdefault(title, {}).setdefault((row.system, where), []).append(row)
+    return {title: _table(groups) for title, groups in tables.items()}
 
 
-def _part(section: Section, source: str) -> str:
-    """What a source says beyond the name of its section: a table or a section of it."""
-    return re.sub(rf"^{re.escape(section.prefix)}\s*(\([^)]*\))?\s*", "", source) if section.prefix else source
-
-
-def _grouped(numbers: Sequence[PublishedNumber]) -> list[list[PublishedNumber]]:
-    """The numbers of one system on one split together, in the order of the file."""
-    groups: dict[tuple[str, str, str, str], list[PublishedNumber]] = {}
-    for number in numbers:
-        groups.setdefault((number.source, number.dataset, number.split, number.system), []).append(number)
-    return list(groups.values())
-
-
-def _row(section: Section, numbers: Sequence[PublishedNumber], where: str, evidence: Evidence) -> _Row:
-    values = {number.metric: number.value for number in numbers}
-    first = numbers[0]
-    for counterpart in section.counterparts:
-        groups = counterpart.match(first.source, first.dataset, first.system)
-        if groups is not None:
-            is_here = counterpart.dataset in ("", evidence.dataset)
-            ours = counterpart.find(groups, evidence) if is_here else None
-            return _Row(first.system, where, values, counterpart, ours)
-    return _Row(first.system, where, values, None, None)
-
-
-def _table(rows: Sequence[_Row]) -> str:
-    metrics = list(dict.fromkeys(metric for row in rows for metric in row.values))
-    has_where, has_ours = any(row.where for row in rows), any(row.counterpart for row in rows)
+def _table(groups: Mapping[tuple[str, str], list[Published]]) -> str:
+    every = [row for rows in groups.values() for row in rows]
+    metrics = list(dict.fromkeys(row.metric for row in every))
+    has_where, has_ours = any(where for _, where in groups), any(row.experiments for row in every)
     lines = []
-    for row in rows:
-        cells = [row.system, *(row.values.get(metric, "–") for metric in metrics)]
-        lines.append(cells + [row.where] * has_where + [_state(row)] * has_ours)
-        if row.ours:
-            ours = [f"↳ {row.ours.label}", *(row.ours.values.get(metric, "–") for metric in metrics)]
-            lines.append(ours + [""] * has_where + [""])
+    for (system, where), rows in groups.items():
+        ours = {row.metric: row.ours for row in rows if row.ours is not None}
+        cells = [(system, {row.metric: row.value for row in rows}, where, _state(rows))]
+        if ours:
+            labels = dict.fromkeys(label for row in rows for label in row.labels)
+            cells.append((f"↳ {'; '.join(labels)}", ours, "", ""))
+        for name, of_metric, place, state in cells:
+            numbers = [of_metric.get(metric, "–") for metric in metrics]
+            lines.append([name, *numbers] + [place] * has_where + [state] * has_ours)
     header = ["system", *metrics] + ["source, split"] * has_where + ["ours"] * has_ours
     table = markdown_table(header, lines)
     return table if has_ours else f"None of these has a counterpart here.\n\n{table}"
 
 
-def _state(row: _Row) -> str:
-    if row.counterpart is None:
+def _state(rows: list[Published]) -> str:
+    if not any(row.experiments for row in rows):
         return "no counterpart"
-    letters = ", ".join(_letter(place) for place in row.counterpart.commands)
-    missing = f"not run here: {letters}" if row.not_run else ""
-    return "; ".join(filter(None, ["below" if row.ours else "", missing]))
-
-
-def _letter(place: int) -> str:
-    return "ABCDEFGH"[place]
+    missing = dict.fromkeys(name for row in rows if row.ours is None for name in row.experiments)
+    not_run = f"not run here: {', '.join(missing)}" if missing else ""
+    return "; ".join(filter(None, ["below" if any(row.ours is not None for row in rows) else "", not_run]))

@@ -151,3 +151,16 @@ def view_indices(
     """
     points = (2 * np.arange(num_views) + 1) / (2 * num_views)
     return np.stack([span_indices(timestamps, start, end, num, within=float(point)) for point in points])
+
+
+def frame_groups(num_stored: int, group_frames: int) -> NDArray[np.int64]:
+    """Stored frames in runs of consecutive ones that together hold all of them.
+
+    Returns:
+        (G, group_frames) indices: the last run is the last `group_frames`; with fewer stored, the last is repeated.
+        Five in runs of two: [[0, 1], [2, 3], [3, 4]]; one in runs of two: [[0, 0]].
+    """
+    starts = list(range(0, max(1, num_stored - group_frames + 1), group_frames))
+    if starts[-1] + group_frames < num_stored:
+        starts.append(num_stored - group_frames)
+    return np.minimum(np.add.outer(starts, np.arange(group_frames)), num_stored - 1)

@@ -1,0 +1,46 @@
+import csv
+from pathlib import Path
+
+import pytest
+
+from stillmotion.claims.claim import Source
+from stillmotion.claims.mug_stan import MUG_STAN
+from stillmotion.claims.thesis import THESIS
+from stillmotion.claims.vclipper import VCLIPPER
+
+ROOT = Path(__file__).resolve().parents[2]
+CLAIMS = THESIS.claims + VCLIPPER.claims + MUG_STAN.claims
+
+
+def test_a_claim_is_whole_where_its_measure_is_defined():
+    source = Source("a source", "its rules")
+
+    @source.claim("It helps", section="4.1", rule="By R@1.", experiment=("one", "two"))
+    def it_helps(evidence):
+        return []
+
+    (claim,) = source.claims
+    assert (claim.id, claim.text, claim.section, claim.rule) == ("it_helps", "It helps", "4.1", "By R@1.")
+    assert claim.command == "stillmotion run one && stillmotion run two"
+    assert claim.measure is it_helps
+
+
+def test_a_claim_of_the_default_run_names_no_experiment():
+    source = Source("a source", "")
+    source.claim("It helps", section="1")(lambda evidence: [])
+    assert (source.claims[0].experiments, source.claims[0].command) == ((), "dvc repro")
+
+
+def test_the_conclusions_of_the_sources_are_claims():
+    assert [len(source.claims) for source in (THESIS, VCLIPPER, MUG_STAN)] == [14, 9, 9]
+    assert len({claim.id for claim in CLAIMS}) == len({claim.text for claim in CLAIMS}) == len(CLAIMS)
+
+
+def test_the_experiments_that_claims_and_counterparts_name_are_files():
+    files = {path.stem for path in (ROOT / "experiments").glob("*.yaml")}
+    if not files:
+        pytest.skip("experiments/ has no files yet")
+    with (ROOT / "data" / "counterparts.csv").open(encoding="utf-8", newline="") as rows:
+        of_counterparts = {row["experiment"] for row in csv.DictReader(rows)}
+    of_claims = {name for claim in CLAIMS for name in claim.experiments}
+    assert of_claims | of_counterparts <= files
