@@ -1,59 +1,61 @@
-"""The experiments of the Makefile fit params.yaml, so that none stops at its first stage."""
+"""The Makefile names experiments and defines none, and works in any folder."""
 
-import re
-import shlex
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-import ruamel.yaml
 
-from stillmotion.config.loading import load_params
+from stillmotion.experiments.definition import experiment_names
 
 ROOT = Path(__file__).resolve().parents[1]
-MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-EXPERIMENTS = re.findall(r"^(\w+): env .*\n\tdvc exp run", MAKEFILE, flags=re.MULTILINE)
+ALIASES = ("retrieval", "moments", "alignment", "guided", "pretraining", "heads", "recognition", "resources", "full")
 
 
-def settings_of(target):
-    """What `make TARGET` sets: pairs of a param and its value, as text."""
-    shown = subprocess.run(["make", "-n", "-o", "env", target], cwd=ROOT, capture_output=True, text=True, check=True)
-    (command,) = re.findall(r"dvc exp run (?:.*\\\n)*.*", shown.stdout)
-    words = shlex.split(command.replace("\\\n", " "))
-    return [words[place + 1].split("=", 1) for place, word in enumerate(words) if word == "-S"]
+def make(*arguments, folder=ROOT):
+    """What make prints."""
+    # Of a make that runs these tests.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    run = subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.splitlines()
 
 
-def test_the_experiments_are_those_that_the_help_lists():
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    listed = re.findall(r'make (\w+) .*as the experiment "(\w+)"', shown)
-    assert listed == [(name, name) for name in EXPERIMENTS]
-    assert set(EXPERIMENTS) == {
-        "retrieval",
-        "moments",
-        "alignment",
-        "guided",
-        "pretraining",
-        "heads",
-        "recognition",
-        "resources",
-        "full",
-    }
+def test_the_help_lists_the_targets_and_the_experiments():
+    lines = make()
+    targets = [line.split()[1] for line in lines[:-1]]
+    assert targets == ["help", "env", "repro", "test", "check", "lint", "bench", "lock"]
+    assert lines[-1].split(" in ")[-1].split() == list(ALIASES)
 
 
-@pytest.mark.parametrize("target", EXPERIMENTS)
-def test_what_an_experiment_sets_fits_the_params(target, tmp_path):
-    yaml = ruamel.yaml.YAML()
-    params = yaml.load(ROOT / "params.yaml")
-    settings = settings_of(target)
-    assert settings
-    for name, value in settings:
-        *sections, key = name.split(".")
-        section = params
-        for part in sections:
-            section = section[part]
-        assert key in section
-        section[key] = yaml.load(value)
-    path = tmp_path / "params.yaml"
-    yaml.dump(params, path)
-    run = load_params(path).run
-    assert len({*run.models, *run.aligned}) > 1
+@pytest.mark.parametrize("name", ALIASES)
+def test_a_target_is_an_alias_of_an_experiment_of_that_name(name):
+    assert make("-n", "-o", "env", name) == [f"stillmotion run {name}"]
+    assert name in experiment_names(ROOT / "experiments")
+
+
+def test_the_quick_tests_leave_out_what_is_slow_and_the_pipeline():
+    (command,) = make("-n", "-o", "env", "check")
+    assert command == 'python -m pytest -n 2 --dist loadfile -m "not slow and not pipeline"'
+
+
+def test_the_environment_is_made_and_used_in_a_folder_with_spaces_in_its_path(tmp_path):
+    folder = tmp_path / "two spaces in"
+    folder.mkdir()
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    made = folder / ".venv" / "bin"
+    made.mkdir(parents=True)
+    # Stand-ins for what an environment holds: they say where they lie, and what they were asked for.
+    for name in ("python", "uv", "dvc"):
+        (made / name).write_text(f'#!/bin/sh\necho "{name} of $0: $*" >> log\n', encoding="utf-8")
+        (made / name).chmod(0o755)
+    make("repro", folder=folder)
+    log = (folder / "log").read_text(encoding="utf-8").splitlines()
+    assert [line.split(" of ")[0] for line in log] == ["python", "uv", "uv", "dvc"]
+    assert log[-1] == f"dvc of {made / 'dvc'}: repro"
+    # What is up to date is not made again.
+    make("repro", folder=folder)
+    again = (folder / "log").read_text(encoding="utf-8").splitlines()
+    assert [line.split(" of ")[0] for line in again[len(log) :]] == ["dvc"]

@@ -13,15 +13,17 @@ from stillmotion.experiments import dvc_queue as experiments
 from stillmotion.experiments.dvc_queue import (
     current_commit,
     error_line,
+    exp_command,
     failure_reason,
     finished_experiments,
-    queue_command,
     read_cached_rows,
     read_tracked,
     remove_from_queue,
-    run_experiments,
+    run_beside,
+    run_queued,
 )
-from stillmotion.experiments.plan import Experiment
+from stillmotion.experiments.plan import PlannedRun
+from stillmotion.experiments.settings import overrides
 
 STAGES = """\
 stages:
@@ -68,7 +70,7 @@ def commit(message="Start"):
 
 
 def of_rate(rate):
-    return Experiment(f"ablate-rate-{rate}-0", rate, (0,), {"rate": rate})
+    return PlannedRun(f"study-rate-{rate}-0", rate, (0,), "toy", (f"rate={rate}",))
 
 
 @pytest.fixture
@@ -157,8 +159,8 @@ def test_weights_that_are_in_no_commit_are_copied_along(repository):
         (weights / name).write_text("")
     (weights / ".gitignore").write_text("*\n!.gitignore\n!README.md\n!*.dvc\n")
     commit()
-    assert queue_command(of_rate(0.1), ["train@a"]) == [
-        *("exp", "run", "--queue", "--name", "ablate-rate-0.1-0"),
+    assert exp_command(of_rate(0.1), "--queue", ["train@a"]) == [
+        *("exp", "run", "--queue", "--name", "study-rate-0.1-0"),
         *("--copy-paths", "data/weights/a.safetensors", "--copy-paths", "data/weights/clip"),
         *("--set-param", "rate=0.1", "train@a"),
     ]
@@ -167,9 +169,9 @@ def test_weights_that_are_in_no_commit_are_copied_along(repository):
 def test_only_experiments_of_this_commit_are_done(repository):
     first = commit()
     second = commit("Second")
-    for start, name in ((first, "ablate-a-1-0"), (second, "ablate-a-2-0")):
+    for start, name in ((first, "study-a-1-0"), (second, "study-a-2-0")):
         git("update-ref", f"refs/exps/{start[:2]}/{start[2:]}/{name}", second)
-    assert finished_experiments(second) == {"ablate-a-2-0": second}
+    assert finished_experiments(second) == {"study-a-2-0": second}
 
 
 @pytest.mark.parametrize(
@@ -199,28 +201,85 @@ def test_the_queue_runs_shared_stages_once_and_keeps_the_results_and_the_reasons
     start = git("rev-parse", "HEAD").strip()
     planned = [of_rate(rate) for rate in (0.1, 0.2, 2.0)]
     # What an interrupted run has left; the others are queued beside it.
-    experiments._dvc(*queue_command(planned[0], ["train@a"]))
-    run_experiments(planned, ["train@a"], commit=start, jobs=2, shared_are_built=False)
+    experiments._dvc(*exp_command(planned[0], "--queue", ["train@a"]))
+    run_queued(planned, ["train@a"], commit=start, jobs=2, shared_are_built=False)
 
     done = finished_experiments(start)
-    assert set(done) == {"ablate-rate-0.1-0", "ablate-rate-0.2-0"}
-    assert failure_reason("ablate-rate-2.0-0") == "train: error: params.yaml: rate is above 1; lower it"
+    assert set(done) == {"study-rate-0.1-0", "study-rate-0.2-0"}
+    assert failure_reason("study-rate-2.0-0") == "train: error: params.yaml: rate is above 1; lower it"
     logs = [experiments._dvc("queue", "logs", experiment.name) for experiment in planned]
     assert ["Running stage 'shared'" in log for log in logs] == [True, False, False]
     assert [log.count("Reproducing experiment") for log in logs] == [1, 1, 1]
-    revision = done["ablate-rate-0.2-0"]
+    revision = done["study-rate-0.2-0"]
     assert read_tracked(revision, "metrics/a.json") == {"rate": 0.2}
     assert read_cached_rows(revision, "data/predictions/ranks.jsonl") == [{"rank": [1]}, {"rank": [2]}]
     with pytest.raises(InputError, match="metrics/b.json: the experiment has no such file"):
         read_tracked(revision, "metrics/b.json")
     with pytest.raises(InputError, match=r"ranks\.json: not in dvc's cache"):
         read_cached_rows(revision, "data/predictions/ranks.json")
-    assert json.loads(git("show", f"{done['ablate-rate-0.1-0']}:metrics/a.json")) == {"rate": 0.1}
+    assert json.loads(git("show", f"{done['study-rate-0.1-0']}:metrics/a.json")) == {"rate": 0.1}
     assert git("status", "--porcelain") == ""
 
-    remove_from_queue({"ablate-rate-0.1-0", "ablate-rate-2.0-0"})
-    assert [task.name for task in experiments._queue()[0]] == ["ablate-rate-0.2-0"]
+    remove_from_queue({"study-rate-0.1-0", "study-rate-2.0-0"})
+    assert [task.name for task in experiments._queue()[0]] == ["study-rate-0.2-0"]
     assert finished_experiments(start) == done
+
+
+RECORDS = """\
+# A comment, which dvc keeps.
+rate: 0.5
+finetuned:
+  clip-mug:
+    from: clip
+    seed: 0
+"""
+SHOW = """\
+stages:
+  show:
+    cmd: python src/show.py
+    deps: [src/show.py]
+    params: [rate, finetuned]
+    metrics:
+      - metrics/params.json:
+          cache: false
+"""
+SHOWN = """\
+import json, sys
+from pathlib import Path
+import ruamel.yaml
+params = ruamel.yaml.YAML(typ="safe").load(Path("params.yaml"))
+if params["rate"] > 1:
+    sys.exit("show: error: params.yaml: rate is above 1; lower it")
+Path("metrics").mkdir(exist_ok=True)
+Path("metrics/params.json").write_text(json.dumps(params))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_beside_the_workspace_has_its_records_in_place_of_those_that_were_there(project, capfd):
+    (project / "params.yaml").write_text(RECORDS)
+    (project / "dvc.yaml").write_text(SHOW)
+    (project / "src" / "show.py").write_text(SHOWN)
+    start = commit()
+    before = {"rate": 0.5, "finetuned": {"clip-mug": {"from": "clip", "seed": 0}}}
+    after = {"rate": 1e-05, "finetuned": {"clip-mug-0": {"from": "clip", "seed": 0}, "b.1-mug": {"from": "b.1"}}}
+    made = PlannedRun("made", None, (), "toy", tuple(overrides(before, after)))
+    failing = PlannedRun("failing", None, (), "toy", ("rate=2.0",))
+
+    assert run_beside(made) == 0
+    assert "Running stage 'show'" in capfd.readouterr().out
+    done = finished_experiments(start)
+    assert set(done) == {"made"}
+    assert read_tracked(done["made"], "metrics/params.json") == after
+    assert git("show", f"{done['made']}:params.yaml").startswith("# A comment, which dvc keeps.\n")
+    assert run_beside(failing) != 0
+    assert set(finished_experiments(start)) == {"made"}
+    assert git("status", "--porcelain") == ""
+    assert (project / "params.yaml").read_text() == RECORDS
+
+    queued = PlannedRun("queued", 1, (), "toy", made.overrides)
+    run_queued([queued], [], commit=start, jobs=1, shared_are_built=True)
+    assert read_tracked(finished_experiments(start)["queued"], "metrics/params.json") == after
 
 
 class Dvc:
@@ -251,7 +310,7 @@ def follow_queue(monkeypatch, states, *, dvc_ends):
 
     def queue():
         status, num_active = states.pop(0)
-        return [experiments.Task("abcdef0", "ablate-rate-2.0-0", status)], num_active
+        return [experiments.Task("abcdef0", "study-rate-2.0-0", status)], num_active
 
     monkeypatch.setattr(experiments.subprocess, "Popen", start)
     monkeypatch.setattr(experiments.time, "sleep", lambda _: None)
@@ -285,17 +344,17 @@ def test_a_look_at_the_queue_that_fails_is_taken_again(monkeypatch, num_failures
         assert arguments == ("queue", "status")
         if failures:
             raise failures.pop()
-        return "abcdef0  ablate-rate-2.0-0  10:00 AM  Running\n\nWorker status: 1 active, 0 idle\n"
+        return "abcdef0  study-rate-2.0-0  10:00 AM  Running\n\nWorker status: 1 active, 0 idle\n"
 
     monkeypatch.setattr(experiments, "_dvc", dvc)
     monkeypatch.setattr(experiments.time, "sleep", waited.append)
-    assert experiments._queue() == ([experiments.Task("abcdef0", "ablate-rate-2.0-0", "Running")], 1)
+    assert experiments._queue() == ([experiments.Task("abcdef0", "study-rate-2.0-0", "Running")], 1)
     assert waited == list(experiments.RETRIES_S[:num_failures])
 
 
 def test_a_task_whose_worker_died_is_ended(monkeypatch):
     states = [("Queued", 0), ("Running", 1)] + [("Running", 0)] * experiments.MAX_IDLE_CHECKS
-    assert follow_queue(monkeypatch, states, dvc_ends=False) == (1, [("queue", "kill", "ablate-rate-2.0-0")])
+    assert follow_queue(monkeypatch, states, dvc_ends=False) == (1, [("queue", "kill", "study-rate-2.0-0")])
 
 
 def test_workers_that_never_take_up_a_task_are_not_started_for_ever(monkeypatch):
@@ -315,23 +374,23 @@ def test_the_queue_runs_though_the_first_dvc_starts_no_worker(project, monkeypat
                 command = [sys.executable, "-c", "import time; time.sleep(600)"]
         return start_process(command, **settings)
 
-    experiments._dvc(*queue_command(of_rate(0.1), ["train@a"]))
+    experiments._dvc(*exp_command(of_rate(0.1), "--queue", ["train@a"]))
     monkeypatch.setattr(experiments, "CHECK_S", 1)
     monkeypatch.setattr(subprocess, "Popen", start_or_hang)
     experiments._follow_queue(1)
     assert len(followed) >= 2
-    assert set(finished_experiments(start)) == {"ablate-rate-0.1-0"}
+    assert set(finished_experiments(start)) == {"study-rate-0.1-0"}
 
 
 @pytest.mark.slow
 def test_experiments_of_others_or_of_another_commit_in_the_queue_stop_the_command(project):
     start = git("rev-parse", "HEAD").strip()
     ours = of_rate(0.1)
-    experiments._dvc(*queue_command(ours, ["train@a"]))
+    experiments._dvc(*exp_command(ours, "--queue", ["train@a"]))
     after = commit("Something else")
     for known, now in (([ours], after), ([of_rate(0.3)], start)):
-        with pytest.raises(InputError, match=r"^dvc's queue holds ablate-rate-0\.1-0, which would run too; "):
-            run_experiments(known, ["train@a"], commit=now, jobs=1, shared_are_built=True)
+        with pytest.raises(InputError, match=r"^dvc's queue holds study-rate-0\.1-0, which would run too; "):
+            run_queued(known, ["train@a"], commit=now, jobs=1, shared_are_built=True)
     assert finished_experiments(start) == finished_experiments(after) == {}
 
 

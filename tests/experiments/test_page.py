@@ -4,11 +4,11 @@ import pytest
 from scipy.stats import binom
 
 from stillmotion.experiments.page import (
-    ablation_figure,
-    ablation_page,
-    ablation_table,
     recall_on_test,
     recall_on_validation,
+    study_figure,
+    study_page,
+    study_table,
 )
 from stillmotion.report.figures import save_figure
 
@@ -27,8 +27,8 @@ def result():
         "name": "batch_size",
         "title": "Batch size",
         "dataset": "toy",
-        "param": "recipes.half_patches.batch_size",
-        "model": "clip-half_patches",
+        "param": "recipes.patch_dropout.batch_size",
+        "model": "clip-patch_dropout",
         "aggregator": "mean",
         "num_clips": 1,
         "recall_at": 1,
@@ -57,7 +57,7 @@ def test_the_interval_on_test_is_of_the_queries_with_the_seeds_averaged(result):
 
 
 def test_the_table_has_a_row_for_each_point_and_dashes_where_nothing_was_collected(result):
-    assert ablation_table(result).splitlines() == [
+    assert study_table(result).splitlines() == [
         "| batch_size | runs | validation R@1 | test R@1 |",
         "|---|---:|---:|---:|",
         "| 8 | 2 | 42.0 ± 2.8 | 75.0 (50.0 to 100.0) |",
@@ -67,38 +67,38 @@ def test_the_table_has_a_row_for_each_point_and_dashes_where_nothing_was_collect
 
 
 def test_the_table_names_the_recall_of_the_test_queries(result):
-    assert ablation_table(result | {"recall_at": 5}).splitlines()[0].endswith("| validation R@1 | test R@5 |")
+    assert study_table(result | {"recall_at": 5}).splitlines()[0].endswith("| validation R@1 | test R@5 |")
 
 
 def test_the_cost_has_columns_where_it_was_measured(result):
     result["points"][0]["cost"] = COST
-    lines = ablation_table(result).splitlines()
+    lines = study_table(result).splitlines()
     assert lines[0].endswith("| forward GFLOPs | backward GFLOPs | peak memory in MiB | seconds a step |")
     assert lines[2].endswith("| 1.50 | 3.00 | 74 | 0.123 |")
     assert lines[3].endswith("| 0.0 (0.0 to 0.0) | – | – | – | – |")
 
 
 def test_the_page_says_what_was_varied_shows_the_figure_and_lists_what_failed(result):
-    page = ablation_page(result, {"ablate-batch_size-32-0": "finetune: error: out of memory"})
+    page = study_page(result, {"batch_size-32-0": "finetune: error: out of memory"})
     assert page.startswith(
-        "# Batch size\n\n`recipes.half_patches.batch_size` of clip-half_patches with mean (1 clip) on toy"
+        "# Batch size\n\n`recipes.patch_dropout.batch_size` of clip-patch_dropout with mean (1 clip) on toy"
     )
     assert "seeds 0, 1." in page
     assert "\n![Batch size](batch_size.svg)\n" in page
-    assert page.endswith("\nNot collected:\n\n- ablate-batch_size-32-0: finetune: error: out of memory\n")
-    assert "Not collected" not in ablation_page(result, {})
+    assert page.endswith("\nNot collected:\n\n- batch_size-32-0: finetune: error: out of memory\n")
+    assert "Not collected" not in study_page(result, {})
 
 
 def test_the_figure_is_the_same_bytes_each_time_and_well_formed(result, tmp_path):
     for name in ("a.svg", "b.svg"):
-        save_figure(ablation_figure(result), tmp_path / name)
+        save_figure(study_figure(result), tmp_path / name)
     content = (tmp_path / "a.svg").read_bytes()
     assert content == (tmp_path / "b.svg").read_bytes()
     assert ElementTree.fromstring(content).tag.endswith("svg")
 
 
 def test_the_figure_has_validation_and_test_of_the_points_that_have_runs(result):
-    (axes,) = ablation_figure(result).axes
+    (axes,) = study_figure(result).axes
     validation, test = (container.lines[0].get_ydata().tolist() for container in axes.containers)
     assert validation == [42.0, 50.0]
     assert test == [75.0, 0.0]

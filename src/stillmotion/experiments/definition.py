@@ -1,108 +1,192 @@
-"""ablations.yaml as frozen, typed models: which param an ablation varies, and what it measures."""
+"""experiments/<name>.yaml as frozen, typed models; experiments/README.md says how such a file is written."""
 
 import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import ruamel.yaml
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
-from stillmotion.config.section import Count, Name, Section, Seed
+from stillmotion.config.section import Count, Section, Seed
 from stillmotion.errors import InputError
 
-Value = bool | int | float | Name
+Model = TypeVar("Model", bound=BaseModel)
+
+FOLDER = Path("experiments")
+
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]
+"""What becomes part of the name of a queued experiment."""
+Value = bool | int | float | Word
 """What a param is set to, or the name of one of `others`."""
-Setting = bool | int | float | str | list[bool | int | float | str]
-Settings = dict[str, Setting]
-"""Values of params by dotted name."""
 
 
-class Ablation(Section):
-    """One param, varied while the others stay as params.yaml and `settings` have them."""
+class Vary(Section):
+    """One param, and the values that it takes in turn."""
+
+    key: str
+    """Dotted name of the param."""
+    values: list[Value]
+    others: dict[Word, dict[str, Any]] = {}
+    """Points beside `values`, by what they are called: `key` stays as it is, these params are set."""
+
+    @model_validator(mode="after")
+    def _points_differ(self) -> "Vary":
+        names = [*self.values, *self.others]
+        if not names:
+            raise ValueError("values is empty; name a value")
+        # 1 and 1.0 are one value, 1 and "1" have one name
+        if min(len(set(names)), len({str(name) for name in names})) < len(names):
+            raise ValueError("one of values and others stands there twice; name each once")
+        return self
+
+    @property
+    def points(self) -> list[tuple[Value, Mapping[str, Any]]]:
+        """What each point is called, and what it sets."""
+        points: list[tuple[Value, Mapping[str, Any]]] = [(value, {self.key: value}) for value in self.values]
+        return points + list(self.others.items())
+
+
+class Collect(Section):
+    """What the table and the figure of a study are made of."""
 
     title: str
-    param: str
-    """Dotted name of the param that varies."""
-    values: list[Value]
-    others: dict[Name, Settings]
-    """Points beside `values`, by what they are called: `param` stays as it is, these are set."""
-    seed_param: str
-    """Dotted name of the param that takes the seed."""
-    seeds: Annotated[list[Seed], Field(min_length=1)]
-    settings: Settings
-    """Set in every experiment."""
-    model: str
-    """One of `run.models`; with evaluate_alignment, one of `run.aligned`."""
-    evaluation: Literal["evaluate_retrieval", "evaluate_alignment"]
-    """The stage that ranks the test videos."""
-    aggregator: Name
-    """One of `run.aggregators`; with evaluate_alignment, one of `run.alignments`."""
+    system: str
+    """Key of `retrieval`."""
     num_clips: Count
-    """The number of clips a video, of those in embed.clip_counts, whose results are collected; 1 with
-    evaluate_alignment."""
+    """The number of clips a video, of those in embed.clip_counts, whose results are collected; 1 for an interaction."""
     recall_at: Literal[1, 5, 10]
     """K of the recall of the test queries."""
     validation: Literal["finetune", "train_aggregator"]
     """The stage whose best validation R@1 is collected: `finetune` has a seed an experiment, `train_aggregator` trains
-    all of them in one."""
+    all of train_aggregator.seeds in one."""
     cost: bool
     """Measure the training step too: for what changes its FLOPs."""
 
-    @model_validator(mode="after")
-    def _points_differ(self) -> "Ablation":
-        points = [*self.values, *self.others]
-        if not points:
-            raise ValueError("values and others are both empty; name a value")
-        for names, what in ((points, "values and others"), (self.seeds, "seeds")):
-            # 1 and 1.0 are one value, 1 and "1" have one name
-            if min(len(set(names)), len({str(name) for name in names})) < len(names):
-                raise ValueError(f"one of {what} stands there twice; name each once")
-        return self
+
+def _each_once(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed stands there twice; name each once")
+    return seeds
+
+
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_each_once)]
+
+
+class _ChosenSeeds(Section):
+    """The seeds of a command line."""
+
+    seeds: Seeds
+
+
+class _File(Section):
+    """The fields of a file."""
+
+    about: str
+    base: str | None = None
+    settings: Annotated[dict[str, Any], Field(alias="set")] = {}
+    vary: Vary | None = None
+    seeds: Seeds | None = None
+    collect: dict[str, Any] = {}
+
+    @field_validator("about")
+    @classmethod
+    def _one_line(cls, about: str) -> str:
+        if len(about.splitlines()) != 1:
+            raise ValueError("give one line, with the measured time")
+        return about
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Params that are set together."""
+
+    where: str
+    """What a message names: a file, or an option."""
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment with all that it has of its bases."""
+
+    name: str
+    about: str
+    layers: tuple[Layer, ...]
+    """What is set, that of the last base first."""
+    vary: Vary | None
+    seeds: tuple[int, ...]
+    collect: Collect | None
 
     @property
-    def points(self) -> list[tuple[Value, Settings]]:
-        """What each point is called, and what it sets."""
-        points: list[tuple[Value, Settings]] = [(value, {self.param: value}) for value in self.values]
-        return points + list(self.others.items())
+    def path(self) -> Path:
+        """The file, as messages name it."""
+        return _path(FOLDER, self.name)
 
     @property
-    def seeds_of_experiments(self) -> list[tuple[int, ...]]:
-        """The seeds that each experiment of a point trains with."""
-        return [tuple(self.seeds)] if self.validation == "train_aggregator" else [(seed,) for seed in self.seeds]
-
-    @property
-    def system(self) -> str:
-        """The system of retrieval whose results are collected."""
-        return f"{self.model}-{self.aggregator}"
-
-    @property
-    def targets(self) -> list[str]:
-        """The stages of dvc.yaml that make what is collected."""
-        cost = [f"measure_resources_finetuning@{self.model}"] if self.cost else []
-        return [f"{self.evaluation}@{self.system}", *cost]
-
-    @property
-    def validation_file(self) -> str:
-        """Where that stage writes its history."""
-        return f"plots/{self.validation}/{self.model if self.validation == 'finetune' else self.system}.json"
-
-    @property
-    def ranks_file(self) -> str:
-        """The ranks of the test queries, an out in dvc's cache."""
-        return f"data/predictions/retrieval/{self.system}/ranks.jsonl"
-
-    @property
-    def cost_file(self) -> str:
-        """What a training step cost."""
-        return f"metrics/resources/{self.model}.json"
+    def points(self) -> list[tuple[Value | None, Mapping[str, Any]]]:
+        """What each point of `vary` is called, and what it sets; without it one point that sets nothing."""
+        return [*self.vary.points] if self.vary else [(None, {})]
 
 
-def load_ablations(path: Path = Path("ablations.yaml")) -> dict[str, Ablation]:
-    """Read and check the definitions, by name.
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.yaml"
+
+
+def experiment_names(folder: Path = FOLDER) -> list[str]:
+    """The experiments that there are, sorted.
 
     Raises:
-        InputError: the file is missing or not YAML, or a field is unknown, missing or of a wrong kind; one line
-            that names the ablation, the field and the mend.
+        InputError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; run this from the root of the repository")
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load_experiment(name: str, folder: Path = FOLDER) -> Experiment:
+    """Read and check an experiment and its bases.
+
+    Raises:
+        InputError: there is no such experiment or base, the bases go in a circle, or a field is unknown, missing or of
+            a wrong kind; one line that names the file, the field and the mend.
+    """
+    names = experiment_names(folder)
+    if name not in names:
+        raise InputError(f"{folder} has no {name!r}; {suggestion(name, names)}")
+    chain = [name]
+    files = [_read_file(_path(folder, name))]
+    while (base := files[-1].base) is not None:
+        path = _path(folder, chain[-1])
+        if base not in names:
+            raise InputError(f"{path}: base: {folder} has no {base!r}; {suggestion(base, names)}")
+        if base in chain:
+            circle = [*chain[chain.index(base) :], base]
+            raise InputError(f"{path}: base goes in a circle, {' → '.join(circle)}; take one of them out")
+        chain.append(base)
+        files.append(_read_file(_path(folder, base)))
+    layers = [Layer(f"{_path(folder, of)}: set", file.settings) for of, file in zip(chain, files, strict=True)]
+    collect = {field: value for file in reversed(files) for field, value in file.collect.items()}
+    return Experiment(
+        name=name,
+        about=files[0].about,
+        layers=tuple(reversed(layers)),
+        vary=next((file.vary for file in files if file.vary), None),
+        seeds=tuple(next((file.seeds for file in files if file.seeds), ())),
+        collect=_checked(Collect, collect, f"{_path(folder, name)}: collect") if collect else None,
+    )
+
+
+def _read_file(path: Path) -> _File:
+    return _checked(_File, read_mapping(path), str(path))
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The content of a YAML file that is a mapping, unchecked.
+
+    Raises:
+        InputError: the file is missing, or no YAML mapping.
     """
     try:
         data = ruamel.yaml.YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
@@ -112,51 +196,64 @@ def load_ablations(path: Path = Path("ablations.yaml")) -> dict[str, Ablation]:
         raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
     except ruamel.yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}); mend that line") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: holds no `name: value` lines; write some")
+    return data
+
+
+def _checked(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
     try:
-        return TypeAdapter(dict[Name, Ablation]).validate_python(data)
+        return model.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"{path}: {_first_line(error)}") from None
+        raise InputError(f"{where}: {_first_line(error, model)}") from None
 
 
-def _first_line(error: ValidationError) -> str:
+def _first_line(error: ValidationError, model: type[BaseModel]) -> str:
     # A misspelt field is both unknown and missing: the unknown one says more.
     first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-    where = ".".join(str(part) for part in first["loc"][:3])
+    location = first["loc"]
+    where = ".".join(str(part) for part in location[:3])
     if first["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(first["loc"][-1]), Ablation.model_fields, n=1)
-        return f"unknown {where}; " + (f"did you mean {close[0]!r}?" if close else "remove it")
+        of = Vary if location[0] == "vary" else model
+        fields = [field.alias or name for name, field in of.model_fields.items()]
+        return f"unknown field {where}; {suggestion(str(location[-1]), fields)}"
     if first["type"] == "missing":
         return f"{where} is missing; add it"
     if first["type"] == "value_error":
         return f"{where}: {first['ctx']['error']}".removeprefix(": ")
-    return f"{where or 'the file'} is {first['input']!r}: {first['msg']}"
+    return f"{where} is {first['input']!r}: {first['msg']}"
 
 
-def find_ablation(ablations: dict[str, Ablation], name: str) -> Ablation:
-    """The ablation of that name; InputError says which there are."""
-    if name not in ablations:
-        close = difflib.get_close_matches(name, ablations, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(ablations)}"
-        raise InputError(f"ablations.yaml has no {name!r}; {hint}")
-    return ablations[name]
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The mend of an unknown word: the most like one, or all that there are."""
+    names = [str(name) for name in known]
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"
 
 
-def chosen(ablation: Ablation, values: str | None, seeds: str | None) -> Ablation:
-    """The ablation with the values and seeds of the command line, where there are any, separated by commas.
+def chosen(experiment: Experiment, values: str | None, seeds: str | None) -> Experiment:
+    """The study with the values and seeds of the command line, where there are any, separated by commas.
 
     `chosen(frozen_blocks, "0,nothing", "5")` has the value 0, the point `nothing` of its `others`, and one seed.
+
+    Raises:
+        InputError: it varies nothing, or the values or seeds are none.
     """
-    changes: dict[str, Any] = {}
     if values is not None:
+        vary = experiment.vary
+        if vary is None:
+            raise InputError(f"--values: {experiment.path} varies nothing; leave it out, or use --set")
         found = _scalars("--values", values)
-        changes["values"] = [value for value in found if value not in ablation.others]
-        changes["others"] = {name: ablation.others[name] for name in found if name in ablation.others}
+        changes = {
+            "key": vary.key,
+            "values": [value for value in found if value not in vary.others],
+            "others": {name: vary.others[name] for name in found if name in vary.others},
+        }
+        experiment = replace(experiment, vary=_checked(Vary, changes, "--values"))
     if seeds is not None:
-        changes["seeds"] = _scalars("--seeds", seeds)
-    try:
-        return Ablation.model_validate(ablation.model_dump() | changes)
-    except ValidationError as error:
-        raise InputError(f"--values or --seeds: {_first_line(error)}") from None
+        given = _checked(_ChosenSeeds, {"seeds": _scalars("--seeds", seeds)}, "--seeds")
+        experiment = replace(experiment, seeds=tuple(given.seeds))
+    return experiment
 
 
 def _scalars(option: str, text: str) -> list[Any]:

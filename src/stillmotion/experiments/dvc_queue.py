@@ -10,12 +10,12 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stillmotion.errors import InputError
-from stillmotion.experiments.plan import Experiment
+from stillmotion.experiments.plan import PlannedRun
 
-VERSIONED = ("src", "params.yaml", "dvc.yaml", "ablations.yaml")
+VERSIONED = ("src", "params.yaml", "dvc.yaml", "experiments")
 """What decides the results, beside the data: an experiment must have it from its commit."""
 WEIGHTS = "data/weights"
 CHECK_S = 30.0
@@ -106,36 +106,48 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
-def queue_command(experiment: Experiment, targets: Sequence[str]) -> list[str]:
-    """The arguments of dvc that queue an experiment."""
-    words = ["exp", "run", "--queue", "--name", experiment.name]
+def exp_command(run: PlannedRun, how: Literal["--queue", "--temp"], targets: Sequence[str] = ()) -> list[str]:
+    """The arguments of dvc that queue a run, or run it at once, beside the workspace; the whole DAG without targets."""
+    words = ["exp", "run", how, "--name", run.name]
     for path in _untracked(WEIGHTS):
         words += ["--copy-paths", path]
-    for override in experiment.overrides:
+    for override in run.overrides:
         words += ["--set-param", override]
     return [*words, *targets]
 
 
-def run_experiments(
-    experiments: Sequence[Experiment], targets: Sequence[str], *, commit: str, jobs: int, shared_are_built: bool
-) -> None:
-    """Queue the experiments, run the queue and wait for it; what the stages log goes to stderr.
+def run_beside(run: PlannedRun) -> int:
+    """Run an experiment beside the workspace and wait for it; return dvc's exit status, whose output is shown."""
+    command = [sys.executable, "-m", "dvc", *exp_command(run, "--temp")]
+    with subprocess.Popen(command, env=_environment()) as dvc:
+        try:
+            return dvc.wait()
+        except KeyboardInterrupt:
+            # The terminal has interrupted dvc too: it ends its stage, and takes its folder away.
+            dvc.wait()
+            raise
 
-    What an interrupted run of this left in the queue is taken up again. With more than one job the first
-    experiment, or what was left, runs by itself, unless `shared_are_built`: the stages that all share run once, and
-    the others find them in dvc's run cache.
+
+def run_queued(
+    runs: Sequence[PlannedRun], targets: Sequence[str], *, commit: str, jobs: int, shared_are_built: bool
+) -> None:
+    """Queue the runs of a study, run the queue and wait for it; what the stages log goes to stderr.
+
+    What an interrupted call of this left in the queue is taken up again. With more than one job the first run, or
+    what was left, runs by itself, unless `shared_are_built`: the stages that all share run once, and the others find
+    them in dvc's run cache.
 
     Raises:
         InputError: the queue holds other experiments, which would run too, or dvc refuses one of these.
     """
-    waiting = _take_up({experiment.name for experiment in experiments}, commit)
-    missing = [experiment for experiment in experiments if experiment.name not in waiting]
+    waiting = _take_up({run.name for run in runs}, commit)
+    missing = [run for run in runs if run.name not in waiting]
     if jobs > 1 and not shared_are_built:
         if not waiting:
-            _dvc(*queue_command(missing.pop(0), targets))
+            _dvc(*exp_command(missing.pop(0), "--queue", targets))
         _follow_queue(1)
-    for experiment in missing:
-        _dvc(*queue_command(experiment, targets))
+    for run in missing:
+        _dvc(*exp_command(run, "--queue", targets))
     _follow_queue(jobs)
 
 

@@ -1,4 +1,4 @@
-"""The table and the figure of an ablation, from the content of reports/ablations/<name>.json."""
+"""The table and the figure of a study, from the content of reports/ablations/<name>.json."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,8 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from stillmotion.claims.compare import num_clips
 from stillmotion.metrics.bootstrap import bootstrap_intervals
-from stillmotion.report.differences import num_clips
 from stillmotion.report.tables import markdown_table, number
 
 BOOTSTRAP_SEED = 0
@@ -27,7 +27,7 @@ def recall_on_test(point: Mapping[str, Any]) -> tuple[float, float, float]:
     return float(hits_Q.mean()), float(low), float(high)
 
 
-def ablation_page(result: Mapping[str, Any], failures: Mapping[str, str]) -> str:
+def study_page(result: Mapping[str, Any], failures: Mapping[str, str]) -> str:
     """Markdown: what was varied, the table, the figure, and what failed with its reason, by experiment."""
     seeds = sorted({run["seed"] for point in result["points"] for run in point["runs"]})
     setting = (
@@ -41,7 +41,7 @@ def ablation_page(result: Mapping[str, Any], failures: Mapping[str, str]) -> str
         "",
         setting,
         "",
-        ablation_table(result),
+        study_table(result),
         "",
         f"![{result['title']}]({result['name']}.svg)",
     ]
@@ -50,7 +50,7 @@ def ablation_page(result: Mapping[str, Any], failures: Mapping[str, str]) -> str
     return "\n".join(lines) + "\n"
 
 
-def ablation_table(result: Mapping[str, Any]) -> str:
+def study_table(result: Mapping[str, Any]) -> str:
     """A row for each point, with what a training step cost where that was measured."""
     with_cost = any("cost" in point for point in result["points"])
     rows = []
@@ -77,7 +77,7 @@ def _cost_cells(cost: Mapping[str, float]) -> list[str]:
     return [*flops, number(cost["peak_memory_mib"], 0), number(cost["seconds_a_step"], 3)]
 
 
-def ablation_figure(result: Mapping[str, Any]) -> Figure:
+def study_figure(result: Mapping[str, Any]) -> Figure:
     """R@K by value, at equal distances: validation with its standard deviation, test with its interval."""
     points = [point for point in result["points"] if point["runs"]]
     places = np.arange(len(points))

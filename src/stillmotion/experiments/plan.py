@@ -1,117 +1,164 @@
-"""The experiments of an ablation: their names, their settings, and that params.yaml takes these."""
+"""The runs of an experiment: their names, what each sets, and that the pipeline makes of it what is collected."""
 
+import hashlib
 import json
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stillmotion.config.loading import Params, load_params
+from stillmotion.config.loading import load_params
 from stillmotion.errors import InputError
-from stillmotion.experiments.definition import Ablation, Setting, Settings, Value
+from stillmotion.experiments.definition import Collect, Experiment, Layer, Value
+from stillmotion.experiments.settings import overrides, resolve, with_layers
 
-_WORD = re.compile(r"[A-Za-z_][\w.-]*")
-_NO_WORDS = ("true", "false", "null", "nan", "inf")
+DIGEST_LENGTH = 6
 
 
 @dataclass(frozen=True)
-class Experiment:
+class PlannedRun:
     """One `dvc exp run`."""
 
     name: str
-    """The same for the same ablation, value and seeds: by it a later run knows what is done."""
-    value: Value
+    """The same for the same experiment, value, seed and options: by it a later run knows what is done."""
+    value: Value | None
+    """Of what the experiment varies; None where it varies nothing."""
     seeds: tuple[int, ...]
-    settings: Settings
+    """That it trains with and that are collected; the one of the study where nothing is collected."""
+    dataset: str
+    overrides: tuple[str, ...]
+    """As `dvc exp run --set-param` takes them."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What is collected of each run of a study, and which stages make it."""
+
+    study: str
+    key: str
+    """Dotted name of the param that varies."""
+    collect: Collect
+    model: str
+    scorer: str
 
     @property
-    def overrides(self) -> list[str]:
-        """The settings as `dvc exp run --set-param` takes them."""
-        return [f"{name}={_literal(value)}" for name, value in self.settings.items()]
+    def targets(self) -> list[str]:
+        """The stages of dvc.yaml that make what is collected."""
+        cost = [f"measure_resources@{self.model}"] if self.collect.cost else []
+        return [f"evaluate_retrieval@{self.collect.system}", *cost]
+
+    @property
+    def validation_file(self) -> str:
+        """Where the stage of `validation` writes its history."""
+        stage = self.collect.validation
+        return f"plots/{stage}/{self.model if stage == 'finetune' else self.collect.system}.json"
+
+    @property
+    def ranks_file(self) -> str:
+        """The ranks of the test queries, an out in dvc's cache."""
+        return f"data/predictions/retrieval/{self.collect.system}/ranks.jsonl"
+
+    @property
+    def cost_file(self) -> str:
+        """What a training step cost."""
+        return f"metrics/resources/{self.model}.json"
 
 
-def _literal(value: Setting) -> str:
-    """A value in Hydra's override grammar: `true`, `1e-05`, `[a,b]`; quoted is what it would misread."""
-    if isinstance(value, list):
-        return f"[{','.join(_literal(item) for item in value)}]"
-    if isinstance(value, str) and (not _WORD.fullmatch(value) or value.lower() in _NO_WORDS):
-        return "'" + value.replace("'", "\\'") + "'"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def planned_runs(
+    experiment: Experiment, params: Mapping[str, Any], options: Layer
+) -> tuple[list[PlannedRun], Collection | None]:
+    """The runs, the values in order and at each its seeds, and what is collected of them.
 
-
-def planned_experiments(name: str, ablation: Ablation, params: Params) -> list[Experiment]:
-    """The experiments of an ablation, the values in order and at each its seeds.
+    Args:
+        experiment: that is run.
+        params: the content of params.yaml.
+        options: of the command line, set upon what the experiment sets.
 
     Raises:
-        InputError: params.yaml has no such param or does not take the value, or the settings don't make the model,
-            the aggregator or the number of clips that is to be collected.
+        InputError: params.yaml has no such param or does not take the value, no model takes the seeds, or the params
+            don't make the system or the number of clips that is to be collected.
     """
-    experiments = []
-    for value, changes in ablation.points:
-        for seeds in ablation.seeds_of_experiments:
-            seed: Setting = list(seeds) if ablation.validation == "train_aggregator" else seeds[0]
-            settings = {**ablation.settings, **changes, ablation.seed_param: seed}
-            label = "_".join(map(str, seeds))
-            experiments.append(Experiment(f"ablate-{name}-{value}-{label}", value, seeds, settings))
-        # Seeds are whole numbers by now: the last one stands for all.
-        found = _params_with(params, experiments[-1].settings, f"{name} at {value}")
-        _check_collected(f"ablations.yaml: {name}", ablation, found)
-    return experiments
+    base = with_layers(resolve(experiment, params), [options])
+    name = experiment.name
+    if options.settings:
+        # With other settings it is another experiment, which has not run because this one has.
+        text = json.dumps(options.settings, sort_keys=True)
+        name += "-" + hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+    runs = []
+    collection = None
+    for value, settings in experiment.points:
+        varied = with_layers(base, [Layer(f"{experiment.path}: vary", settings)])
+        for seed in experiment.seeds or (None,):
+            found = varied if seed is None else _with_seed(varied, seed, str(experiment.path))
+            label = "-".join(str(part) for part in (name, value, seed) if part is not None)
+            if seed is None or seed == experiment.seeds[0]:
+                where = str(experiment.path) if value is None else f"{experiment.path} at {value}"
+                check_params(found, where)
+                collection = _collection(experiment, found) if experiment.collect else None
+            seeds = _seeds(collection, found) if collection else () if seed is None else (seed,)
+            runs.append(PlannedRun(label, value, seeds, found["dataset"], tuple(overrides(params, found))))
+    return runs, collection
 
 
-def _params_with(params: Params, settings: Settings, where: str) -> Params:
-    """The params that an experiment will have, checked as its stages will check them."""
-    data = params.model_dump()
-    for dotted, value in settings.items():
-        *sections, last = dotted.split(".")
-        _section(data, sections, f"{where}: {dotted}")[last] = value
+def _with_seed(params: Mapping[str, Any], seed: int, where: str) -> dict[str, Any]:
+    """The params with this seed in every record of `finetuned`."""
+    if not params["finetuned"]:
+        raise InputError(f"{where}: seeds: no model is fine-tuned, so that nothing takes them; take them out")
+    return {
+        **params,
+        "finetuned": {key: {**record, "seed": seed} for key, record in params["finetuned"].items()},
+    }
+
+
+def check_params(params: Mapping[str, Any], where: str) -> None:
+    """Check the params that a run will have, as its stages will check them.
+
+    Raises:
+        InputError: they don't fit; one line that names what set them, the param and the mend.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "params.yaml"
-        path.write_text(json.dumps(data), encoding="utf-8")
+        path.write_text(json.dumps(params), encoding="utf-8")
         try:
-            return load_params(path)
+            load_params(path)
         except InputError as error:
             raise InputError(f"{where}: {str(error).replace(str(path), path.name)}") from None
 
 
-def _section(data: dict[str, Any], sections: list[str], where: str) -> dict[str, Any]:
-    """The block of params.yaml that these names lead to."""
-    block: Any = data
-    for section in sections:
-        if not isinstance(block, Mapping) or section not in block:
-            known = ", ".join(block) if isinstance(block, Mapping) else "none"
-            raise InputError(f"{where}: params.yaml has no section {section!r} there; known: {known}")
-        block = block[section]
-    if not isinstance(block, dict):
-        raise InputError(f"{where}: {'.'.join(sections)} of params.yaml is a value, no section; name a param")
-    return block
+def _seeds(collection: Collection, params: Mapping[str, Any]) -> tuple[int, ...]:
+    """The seeds whose results are collected of a run."""
+    if collection.collect.validation == "finetune":
+        return (params["finetuned"][collection.model]["seed"],)
+    return tuple(params["train_aggregator"]["seeds"])
 
 
-def _check_collected(where: str, ablation: Ablation, params: Params) -> None:
-    """That the pipeline makes with these params what is collected."""
-    run = params.run
-    by_alignment = ablation.evaluation == "evaluate_alignment"
-    models, heads = ("aligned", "alignments") if by_alignment else ("models", "aggregators")
-    for field, name, key in (("model", ablation.model, models), ("aggregator", ablation.aggregator, heads)):
-        known = getattr(run, key)
-        if name not in known:
-            raise InputError(
-                f"{where}.{field}: run.{key} is {', '.join(known) or 'empty'}; set it in settings to have {name}"
-            )
-    if by_alignment and ablation.num_clips != 1:
-        raise InputError(f"{where}.num_clips is {ablation.num_clips} and evaluate_alignment takes one clip; set 1")
-    if not by_alignment and ablation.num_clips not in params.embed.clip_counts:
-        counts = ", ".join(map(str, params.embed.clip_counts))
+def _collection(experiment: Experiment, params: Mapping[str, Any]) -> Collection:
+    """What is collected, where the pipeline makes it with these params."""
+    collect = experiment.collect
+    assert collect is not None
+    where = f"{experiment.path}: collect"
+    if experiment.vary is None:
+        raise InputError(f"{where} needs vary: its table has a row for each value; add it, or take collect out")
+    if collect.system not in params["retrieval"]:
+        known = ", ".join(params["retrieval"]) or "empty"
+        raise InputError(f"{where}.system: retrieval is {known}; set it to have {collect.system}")
+    record = params["retrieval"][collect.system]
+    model, scorer = record["model"], record["scorer"]
+    if collect.num_clips not in params["embed"]["clip_counts"]:
+        counts = ", ".join(map(str, params["embed"]["clip_counts"]))
+        raise InputError(f"{where}.num_clips: embed.clip_counts is {counts}; set it to have {collect.num_clips}")
+    kind = params["scorers"][scorer]["kind"]
+    if kind in ("interaction", "own") and collect.num_clips != 1:
+        raise InputError(f"{where}.num_clips is {collect.num_clips} and {scorer} takes one clip; set 1")
+    if collect.validation == "finetune" and model not in params["finetuned"]:
         raise InputError(
-            f"{where}.num_clips: embed.clip_counts is {counts}; set it in settings to have {ablation.num_clips}"
+            f"{where}.validation: {model} is not fine-tuned; there are {', '.join(params['finetuned']) or 'none'}"
         )
-    finetuned = [f"{backbone}-{recipe}" for backbone in run.finetuned for recipe in run.recipes]
-    if (ablation.validation == "finetune" or ablation.cost) and ablation.model not in finetuned:
-        field = "validation" if ablation.validation == "finetune" else "cost"
+    if collect.cost and model not in params["run"]["embedded"]:
         raise InputError(
-            f"{where}.{field}: {ablation.model} is not fine-tuned; there are {', '.join(finetuned) or 'none'}"
+            f"{where}.cost: {model} is not in run.embedded, whose steps are measured; set it, or cost: false"
         )
-    if ablation.validation == "train_aggregator" and params.aggregators[ablation.aggregator].kind == "mean":
-        raise InputError(f"{where}.aggregator: {ablation.aggregator} has nothing to train; name another one")
+    if collect.validation == "train_aggregator" and kind not in ("transformer_mean", "class_token"):
+        raise InputError(f"{where}.system: {scorer} has nothing to train; name another one")
+    return Collection(experiment.name, experiment.vary.key, collect, model, scorer)

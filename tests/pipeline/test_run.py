@@ -1,4 +1,4 @@
-"""An ablation in a clone in which nothing has run: shared stages run once, what fails is told, the rest collected."""
+"""A study in a clone in which nothing has run: shared stages run once, what fails is told, the rest collected."""
 
 import json
 
@@ -9,49 +9,53 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 SYSTEM = "small_clip-transformer_mean"
 # Of what can be varied, the one with the fewest stages behind it.
 DEFINITION = """\
-heads:
-  title: Heads of the aggregator
-  param: aggregators.transformer_mean.heads
+about: Heads of the aggregator; not timed
+set:
+  retrieval:
+    - {model: small_clip, scorer: transformer_mean}
+  run:
+    embedded: [small_clip]
+    probed: []
+    assessed: []
+    selected: []
+  train_aggregator:
+    learning_rate: 1.0e-2
+    seeds:
+      - 3
+      - 0
+vary:
+  key: scorers.transformer_mean.heads
   values:
     - 2
     - 4
     - 5
-  others: {}
-  seed_param: train_aggregator.seeds
-  seeds:
-    - 3
-    - 0
-  settings:
-    run.models:
-      - small_clip
-    train_aggregator.learning_rate: 1.0e-2
-  model: small_clip
-  evaluation: evaluate_retrieval
-  aggregator: transformer_mean
+collect:
+  title: Heads of the aggregator
+  system: small_clip-transformer_mean
   num_clips: 1
   recall_at: 1
   validation: train_aggregator
   cost: false
 """
-RESULTS = "reports/ablations/heads"
+RESULTS = "reports/ablations/heads_of_aggregator"
 
 
-def test_an_ablation_runs_shared_stages_once_tells_what_failed_and_goes_on_where_it_was(workplace):
-    (workplace.root / "ablations.yaml").write_text(DEFINITION, encoding="utf-8")
-    workplace.commit("Define an ablation")
+def test_a_study_runs_shared_stages_once_tells_what_failed_and_goes_on_where_it_was(workplace):
+    (workplace.root / "experiments" / "heads_of_aggregator.yaml").write_text(DEFINITION, encoding="utf-8")
+    workplace.commit("Define a study")
 
     # 5 heads don't divide the 32 dimensions: the stage refuses them.
-    run = workplace.run("stillmotion", "ablate", "heads", status=1)
-    for shared in ("download", "sample_frames", "backbone@small_clip", "embed@small_clip"):
+    run = workplace.run("stillmotion", "run", "heads_of_aggregator", status=1)
+    for shared in ("download@toy", "sample_frames@toy", "backbone@small_clip", "embed@small_clip"):
         assert run.err.count(f"Running stage '{shared}'") == 1
     assert run.err.count(f"Running stage 'evaluate_retrieval@{SYSTEM}'") == 2
     assert "finetune" not in run.err
-    reason = "ablate-heads-5-3_0: train_aggregator: error: params.yaml: heads of an aggregator is 5"
+    reason = "heads_of_aggregator-5: train_aggregator: error: params.yaml: heads of an aggregator is 5"
     assert f"failed: {reason}" in run.err
     result = json.loads((workplace.root / f"{RESULTS}.json").read_text(encoding="utf-8"))
     assert [(point["value"], len(point["runs"])) for point in result["points"]] == [(2, 2), (4, 2), (5, 0)]
     for point in result["points"][:2]:
-        name = f"ablate-heads-{point['value']}-3_0"
+        name = f"heads_of_aggregator-{point['value']}"
         assert [(found["seed"], found["experiment"]) for found in point["runs"]] == [(3, name), (0, name)]
         commit = workplace.git("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").strip()
         metrics = json.loads(workplace.git("show", f"{commit}:metrics/retrieval/{SYSTEM}.json"))
@@ -71,8 +75,8 @@ def test_an_ablation_runs_shared_stages_once_tells_what_failed_and_goes_on_where
     ]
     assert "No experiment tasks in the queue" in workplace.dvc("queue", "status").out
 
-    again = workplace.run("stillmotion", "ablate", "heads", "--values", "2,4")
-    assert "heads: 2 experiments, 0 to run" in again.err
+    again = workplace.run("stillmotion", "run", "heads_of_aggregator", "--values", "2,4")
+    assert "2 experiments, 0 to run" in again.err
     assert "Running stage" not in again.text
     kept = json.loads((workplace.root / f"{RESULTS}.json").read_text(encoding="utf-8"))
     assert kept["points"] == result["points"][:2]
