@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from stillmotion.commands.ablate import ablate
 from stillmotion.commands.compare import compare
+from stillmotion.commands.run import run as run_experiment
 from stillmotion.commands.search import search
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_file
@@ -33,7 +33,7 @@ Ties = Literal["average", "optimistic", "pessimistic"]
 
 app = typer.Typer(
     name="stillmotion",
-    help="Search the videos of the Stillmotion pipeline, score predictions, compare systems, run ablations.",
+    help="Run the experiments of the Stillmotion pipeline, search its videos, compare its systems, score predictions.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -43,7 +43,8 @@ score = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(score, name="score")
-app.command()(ablate)
+app.command("run")(run_experiment)
+app.command("ablate", hidden=True)(run_experiment)
 app.command()(compare)
 app.command()(search)
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from stillmotion import cli
+from stillmotion.commands.compare_revisions import other_processor
 from stillmotion.io.tables import write_rows
 
 
@@ -138,7 +139,7 @@ def test_the_same_systems_give_the_same_answer_every_time(project, compare):
     ("arguments", "message"),
     [
         (["good", "bda"], "no system bda; did you mean bad?"),
-        (["xyz", "bad"], "no system xyz; there are bad, good, other (dvc repro builds those of params.run)"),
+        (["xyz", "bad"], "no system xyz; there are bad, good, other (dvc repro builds those of params.yaml)"),
         (["good", "spans"], "spans is a system of moments, not of retrieval; add --task moments"),
         (["good", "spans", "--task", "moments"], "good is a system of retrieval, not of moments"),
         (["good", "measured"], "measured was measured, but its predictions are not here; build with dvc repro"),
@@ -189,3 +190,18 @@ def test_damaged_predictions_are_named_by_their_row(project, compare, rows, mess
 def test_an_overlap_outside_0_to_1_is_named(project, compare):
     project(moments={"a": [moment_row(1, 0.5), moment_row(2, 1.5)]})
     assert "row 2: top1_iou is 1.5" in compare("a", "a", "--task", "moments", status=2)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differs"),
+    [
+        ({"clip": "AMD"}, {"clip": "AMD"}, False),
+        ({"clip": "AMD"}, {"clip": "Intel"}, True),
+        ({"clip": "AMD"}, {"clip": "AMD", "stan": "Intel"}, True),
+        ({"clip": "AMD", "stan": "Intel"}, {"clip": "Intel", "stan": "AMD"}, True),
+        ({"clip": "AMD"}, {"stan": "AMD"}, False),
+        ({}, {"clip": "AMD"}, False),
+    ],
+)
+def test_revisions_are_of_another_processor_where_one_saw_it_and_the_other_did_not(one, other, differs):
+    assert other_processor(one, other) is differs

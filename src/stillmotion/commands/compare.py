@@ -1,38 +1,36 @@
-"""The `stillmotion compare` command: two systems of the pipeline on the same queries.
+"""The `stillmotion compare` command: two systems of the workspace, or two revisions, on the same queries.
 
 The evaluate stages keep what each system made of each query in data/predictions/<task>/<system>/.
 """
 
-import difflib
 import json
-import sys
-import textwrap
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
+from stillmotion.commands.compare_systems import built_systems, compare_systems, is_system, systems_as_text
 from stillmotion.errors import InputError
-
-if TYPE_CHECKING:
-    from stillmotion.metrics.comparison import Answers
-
-PREDICTIONS = Path("data") / "predictions"
-FILE_OF_TASK = {"retrieval": "ranks.jsonl", "moments": "queries.jsonl"}
-BUILD = "build with dvc repro, or fetch what a colleague built with dvc pull"
-BOOTSTRAP_SEED = 0
-NUM_MOVED = 5
-TEXT_WIDTH = 100
+from stillmotion.io.predictions import FILE_OF_TASK, TaskName
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="A system, such as small_clip-transformer_mean.")],
-    second: Annotated[str, typer.Argument(help="The system to compare it with.")],
+    first: Annotated[
+        str,
+        typer.Argument(
+            help="A system, such as small_clip-transformer_mean; or a revision: a commit, branch, tag, "
+            "experiment of dvc, or workspace.",
+        ),
+    ],
+    second: Annotated[str, typer.Argument(help="What to compare it with, of the same kind.")],
     task: Annotated[
-        Literal["retrieval", "moments"],
-        typer.Option(help="What the systems do: find videos for texts, or moments in a video."),
-    ] = "retrieval",
+        TaskName | None,
+        typer.Option(
+            help="What the systems do: find videos for texts, or moments in a video. Without it systems are of "
+            "retrieval, and of revisions both are compared.",
+            show_default=False,
+        ),
+    ] = None,
     metric: Annotated[
         str,
         typer.Option(
@@ -41,139 +39,89 @@ def compare(
             show_default=False,
         ),
     ] = "",
+    system: Annotated[
+        str,
+        typer.Option(
+            help="Of two revisions, compare this system alone, and show the queries that moved most.",
+            show_default=False,
+        ),
+    ] = "",
     root: Annotated[Path, typer.Option(help="The project, which holds data/predictions.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Compare two systems on the same queries by the paired bootstrap.
+    """Compare two systems, or all systems of two revisions, on the same queries by the paired bootstrap.
 
-    Prints both values, their difference with its 95 % interval and two-sided p, and the queries that moved most
-    each way. With several seeds a query counts by its mean over them.
+    Of two systems it prints both values, the difference first minus second with its 95 % interval and two-sided p,
+    and the queries that moved most each way. With several seeds a query counts by its mean over them.
+
+    Of two revisions it prints a line for each system that both have and whose predictions differ, with the change from
+    the first to the second; it says how many are untouched, which only one has, and whether the two were computed on
+    different processors. Nothing is checked out: predictions come from dvc's cache, or its remote. A name that is both
+    a system and a revision is the system where the other name is one too.
 
     For example:
 
     stillmotion compare small_clip-transformer_mean small_clip-mean --metric R@5
+
+    stillmotion compare HEAD workspace
+
+    stillmotion compare main thesis_8_frames --task moments --json
+
+    stillmotion compare v1.0 retrieval --system small_clip-mean
     """
-    import numpy as np
+    names = (first, second)
+    if not all(is_system(root, name) for name in names):
+        from stillmotion.experiments.revisions import find_revision
 
-    from stillmotion.metrics.bootstrap import NUM_RESAMPLES
-    from stillmotion.metrics.comparison import TASKS, check_same_queries, compare_answers
+        found = [find_revision(root, name) for name in names]
+        one, other = found
+        if one and other:
+            from stillmotion.commands.compare_revisions import compare_revisions, revisions_as_text
 
-    metrics = TASKS[task].metrics
-    metric = metric or next(iter(metrics))
-    if metric not in metrics:
+            tasks = _tasks_with(metric, [task] if task else list(FILE_OF_TASK))
+            changes = compare_revisions(root, (one, other), tasks, metric=metric, system=system)
+            typer.echo(_as_json(changes) if as_json else revisions_as_text(changes))
+            return
+        _check_kinds(root, {name: revision is not None for name, revision in zip(names, found, strict=True)})
+    if system:
+        raise InputError("--system narrows two revisions to one system; leave it out where two systems are compared")
+    of_task: TaskName = task or "retrieval"
+    _tasks_with(metric, [of_task])
+    result = compare_systems(root, names, of_task, metric)
+    typer.echo(_as_json(result) if as_json else systems_as_text(result))
+
+
+def _tasks_with(metric: str, tasks: list[TaskName]) -> list[TaskName]:
+    """Those that have the metric; all where none is named."""
+    from stillmotion.metrics.comparison import TASKS
+
+    fitting = [task for task in tasks if not metric or metric in TASKS[task].metrics]
+    if not fitting:
         why = "MedR is no mean over queries, so it has no paired difference" if metric == "MedR" else "no such metric"
-        raise InputError(f"--metric {metric}: {why}; for {task} give one of {', '.join(metrics)}")
-    paths = [_predictions(root, task, system) for system in (first, second)]
-    one, other = (_read_answers(path, task) for path in paths)
-    check_same_queries(one.queries, other.queries, (str(paths[0]), str(paths[1])))
-    if not one.queries:
-        raise InputError(f"{paths[0]}: no queries; the test split of the dataset has none for {task}")
-    found = compare_answers(one, other, TASKS[task], metric, rng=np.random.default_rng(BOOTSTRAP_SEED))
-    result = {
-        "task": task,
-        "metric": metric,
-        "lower_is_better": metrics[metric].lower_is_better,
-        "num_queries": len(one.queries),
-        "first": {"system": first, metric: found.values[0], "num_seeds": one.outcomes_QS.shape[1]},
-        "second": {"system": second, metric: found.values[1], "num_seeds": other.outcomes_QS.shape[1]},
-        "difference": found.paired.difference,
-        "ci95": [found.paired.low, found.paired.high],
-        "p": found.paired.p_value,
-        "bootstrap": {"resamples": NUM_RESAMPLES, "seed": BOOTSTRAP_SEED},
-        "first_better": _moved(found.first_better, one, other),
-        "second_better": _moved(found.second_better, one, other),
-    }
-    typer.echo(json.dumps(result, indent=2, ensure_ascii=False) if as_json else _as_text(result))
+        choices = "; ".join(f"for {task} give one of {', '.join(TASKS[task].metrics)}" for task in tasks)
+        raise InputError(f"--metric {metric}: {why}; {choices}")
+    return fitting
 
 
-def _predictions(root: Path, task: str, system: str) -> Path:
-    """The file of a system's predictions, or an error that says how to come by it."""
-    file = FILE_OF_TASK[task]
-    path = root / PREDICTIONS / task / system / file
-    if path.is_file():
-        return path
-    if (root / "metrics" / task / f"{system}.json").is_file():
-        raise InputError(f"{path}: {system} was measured, but its predictions are not here; {BUILD}")
-    built = {other: _built(root, other) for other in FILE_OF_TASK}
-    for other, systems in built.items():
-        if system in systems:
-            raise InputError(f"{system} is a system of {other}, not of {task}; add --task {other}")
-    if not built[task]:
-        raise InputError(f"{root / PREDICTIONS / task}: no system's {file} is here; {BUILD}")
-    close = difflib.get_close_matches(system, built[task], n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(built[task])}"
-    raise InputError(f"{root / PREDICTIONS / task}: no system {system}; {hint} (dvc repro builds those of params.run)")
+def _check_kinds(root: Path, is_revision: dict[str, bool]) -> None:
+    """Refuse a revision beside what is none, and in a git repository two names that are nothing."""
+    from stillmotion.experiments.revisions import close_name
+
+    others = [name for name, found in is_revision.items() if not found]
+    systems = [name for name in others if is_system(root, name)]
+    revisions = [name for name, found in is_revision.items() if found]
+    if revisions and systems:
+        raise InputError(f"{revisions[0]} is a revision and {systems[0]} a system of the workspace; give two of a kind")
+    if systems:
+        return
+    close = close_name(root, others[0], [system for task in FILE_OF_TASK for system in built_systems(root, task)])
+    if close is None and not revisions:
+        return
+    raise InputError(
+        f"{others[0]}: no commit, branch, tag or experiment, and no system of the workspace; "
+        + (f"did you mean {close}?" if close else "git log and dvc exp list --all-commits show what there is")
+    )
 
 
-def _built(root: Path, task: str) -> list[str]:
-    return sorted(path.parent.name for path in (root / PREDICTIONS / task).glob(f"*/{FILE_OF_TASK[task]}"))
-
-
-def _read_answers(path: Path, task: str) -> "Answers":
-    import numpy as np
-
-    from stillmotion.io.tables import read_rows
-    from stillmotion.metrics.comparison import Answers, Query
-
-    keys = ("caption_id", "video_id", "text") if task == "retrieval" else ("qid", "vid", "query")
-    rows = read_rows(path)
-    queries, outcomes = [], []
-    for number, row in enumerate(rows, start=1):
-        missing = [key for key in keys if not isinstance(row.get(key), str | int)]
-        if missing:
-            raise InputError(f"{path} row {number}: no {missing[0]}; make the file again with dvc repro")
-        queries.append(Query(*(str(row[key]) for key in keys)))
-        outcomes.append(_outcomes(row, task, f"{path} row {number}"))
-        if len(outcomes[-1]) != len(outcomes[0]):
-            raise InputError(
-                f"{path} row {number}: {len(outcomes[-1])} ranks, row 1 has {len(outcomes[0])}; "
-                "make the file again with dvc repro"
-            )
-    return Answers(queries, np.array(outcomes, dtype=np.float64))
-
-
-def _outcomes(row: dict[str, Any], task: str, where: str) -> list[float]:
-    """The ranks by seed, or the one IoU."""
-    if task == "retrieval":
-        key, values, low, high = "rank", row.get("rank"), 1.0, sys.float_info.max
-    else:
-        key, values, low, high = "top1_iou", [row.get("top1_iou")], 0.0, 1.0
-    if (
-        isinstance(values, list)
-        and values
-        and all(isinstance(value, int | float) and low <= value <= high for value in values)
-    ):
-        return values
-    raise InputError(f"{where}: {key} is {str(row.get(key))[:40]}; make the file again with dvc repro")
-
-
-def _moved(numbers: list[int], one: "Answers", other: "Answers") -> dict[str, Any]:
-    """How many queries one system answered better, and those that moved most with both outcomes by seed."""
-    most = [
-        asdict(one.queries[number])
-        | {"first": one.outcomes_QS[number].tolist(), "second": other.outcomes_QS[number].tolist()}
-        for number in numbers[:NUM_MOVED]
-    ]
-    return {"num_queries": len(numbers), "most": most}
-
-
-def _as_text(result: dict[str, Any]) -> str:
-    metric, (low, high) = result["metric"], result["ci95"]
-    both = [result["first"], result["second"]]
-    width = max(len(of_system["system"]) for of_system in both)
-    note = ", lower is better" if result["lower_is_better"] else ""
-    lines = [f"{metric} of {result['num_queries']} queries{note}"]
-    for of_system in both:
-        seeds = f"   mean of {of_system['num_seeds']} seeds" if of_system["num_seeds"] > 1 else ""
-        lines.append(f"  {of_system['system']:{width}} {of_system[metric]:8.2f}{seeds}")
-    interval = f"95 % interval {low:+.2f} to {high:+.2f}, p {result['p']:.3f}"
-    lines.append(f"  {'difference':{width}} {result['difference']:+8.2f}   {interval}")
-    outcome, form = ("rank", "g") if result["task"] == "retrieval" else ("IoU", ".2f")
-    for side, of_system in zip(("first_better", "second_better"), both, strict=True):
-        moved = result[side]
-        lines.append(f"Better by {of_system['system']}: {moved['num_queries']}" + (", most:" if moved["most"] else ""))
-        for row in moved["most"]:
-            first, second = (", ".join(f"{value:{form}}" for value in row[place]) for place in ("first", "second"))
-            text = textwrap.shorten(row["text"], TEXT_WIDTH, placeholder=" …")
-            lines.append(f"  {outcome} {first} against {second}: {row['query_id']} in {row['video_id']}: {text}")
-    return "\n".join(lines)
+def _as_json(result: dict[str, Any]) -> str:
+    return json.dumps(result, indent=2, ensure_ascii=False)

@@ -103,12 +103,15 @@ def _query(
     """The query's embedding, by the model that made the embeddings of the frames."""
     from rich.console import Console
 
+    from stillmotion.config.environment import read_environment
+    from stillmotion.io.memo import folder_digest
+    from stillmotion.stage import importing
+
     with Console(stderr=True).status(f"loading {chosen.model}"):
-        from stillmotion.backbones.compute import prepare_torch
-        from stillmotion.backbones.registry import load_backbone
-        from stillmotion.config.environment import read_environment
-        from stillmotion.io.memo import folder_digest
-        from stillmotion.search.query import embed_image, embed_text, read_image
+        with importing():
+            from stillmotion.backbones.compute import prepare_torch
+            from stillmotion.backbones.registry import load_backbone
+            from stillmotion.search.query import embed_image, embed_text, read_image
 
         picture = None if image is None else read_image(image)
         backbone = load_backbone(chosen.model_folder, prepare_torch(read_environment(), threads))

@@ -64,6 +64,11 @@ def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         raise InputError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    return parse_rows(text, str(path))
+
+
+def parse_rows(text: str, where: str) -> list[dict[str, Any]]:
+    """Parse JSON Lines; InputError names `where` and the row that is not a JSON object."""
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -71,8 +76,8 @@ def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise InputError(f"{path} row {number}: not JSON ({error.msg}); one JSON object a line") from None
+            raise InputError(f"{where} row {number}: not JSON ({error.msg}); one JSON object a line") from None
         if not isinstance(row, dict):
-            raise InputError(f"{path} row {number}: not a JSON object; one JSON object a line")
+            raise InputError(f"{where} row {number}: not a JSON object; one JSON object a line")
         rows.append(row)
     return rows
