@@ -2,9 +2,20 @@
 
 import stillmotion.config.capped  # noqa: F401 - before all others
 
-from benchmarks import aggregators, embed, moments, mug, repro, retrieval_metrics, sample_frames, search, xclip_memory
+from benchmarks import (
+    aggregators,
+    embed,
+    moments,
+    mug,
+    repro,
+    retrieval_metrics,
+    sample_frames,
+    search,
+    starts,
+    xclip_memory,
+)
 
-for module in (retrieval_metrics, moments, mug, sample_frames, embed, search, xclip_memory, aggregators, repro):
+for module in (retrieval_metrics, moments, mug, sample_frames, embed, search, xclip_memory, aggregators, starts, repro):
     print(f"== {module.__name__}", flush=True)
     for name, value in module.main().items():
         print(f"{name}: {value}", flush=True)

@@ -27,7 +27,7 @@ from stillmotion.backbones.pretrained import pretrained_model
 from stillmotion.backbones.registry import load_backbone
 from stillmotion.backbones.xclip_backbone import XClipBackbone
 from stillmotion.config.loading import load_params
-from stillmotion.config.models import BuiltinBackboneParams, OpenClipBackboneParams
+from stillmotion.config.models import BuiltinBackboneParams, OpenClipBackboneParams, XClipArchitectureParams
 from stillmotion.costs.initial_models import architecture_config, initial_xclip
 from stillmotion.embedding.embedder import FRAMES_A_PASS
 from stillmotion.io.arrays import save_array
@@ -39,7 +39,8 @@ from stillmotion.video.packed import PackedVideo, frame_file, write_tables
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "embed.json"
 REPEATS = 2
-CASES = {"small_clip": (64, 200, 84), "vit_b_32": (224, 3, 84), "xclip_base_patch32": (224, 4, 84)}
+XCLIP = "xclip_base_patch32"
+CASES = {"small_clip": (64, 200, 84), "vit_b_32": (224, 3, 84), XCLIP: (224, 4, 84)}
 """Pixels, videos, stored frames a video."""
 
 
@@ -102,18 +103,19 @@ def bare_passes(folder: Path, *, size_px: int, num_videos: int, num_frames: int)
 
 def write_model(name: str, folder: Path) -> None:
     """The model folder, with random weights."""
-    params = load_params(ROOT / "params.yaml")
-    chosen = params.backbones[name]
+    system = dict.fromkeys(("expansion", "pretraining", "recipe", "seed")) | {"model": name, "base": name}
+    if name == XCLIP:
+        config = architecture_config(XClipArchitectureParams(family="xclip", patch_size_px=32, num_frames=8))
+        initial_xclip(config, torch.device("cpu")).save(folder / "model", {"system": system})
+        return
+    chosen = load_params(ROOT / "params.yaml").backbones[name]
     if isinstance(chosen, BuiltinBackboneParams):
         backbone = new_builtin(chosen)
-        save_backbone(folder / "model", backbone.model, backbone.config, {})
+        save_backbone(folder / "model", backbone.model, backbone.config, {"system": system})
     elif isinstance(chosen, OpenClipBackboneParams):
         random = OpenClipBackboneParams(**chosen.model_dump() | {"pretrained": "random"})
         model, config, source = pretrained_model(name, random, folder)
-        save_backbone(folder / "model", model, config, source)
-    else:
-        config = architecture_config(params.architectures["xclip_base_patch32_8f"])
-        initial_xclip(config, torch.device("cpu")).save(folder / "model", {})
+        save_backbone(folder / "model", model, config, source | {"system": system})
 
 
 def measure(name: str, folder: Path) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from stillmotion.metrics.submission import pad_windows
 from stillmotion.moments.curves import stack_curves
 from stillmotion.moments.objective import Objective, Range
 from stillmotion.moments.postprocess import log_curves, smooth
-from stillmotion.moments.split import SplitMoments
+from stillmotion.moments.queries import EmbeddedQueries
 from stillmotion.moments.threshold_search import search_thresholds
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,7 +53,7 @@ def cpu_seconds(work: Callable[[], Any]) -> float:
     return time.process_time() - started
 
 
-def make_split() -> SplitMoments:
+def make_split() -> EmbeddedQueries:
     """Cosines about 0.22 with a moment or two that are 0.03 above, frames that change now and then."""
     rng = np.random.default_rng(0)
     sc, cfsc, durations, windows = [], [], [], []
@@ -70,7 +70,7 @@ def make_split() -> SplitMoments:
         windows.append([[CLIP_LENGTH_S * first, CLIP_LENGTH_S * end] for first, end in spans])
     curves = stack_curves(sc, cfsc, durations=durations, clip_length_s=CLIP_LENGTH_S)
     true = pad_windows(windows, columns=2, name="benchmark", key="windows")
-    return SplitMoments([], curves, true, np.zeros(curves.sc_QT.shape, dtype=bool))
+    return EmbeddedQueries([], curves, true, np.zeros(curves.sc_QT.shape, dtype=bool))
 
 
 def selection_of(method: str) -> SelectionParams:
@@ -79,7 +79,7 @@ def selection_of(method: str) -> SelectionParams:
     )
 
 
-def measure_smoothing(split: SplitMoments) -> dict[str, Any]:
+def measure_smoothing(split: EmbeddedQueries) -> dict[str, Any]:
     """Savitzky-Golay of all queries at one M."""
     num_frames_Q = split.curves.num_frames_Q
     logs_QT = log_curves(split.curves.sc_QT, num_frames_Q, least_cosine=LEAST_COSINE).sc_QT
@@ -143,7 +143,7 @@ def loop_vc2(sc: np.ndarray, cfsc: np.ndarray, parameters: dict[str, Any]) -> li
     return [(first, end, confidence(first, end)) for first, end in loop_runs(selected, set())]
 
 
-def loop_trial(split: SplitMoments, method: str, parameters: dict[str, Any]) -> float:
+def loop_trial(split: EmbeddedQueries, method: str, parameters: dict[str, Any]) -> float:
     """R1@0.5 in percent by the definition, a query at a time."""
     curves, hits = split.curves, 0
     for row, num in enumerate(curves.num_frames_Q.tolist()):
@@ -159,7 +159,7 @@ def loop_trial(split: SplitMoments, method: str, parameters: dict[str, Any]) -> 
     return 100 * hits / len(curves.num_frames_Q)
 
 
-def measure_trial(split: SplitMoments, method: str) -> dict[str, Any]:
+def measure_trial(split: EmbeddedQueries, method: str) -> dict[str, Any]:
     """A trial with its smoothing: no two in succession ask for the same M."""
     objective = Objective(split, selection_of(method))
     others = {"change": 0.87, "share": 0.7} if method == "vc2" else {}
@@ -190,7 +190,7 @@ class Nothing(Objective):
         return -sum((parameters[name] - values.low) ** 2 for name, values in self.ranges.items())
 
 
-def measure_study(split: SplitMoments, method: str) -> dict[str, Any]:
+def measure_study(split: EmbeddedQueries, method: str) -> dict[str, Any]:
     """A search with its sampler and importances."""
     params = OptimiseThresholdsParams(trials=TRIALS, sensitivity_points=1, seed=0)
     started, cpu_started = time.perf_counter(), time.process_time()

@@ -21,6 +21,7 @@ import torch
 from stillmotion.backbones.compute import prepare_torch
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
+from stillmotion.config.models import XClipArchitectureParams
 from stillmotion.costs.architectures import contrastive_step, count_empty
 from stillmotion.costs.initial_models import initial_model
 from stillmotion.costs.resources import StepCost, measure_step
@@ -29,7 +30,8 @@ from stillmotion.training.freezing import freeze
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "xclip_memory.json"
-ARCHITECTURE = "xclip_base_patch32_8f"
+NAME = "xclip_base_patch32_8f"
+ARCHITECTURE = XClipArchitectureParams(family="xclip", patch_size_px=32, num_frames=8)
 REPEATS = 1
 CASES = [(2, 1.0, 0), (2, 0.5, 0), (2, 1.0, 6), (2, 1.0, 12), (6, 1.0, 0)]
 """Clips in a batch, patch keep rate, frozen blocks of both towers."""
@@ -40,11 +42,10 @@ ALLOCATORS = {"as_it_is": {}, "giving_back": {"MALLOC_MMAP_THRESHOLD_": "131072"
 def count(batch_size: int, keep_rate: float, frozen_blocks: int) -> float:
     """What the step needs beside the parameters, in MiB."""
     params = load_params(ROOT / "params.yaml")
-    architecture = params.architectures[ARCHITECTURE]
     counted, _ = count_empty(
-        lambda device: initial_model(architecture, device),
+        lambda device: initial_model(ARCHITECTURE, device),
         batch_size=batch_size,
-        num_frames=architecture.num_frames,
+        num_frames=ARCHITECTURE.num_frames,
         num_tokens=params.measure_architectures.num_tokens,
         keep_rate=keep_rate,
         frozen_blocks=frozen_blocks,
@@ -57,13 +58,12 @@ def measure(batch_size: int, keep_rate: float, frozen_blocks: int) -> StepCost:
     params = load_params(ROOT / "params.yaml")
     device = torch.device("cpu")
     prepare_torch(read_environment(), len(os.sched_getaffinity(0)))
-    architecture = params.architectures[ARCHITECTURE]
-    model = initial_model(architecture, device)
+    model = initial_model(ARCHITECTURE, device)
     freeze(model, embeddings=True, blocks=frozen_blocks)
     loss_of = contrastive_step(
         model,
         batch_size=batch_size,
-        num_frames=architecture.num_frames,
+        num_frames=ARCHITECTURE.num_frames,
         num_tokens=params.measure_architectures.num_tokens,
         keep_rate=keep_rate,
     )
@@ -73,7 +73,7 @@ def measure(batch_size: int, keep_rate: float, frozen_blocks: int) -> StepCost:
 def main() -> dict[str, Any]:
     """Measure every case and write the result."""
     result: dict[str, Any] = {
-        "architecture": ARCHITECTURE,
+        "architecture": NAME,
         "repeats": REPEATS,
         "cpus": os.cpu_count(),
         "load_before": os.getloadavg()[0],

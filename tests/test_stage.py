@@ -9,6 +9,9 @@ from stillmotion import stage
 from stillmotion.stage import Progress
 
 SCRIPT = '''
+import atexit
+import threading
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +29,10 @@ def main(wish: Annotated[str, typer.Option(help="what to do")]) -> None:
         raise RuntimeError("a bug")
     if wish == "value":
         raise ValueError("also a bug")
+    if wish == "exit":
+        atexit.register(print, "at exit")
+        threading.Thread(target=lambda: (time.sleep(0.2), print("from a thread"))).start()
+        print("from main")
     with Progress("counting", 2) as progress:
         progress.advance(2)
 
@@ -72,6 +79,29 @@ def test_an_unknown_option_is_refused_without_a_traceback(tmp_path):
     assert done.returncode == 2
     assert "--wisch" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_stage_that_ends_leaves_nothing_undone(tmp_path):
+    done = run(tmp_path, "--wish", "exit")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == ["from main", "from a thread", "at exit"]
+
+
+def test_a_stage_that_another_process_runs_does_not_end_that(tmp_path):
+    code = """
+import sys
+from stillmotion.stage import run_stage
+def main() -> None: ...
+main.__module__ = "another"
+sys.argv = ["stage"]
+try:
+    run_stage(main)
+except SystemExit as end:
+    assert not end.code
+sys.exit(3)
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    assert done.returncode == 3
 
 
 class Clock:
@@ -133,3 +163,20 @@ def test_a_run_that_fails_does_not_say_that_it_is_done(clock, caplog):
     progress.advance()
     progress.__exit__(RuntimeError, error, None)
     assert caplog.records == []
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_there_is_a_bar_and_no_line_but_the_last(monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="stillmotion")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with Progress("fitting", 2) as progress:
+        progress.advance()
+        progress.skip(1)
+    assert "fitting" in sys.stderr.getvalue()
+    assert "1/1" in sys.stderr.getvalue()
+    assert [record.getMessage()[:10] for record in caplog.records] == ["fitting: 1"]

@@ -351,11 +351,14 @@ def stage(monkeypatch):
 
 
 def test_the_stage_makes_one_and_makes_none_of_one(stage, tmp_path):
-    make_clip().save(tmp_path / "clip", {"from": "a test"})
+    system = {"base": "small", "expansion": None, "recipe": None, "seed": None, "pretraining": None}
+    before = {"system": system | {"model": "clip"}, "from": "a test"}
+    make_clip().save(tmp_path / "clip", before)
     stage.main("seq_transf", tmp_path / "clip", tmp_path / "expanded")
     assert load_backbone(tmp_path / "expanded", CPU).settings == replace(TRANSF, seed=3)
     source = json.loads((tmp_path / "expanded" / "source.json").read_text())
-    assert source == {"backbone": {"from": "a test"}, "expansion": "seq_transf", "seed": 3}
+    made = system | {"model": "expanded", "expansion": "seq_transf"}
+    assert source == {"system": made, "backbone": before, "expansion": "seq_transf", "seed": 3}
     with pytest.raises(InputError, match="only models of open_clip can be expanded; take this one out"):
         stage.main("seq_transf", tmp_path / "expanded", tmp_path / "again")
 

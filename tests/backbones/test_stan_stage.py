@@ -67,6 +67,19 @@ def stage(monkeypatch):
     return module
 
 
+SOURCE = {
+    "system": {
+        "model": "clip",
+        "base": "small",
+        "expansion": None,
+        "pretraining": {"dataset": "mine", "recipe": "narrations", "seed": 0},
+        "recipe": None,
+        "seed": None,
+    },
+    "from": "a test",
+}
+
+
 @pytest.fixture
 def clip_folder(tmp_path):
     tower = {"width": 32, "layers": 2, "image_size": 32, "patch_size": 8, "head_width": 16}
@@ -77,7 +90,7 @@ def clip_folder(tmp_path):
     }
     model = open_clip.CLIP(**json.loads(json.dumps(config["model_cfg"])))
     open_clip.model.set_model_preprocess_cfg(model, config["preprocess_cfg"])
-    OpenClipBackbone(model, open_clip.SimpleTokenizer(), config).save(tmp_path / "clip", {"from": "a test"})
+    OpenClipBackbone(model, open_clip.SimpleTokenizer(), config).save(tmp_path / "clip", SOURCE)
     return tmp_path / "clip"
 
 
@@ -89,7 +102,8 @@ def test_the_family_of_the_expansion_decides_what_is_built(stage, clip_folder, t
     assert asdict(stan.settings) == STAN.model_dump(exclude={"family"})
     assert isinstance(load_backbone(tmp_path / "xclip", CPU), XClipBackbone)
     source = json.loads((tmp_path / "stan" / "source.json").read_text())
-    assert source == {"backbone": {"from": "a test"}, "expansion": "stan", "seed": 3}
+    system = SOURCE["system"] | {"model": "stan", "expansion": "stan"}
+    assert source == {"system": system, "backbone": SOURCE, "expansion": "stan", "seed": 3}
 
 
 def test_params_and_settings_have_the_same_fields():
@@ -102,6 +116,6 @@ def test_a_stan_is_not_expanded_again(stage, clip_folder, tmp_path, expansion):
     with pytest.raises(InputError) as caught:
         stage.main(expansion, tmp_path / "stan", tmp_path / "again")
     assert str(caught.value) == (
-        f"{tmp_path / 'stan'}: only models of open_clip can be expanded; take this one out of run.expanded"
+        f"{tmp_path / 'stan'}: only models of open_clip can be expanded; take this one out of `expanded`"
     )
     assert not (tmp_path / "again").exists()

@@ -8,7 +8,7 @@ from transformers import CLIPTokenizer, XCLIPConfig, XCLIPModel
 from transformers.models.videomae.image_processing_videomae import VideoMAEImageProcessor
 
 from stillmotion.backbones.registry import load_backbone
-from stillmotion.backbones.xclip_backbone import PROCESSOR, SETTINGS, XClipBackbone, frame_groups
+from stillmotion.backbones.xclip_backbone import PROCESSOR, SETTINGS, XClipBackbone
 from stillmotion.errors import InputError
 from stillmotion.training.freezing import freeze
 from stillmotion.training.patch_dropout import PatchDropout
@@ -91,20 +91,6 @@ def test_a_wrong_number_of_frames_is_an_error_that_says_the_right_one(xclip, met
         getattr(xclip, method)(torch.zeros(2, 6, 3, 32, 32))
     assert str(caught.value).startswith("this X-CLIP takes clips of 4 frames, not 6; set num_frames to 4")
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("num_stored", "expected"),
-    [
-        (8, [[0, 1, 2], [3, 4, 5], [5, 6, 7]]),
-        (6, [[0, 1, 2], [3, 4, 5]]),
-        (3, [[0, 1, 2]]),
-        (2, [[0, 1, 1]]),
-        (1, [[0, 0, 0]]),
-    ],
-)
-def test_groups_of_frames_hold_every_stored_frame(num_stored, expected):
-    assert frame_groups(num_stored, 3).tolist() == expected
 
 
 def test_frames_are_those_of_their_group_before_integration_and_clips_are_their_own(xclip):

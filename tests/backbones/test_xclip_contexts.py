@@ -108,10 +108,12 @@ def project(tmp_path_factory, backbone):
     save_array(folder / "embedded" / "captions.npy", own.texts(texts, "captions"))
     write_contexts(folder / "embedded", own, backbone, store, store.videos, texts)
     described = {"dim": 16, "logit_scale": 14.0, "clip_counts": [1, 2], "clip_frames": 4, "truncated": {"captions": 0}}
+    described["system"] = {"model": "xclip"}
     write_json(folder / "embedded" / "model.json", described)
     yaml = ruamel.yaml.YAML()
     params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["evaluate_conditional"] |= {"top_k": 50, "bootstrap_samples": 10}
+    params["scorers"]["conditional"]["top_k"] = 50
+    params["evaluate_retrieval"]["bootstrap_samples"] = 10
     yaml.dump(params, folder / "params.yaml")
     pixels = torch.stack([backbone.pixels(store.all(name)[[1, 3, 5, 7]]) for name in IDS])
     with torch.no_grad():
@@ -120,10 +122,18 @@ def project(tmp_path_factory, backbone):
 
 
 def evaluate(folder, embeddings="embedded"):
-    options = {"raw": "raw", "embeddings": embeddings, "metrics": "metrics.json", "predictions": "predictions"}
+    options = {
+        "scorer": "conditional",
+        "model": "none",
+        "aggregator": "none",
+        "raw": "raw",
+        "embeddings": embeddings,
+        "metrics": "metrics.json",
+        "predictions": "predictions",
+    }
     command = [word for name, value in options.items() for word in (f"--{name}", value)]
     return subprocess.run(
-        [sys.executable, str(ROOT / "src" / "evaluate_conditional.py"), *command],
+        [sys.executable, str(ROOT / "src" / "evaluate_retrieval.py"), *command],
         cwd=folder,
         env=os.environ | {"STILLMOTION_MEMO": "off", "STILLMOTION_DEVICE": "cpu"},
         capture_output=True,

@@ -21,7 +21,8 @@ ACTIONS = [
 @pytest.fixture
 def folder(tmp_path):
     write_rows(tmp_path / "index.jsonl", [video.row() for video in VIDEOS])
-    write_json(tmp_path / "model.json", {"dim": 2, "logit_scale": 14.25, "clip_counts": [1, 2, 4]})
+    system = {"model": "tuned", "base": "small", "seed": 1}
+    write_json(tmp_path / "model.json", {"dim": 2, "logit_scale": 14.25, "clip_counts": [1, 2, 4], "system": system})
     write_json(tmp_path / "classes.json", ["grows", "spins"])
     save_records(tmp_path, Action, ACTIONS)
     save_array(tmp_path / "frames.npy", np.arange(10, dtype=np.float32).reshape(5, 2))
@@ -36,6 +37,7 @@ def test_a_video_s_frames_are_found_by_its_place(folder):
     assert embedded.video_frames(VIDEOS[0]).tolist() == [[0, 1], [2, 3], [4, 5]]
     assert embedded.video_frames(VIDEOS[1]).tolist() == [[6, 7], [8, 9]]
     assert embedded.model["logit_scale"] == 14.25
+    assert embedded.system == {"model": "tuned", "base": "small", "seed": 1, "scorer": None}
 
 
 def test_labelled_spans_of_a_split_come_with_their_classes(folder):

@@ -52,6 +52,8 @@ class Backbone(torch.nn.Module, ABC):
     """Frames that a clip must have; None where any number will do."""
     clips_are_means: bool = False
     """Whether a frame is embedded by itself, and a clip is the mean of its frames: `mean_clips`."""
+    has_contexts: bool = False
+    """Whether its texts can depend on a video: an X-CLIP's `contexts`."""
     image_transform: Callable[[Image.Image], torch.Tensor]
     """The model's own transform of a whole image, for image queries."""
 
@@ -157,6 +159,11 @@ class Backbone(torch.nn.Module, ABC):
             f"params.yaml: Mug needs the embeddings of single frames and tokens, which {type(self).__name__} has not; "
             "set similarity: cosine (of the recipe) or embed.tokens: false, or take a CLIP, a CoCa or a STAN"
         )
+
+    @property
+    def pair_head(self) -> torch.nn.Module | None:
+        """What scores the frames of a video with a text, where that is no cosine; most models have none."""
+        return None
 
     @abstractmethod
     def layers(self) -> Layers:

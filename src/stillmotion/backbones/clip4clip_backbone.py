@@ -2,7 +2,7 @@
 
 Frames and texts are those of the image model; a clip is what the head makes of its frames before they are unit
 vectors. With `mean_pooling` it is the image model itself. The tight transformer gives a score for each pair of a text
-and a video and no vector of a video: what it adds is in the scores of `evaluate_tight` alone, and its clips are the
+and a video and no vector of a video: what it adds is in the scores of scorer `own` alone, and its clips are the
 means of their frames.
 
 A model folder is that of the image model (`open_clip_config.json`, `open_clip_model.safetensors`), which still
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from stillmotion.backbones import family_files
 from stillmotion.backbones.clip4clip_heads import HEADS, build_head
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone, save_backbone
 from stillmotion.errors import InputError
@@ -30,7 +31,7 @@ from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.tables import write_json
 from stillmotion.io.weights import save_tensors
 
-SETTINGS = "clip4clip.json"
+SETTINGS = family_files.CLIP4CLIP
 HEAD_WEIGHTS = "clip4clip.safetensors"
 TIGHT = "tight_transformer"
 """The head that scores pairs."""
@@ -82,6 +83,10 @@ class Clip4ClipBackbone(OpenClipBackbone):
 
 class TightClip4Clip(Clip4ClipBackbone):
     """One whose head scores pairs; by its clips, which are means of frames, it is the image model."""
+
+    @property
+    def pair_head(self) -> torch.nn.Module:
+        return self.head
 
 
 class PoolingClip4Clip(Clip4ClipBackbone):

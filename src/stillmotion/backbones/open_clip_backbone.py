@@ -17,13 +17,14 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch.nn import functional
 
+from stillmotion.backbones import family_files
 from stillmotion.backbones.backbone import Backbone, Layers, mean_clips
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.tables import write_json
 from stillmotion.io.weights import save_tensors
 
-CONFIG = "open_clip_config.json"
+CONFIG = family_files.OPEN_CLIP
 WEIGHTS = "open_clip_model.safetensors"
 SOURCE = "source.json"
 _CLIP_TEXT = ("token_embedding", "positional_embedding", "transformer.", "ln_final", "text_projection")

@@ -1,20 +1,18 @@
 """From a model folder to its backbone: the one place that knows which families there are.
 
 To add a family, write a module beside this one with a subclass of `Backbone`, and name the file that tells its
-folders in `load_backbone`.
+folders in `family_files` and `load_backbone`. A family is imported when a folder of it is opened: transformers and
+open_clip take seconds.
 """
 
 from pathlib import Path
 
 import torch
 
-from stillmotion.backbones import clip4clip_backbone, open_clip_backbone, stan_backbone, xclip_backbone
+from stillmotion.backbones import family_files
 from stillmotion.backbones.backbone import Backbone
-from stillmotion.backbones.clip4clip_folder import load_clip4clip
-from stillmotion.backbones.open_clip_backbone import load_open_clip
-from stillmotion.backbones.stan_folder import load_stan
-from stillmotion.backbones.xclip_folder import load_xclip
 from stillmotion.errors import InputError
+from stillmotion.stage import importing
 
 
 def load_backbone(folder: Path, device: torch.device) -> Backbone:
@@ -24,12 +22,20 @@ def load_backbone(folder: Path, device: torch.device) -> Backbone:
         InputError: the folder or one of its files is missing or does not fit.
     """
     # The folders of the first two hold that of an open_clip model.
-    if (folder / stan_backbone.SETTINGS).is_file():
+    if (folder / family_files.STAN).is_file():
+        with importing():
+            from stillmotion.backbones.stan_folder import load_stan
         return load_stan(folder, device)
-    if (folder / clip4clip_backbone.SETTINGS).is_file():
+    if (folder / family_files.CLIP4CLIP).is_file():
+        with importing():
+            from stillmotion.backbones.clip4clip_folder import load_clip4clip
         return load_clip4clip(folder, device)
-    if (folder / open_clip_backbone.CONFIG).is_file():
+    if (folder / family_files.OPEN_CLIP).is_file():
+        with importing():
+            from stillmotion.backbones.open_clip_backbone import load_open_clip
         return load_open_clip(folder, device)
-    if (folder / xclip_backbone.SETTINGS).is_file():
+    if (folder / family_files.XCLIP).is_file():
+        with importing():
+            from stillmotion.backbones.xclip_folder import load_xclip
         return load_xclip(folder, device)
     raise InputError(f"{folder}: no model there; run `dvc repro` or `dvc pull` for {folder.as_posix()}")

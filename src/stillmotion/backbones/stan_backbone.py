@@ -22,15 +22,16 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from stillmotion.backbones import family_files
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone, save_backbone
 from stillmotion.backbones.stan_branch import StanBranch, StanSettings
-from stillmotion.backbones.xclip_backbone import frame_groups
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.tables import write_json
 from stillmotion.io.weights import save_tensors
+from stillmotion.video.sampling import frame_groups
 
-SETTINGS = "stan.json"
+SETTINGS = family_files.STAN
 BRANCH_WEIGHTS = "stan.safetensors"
 
 

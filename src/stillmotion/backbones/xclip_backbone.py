@@ -22,31 +22,20 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.transforms.v2.functional import resize
 from transformers import CLIPTokenizer, XCLIPModel
 
+from stillmotion.backbones import family_files
 from stillmotion.backbones.backbone import Backbone, Layers
 from stillmotion.backbones.xclip_processor import Preprocessing
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.tables import write_json
 from stillmotion.io.weights import save_tensors
+from stillmotion.video.sampling import frame_groups
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 PROCESSOR = "preprocessor_config.json"
-SETTINGS = "xclip.json"
+SETTINGS = family_files.XCLIP
 SOURCE = "source.json"
-
-
-def frame_groups(num_stored: int, group_frames: int) -> np.ndarray:
-    """Stored frames in runs of consecutive ones that together hold all of them.
-
-    Returns:
-        (G, group_frames) indices: the last run is the last `group_frames`; with fewer stored, the last is repeated.
-        Five in runs of two: [[0, 1], [2, 3], [3, 4]]; one in runs of two: [[0, 0]].
-    """
-    starts = list(range(0, max(1, num_stored - group_frames + 1), group_frames))
-    if starts[-1] + group_frames < num_stored:
-        starts.append(num_stored - group_frames)
-    return np.minimum(np.add.outer(starts, np.arange(group_frames)), num_stored - 1)
 
 
 class XClipBackbone(Backbone):
@@ -55,6 +44,7 @@ class XClipBackbone(Backbone):
     model: Any
     """transformers' XCLIPModel."""
     clip_frames: int
+    has_contexts = True
 
     def __init__(self, model: XCLIPModel, tokenizer: CLIPTokenizer, preprocessing: Preprocessing, *, max_tokens: int):
         """Wrap a model.

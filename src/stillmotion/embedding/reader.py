@@ -70,6 +70,11 @@ class Embeddings:
         return load_array(self._optional("frames.npy", "set embed.single_frames: true and embed again"))
 
     @property
+    def system(self) -> dict[str, Any]:
+        """The model that made them, as metrics files tell it: what it is made of, and no scorer."""
+        return self.model["system"] | {"scorer": None}
+
+    @property
     def has_frames(self) -> bool:
         """Whether stored frames were embedded by themselves."""
         return (self.folder / "frames.npy").is_file()

@@ -9,13 +9,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from stillmotion.backbones.compute import autocast
-from stillmotion.backbones.xclip_backbone import XClipBackbone
-from stillmotion.backbones.xclip_prompts import prompt_settings
 from stillmotion.embedding.embedder import TEXTS_A_PASS, Embedder
 from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.errors import InputError
@@ -27,6 +26,9 @@ from stillmotion.io.weights import save_tensors
 from stillmotion.stage import Progress
 from stillmotion.video.packed import PackedFrames
 from stillmotion.video.sampling import clip_layout, view_indices
+
+if TYPE_CHECKING:
+    from stillmotion.backbones.xclip_backbone import XClipBackbone
 
 _log = logging.getLogger("stillmotion")
 
@@ -221,7 +223,7 @@ def _write_rows(path: Path, batches: Iterable[np.ndarray], dim: int) -> None:
 def write_contexts(
     folder: Path,
     embedder: Embedder,
-    backbone: XClipBackbone,
+    backbone: "XClipBackbone",
     packed: PackedFrames,
     videos: Sequence[Video],
     captions: Sequence[str | None],
@@ -238,6 +240,9 @@ def write_contexts(
         videos: which of the stored ones to embed.
         captions: in the order of captions.npy; one that is None has the length NaN.
     """
+    # Imported here, where it is at hand: it comes with transformers, which other families have no use for.
+    from stillmotion.backbones.xclip_prompts import prompt_settings
+
     shape = (len(videos), *backbone.context_shape)
     contexts_VPD = np.lib.format.open_memmap(folder / "contexts.npy", mode="w+", dtype=np.float32, shape=shape)
     with torch.inference_mode(), autocast(backbone.device, embedder.precision):
