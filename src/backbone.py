@@ -14,21 +14,15 @@ import stillmotion.config.capped  # noqa: F401 - before all others
 from pathlib import Path
 from typing import Annotated
 
-import open_clip
 import typer
 
-from stillmotion.backbones.compute import prepare_torch
-from stillmotion.backbones.open_clip_backbone import save_backbone
-from stillmotion.backbones.pretrained import pretrained_model
-from stillmotion.backbones.xclip_checkpoint import pretrained_xclip
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.config.models import BuiltinBackboneParams, XClipBackboneParams
 from stillmotion.config.processor import instructions
 from stillmotion.io.memo import Memo
 from stillmotion.provenance import code_version
-from stillmotion.stage import run_stage
-from stillmotion.training import builtin
+from stillmotion.stage import importing, run_stage
 
 
 def main(
@@ -40,19 +34,32 @@ def main(
     params = load_params()
     backbone = params.backbones[name]
     environment = read_environment()
+    nothing = dict.fromkeys(("expansion", "pretraining", "recipe", "seed"))
+    system = {"system": {"model": name, "base": name} | nothing}
+    if isinstance(backbone, XClipBackboneParams):
+        with importing():
+            from stillmotion.backbones.xclip_checkpoint import pretrained_xclip
+        xclip, source = pretrained_xclip(name, backbone, weights)
+        xclip.save(output, source | system)
+        return
+    with importing():
+        import open_clip
+
+        from stillmotion.backbones.open_clip_backbone import save_backbone
     if isinstance(backbone, BuiltinBackboneParams):
+        with importing():
+            from stillmotion.backbones.compute import prepare_torch
+            from stillmotion.training import builtin
         device = prepare_torch(environment, params.threads)
         code, memo = code_version(builtin.__file__), Memo(environment.memo)
         trained = builtin.train_builtin(backbone, device, memo, code, params.threads)
         source = {"trained_by": "backbone stage", "seed": backbone.seed, "instructions": instructions()}
-        save_backbone(output, trained.model, trained.config, source)
+        save_backbone(output, trained.model, trained.config, source | system)
         return
-    if isinstance(backbone, XClipBackboneParams):
-        xclip, source = pretrained_xclip(name, backbone, weights)
-        xclip.save(output, source)
-        return
+    with importing():
+        from stillmotion.backbones.pretrained import pretrained_model
     model, config, source = pretrained_model(name, backbone, weights)
-    save_backbone(output, model, config, source, tokenizer=open_clip.get_tokenizer(backbone.architecture))
+    save_backbone(output, model, config, source | system, tokenizer=open_clip.get_tokenizer(backbone.architecture))
 
 
 if __name__ == "__main__":

@@ -12,36 +12,24 @@ import stillmotion.config.capped  # noqa: F401 - before all others
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
-import torch
 import typer
 
-from stillmotion.backbones import registry
-from stillmotion.backbones.compute import prepare_torch
-from stillmotion.backbones.registry import load_backbone
-from stillmotion.backbones.xclip_backbone import XClipBackbone
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.config.processor import instructions
-from stillmotion.embedding import embedder as embedding
-from stillmotion.embedding.embedder import Embedder
-from stillmotion.embedding.writer import (
-    clip_frames_of,
-    write_caption_tokens,
-    write_clip_frames,
-    write_contexts,
-    write_texts,
-    write_videos,
-)
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.memo import Memo, folder_digest
 from stillmotion.io.records import Action, Caption, Moment, load_records
-from stillmotion.io.tables import write_json
+from stillmotion.io.tables import read_json, write_json
 from stillmotion.provenance import code_version
-from stillmotion.stage import run_stage
+from stillmotion.stage import importing, run_stage
 from stillmotion.video.packed import PackedFrames
+
+if TYPE_CHECKING:
+    from stillmotion.backbones.xclip_backbone import XClipBackbone
 
 _log = logging.getLogger("stillmotion")
 
@@ -55,7 +43,6 @@ def main(
     """Embed frames, clips, labelled spans, captions, queries and class names."""
     params = load_params()
     environment = read_environment()
-    device = prepare_torch(environment, params.threads)
     packed, splits = PackedFrames(frames), params.embed.splits
     videos = [video for video in packed.videos if video.split in splits]
     if not videos:
@@ -63,7 +50,15 @@ def main(
             f"{frames}: no video of {', '.join(splits)} could be decoded; see {frames / 'skipped.jsonl'}, or name "
             "another split in embed.splits"
         )
-    backbone = load_backbone(model, device)
+    with importing():
+        import torch
+
+        from stillmotion.backbones import registry
+        from stillmotion.backbones.compute import prepare_torch
+        from stillmotion.embedding import embedder as embedding
+        from stillmotion.embedding import writer
+    device = prepare_torch(environment, params.threads)
+    backbone = registry.load_backbone(model, device)
     digest = folder_digest(model)
     precision = params.embed.gpu_precision if device.type == "cuda" else "fp32"
     key = {
@@ -75,7 +70,7 @@ def main(
         "instructions": instructions(),
         "precision": precision,
     }
-    embedder = Embedder(backbone, Memo(environment.memo), key, precision)
+    embedder = embedding.Embedder(backbone, Memo(environment.memo), key, precision)
     with_tokens = params.embed.tokens
     try:
         if with_tokens:
@@ -83,13 +78,12 @@ def main(
     except InputError as error:
         _log.warning("%s: no tokens for an alignment: %s", model, error)
         with_tokens = False
-    clip_counts = params.embed.clip_counts
-    num_uniform = len(packed.uniform_indices(videos[0].video_id))
-    clip_frames = clip_frames_of(embedder, params.embed.clip_frames, clip_counts, num_uniform)
+    clip_counts, num_uniform = params.embed.clip_counts, len(packed.uniform_indices(videos[0].video_id))
+    clip_frames = writer.clip_frames_of(embedder, params.embed.clip_frames, clip_counts, num_uniform)
     splits_of = {video.video_id: video.split for video in (*packed.videos, *packed.skipped)}
     captions, moments = load_records(raw, Caption), load_records(raw, Moment)
     with atomic_folder(output) as partial:
-        labels = write_videos(
+        labels = writer.write_videos(
             partial,
             embedder,
             packed,
@@ -107,19 +101,19 @@ def main(
             "classes": [params.embed.class_template.format(label) for label in labels],
         }
         for name, lines in texts.items():
-            write_texts(partial / f"{name}.npy", embedder, lines)
+            writer.write_texts(partial / f"{name}.npy", embedder, lines)
         if with_tokens:
-            write_clip_frames(partial, embedder, packed, videos, clip_frames=clip_frames)
-            write_caption_tokens(partial, embedder, texts["captions"])
-        if params.embed.contexts and isinstance(backbone, XClipBackbone):
-            write_contexts(partial, embedder, backbone, packed, videos, texts["captions"])
+            writer.write_clip_frames(partial, embedder, packed, videos, clip_frames=clip_frames)
+            writer.write_caption_tokens(partial, embedder, texts["captions"])
+        if params.embed.contexts and backbone.has_contexts:
+            writer.write_contexts(partial, embedder, cast("XClipBackbone", backbone), packed, videos, texts["captions"])
         # Those of the test split, as metrics are.
         of_test = [caption.text for caption in captions if splits_of.get(caption.video_id) == "test"]
         truncated = {"captions": int(backbone.truncated(of_test).sum())}
         described = {"dim": backbone.dim, "logit_scale": backbone.logit_scale.item(), "model": digest}
-        described["instructions"] = instructions()
+        origin = {"instructions": instructions(), "system": read_json(model / "source.json")["system"]}
         clips = {"clip_counts": clip_counts, "clip_frames": clip_frames, "span_views": params.embed.span_views}
-        write_json(partial / "model.json", described | clips | {"truncated": truncated})
+        write_json(partial / "model.json", described | origin | clips | {"truncated": truncated})
 
 
 if __name__ == "__main__":

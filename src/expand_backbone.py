@@ -13,22 +13,17 @@ are trained; the heads of the third start as their source starts them.
 import stillmotion.config.capped  # noqa: F401 - before all others
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 
-from stillmotion.backbones.backbone import Backbone
-from stillmotion.backbones.clip4clip_backbone import Clip4ClipSettings, expand_clip4clip
-from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
-from stillmotion.backbones.registry import load_backbone
-from stillmotion.backbones.stan_branch import StanSettings
-from stillmotion.backbones.stan_expansion import expand_stan
-from stillmotion.backbones.xclip_expansion import expand_clip
 from stillmotion.config.loading import load_params
 from stillmotion.errors import InputError
 from stillmotion.io.tables import read_json
-from stillmotion.stage import run_stage
+from stillmotion.stage import importing, run_stage
+
+if TYPE_CHECKING:
+    from stillmotion.backbones.backbone import Backbone
 
 
 def main(
@@ -39,16 +34,30 @@ def main(
     """Build an X-CLIP, a STAN or a CLIP4Clip around an image-language model."""
     params = load_params()
     chosen = params.expansions[expansion]
+    with importing():
+        import torch
+
+        from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
+        from stillmotion.backbones.registry import load_backbone
     clip = load_backbone(backbone, torch.device("cpu"))
     if type(clip) is not OpenClipBackbone:  # its subclasses are expanded already
-        raise InputError(f"{backbone}: only models of open_clip can be expanded; take this one out of run.expanded")
-    source = {"backbone": read_json(backbone / "source.json"), "expansion": expansion, "seed": chosen.seed}
+        raise InputError(f"{backbone}: only models of open_clip can be expanded; take this one out of `expanded`")
+    before = read_json(backbone / "source.json")
+    system = before["system"] | {"model": output.name, "expansion": expansion}
+    source = {"system": system, "backbone": before, "expansion": expansion, "seed": chosen.seed}
     expanded: Backbone
     if chosen.family == "stan":
+        with importing():
+            from stillmotion.backbones.stan_branch import StanSettings
+            from stillmotion.backbones.stan_expansion import expand_stan
         expanded = expand_stan(clip, StanSettings(**chosen.model_dump(exclude={"family"})))
     elif chosen.family == "clip4clip":
+        with importing():
+            from stillmotion.backbones.clip4clip_backbone import Clip4ClipSettings, expand_clip4clip
         expanded = expand_clip4clip(clip, Clip4ClipSettings(**chosen.model_dump(exclude={"family"})))
     else:
+        with importing():
+            from stillmotion.backbones.xclip_expansion import expand_clip
         expanded = expand_clip(clip, chosen)
     expanded.save(output, source)
 

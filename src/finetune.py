@@ -1,8 +1,8 @@
 """Stage finetune: fine-tuning with frozen layers and patch dropout, contrastive or for recognition.
 
-    python src/finetune.py --recipe half_patches --backbone models/backbones/small_clip --raw data/raw/toy \
-        --frames data/frames/toy --output models/finetuned/small_clip-half_patches \
-        --plot plots/finetune/small_clip-half_patches.json
+    python src/finetune.py --recipe patch_dropout --seed 0 --backbone models/backbones/small_clip --raw data/raw/toy \
+        --frames data/frames/toy --output models/backbones/small_clip-patch_dropout \
+        --plot plots/finetune/small_clip-patch_dropout.json
 
 Reads the captions or labelled spans of the train split (and of the validation split, to choose the epoch), the
 stored frames and a backbone; writes a model folder like the backbone's and the training's history for `dvc plots`.
@@ -16,24 +16,18 @@ import logging
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 
-from stillmotion.backbones import registry
-from stillmotion.backbones.registry import load_backbone
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.config.processor import instructions
+from stillmotion.config.training import SeededRecipe
 from stillmotion.io.memo import Memo, folder_digest
 from stillmotion.io.records import Action, Caption, load_records
 from stillmotion.io.tables import read_json, write_json
 from stillmotion.provenance import code_version
-from stillmotion.stage import run_stage
-from stillmotion.training import recognition
-from stillmotion.training.finetuning import FineTuning, finetune
+from stillmotion.stage import importing, run_stage
 from stillmotion.training.pairs import action_pairs, caption_pairs, class_texts, require_contrast
-from stillmotion.training.processes import join_processes
-from stillmotion.training.recognition import Recognition
 from stillmotion.video.packed import PackedFrames
 
 _log = logging.getLogger("stillmotion")
@@ -41,15 +35,18 @@ _log = logging.getLogger("stillmotion")
 
 def main(
     recipe: Annotated[str, typer.Option(help="key of `recipes` in params.yaml")],
+    seed: Annotated[int, typer.Option(min=0, help="of the order of the pairs, the frames and the patches")],
     backbone: Annotated[Path, typer.Option(help="model folder to start from")],
     raw: Annotated[Path, typer.Option(help="tables of the dataset")],
     frames: Annotated[Path, typer.Option(help="stored frames of the dataset")],
-    output: Annotated[Path, typer.Option(help="folder of the fine-tuned model")],
+    output: Annotated[Path, typer.Option(help="folder of the model, which is called like it")],
     plot: Annotated[Path, typer.Option(help="history of the training")],
+    pretraining: Annotated[bool, typer.Option("--pretraining", help="another training is to follow")] = False,
 ) -> None:
     """Fine-tune a backbone on the captions or labelled spans of the train split."""
     params = load_params()
-    chosen, template = params.recipes[recipe], params.embed.class_template
+    template = params.embed.class_template
+    chosen = SeededRecipe(**params.recipes[recipe].model_dump(), seed=seed)
     environment = read_environment()
     packed = PackedFrames(frames)
     durations: dict[str, dict[str, float]] = {"train": {}, "validation": {}, "test": {}}
@@ -66,6 +63,13 @@ def main(
         # Retrieval ranks whole videos, and so does the choice of the epoch.
         validation = caption_pairs(captions, durations["validation"], "paragraph")
     require_contrast(train, chosen.captions, recipe, raw)
+    with importing():
+        import torch
+
+        from stillmotion.backbones import registry
+        from stillmotion.training import recognition
+        from stillmotion.training.finetuning import FineTuning, finetune
+        from stillmotion.training.processes import join_processes
     processes = join_processes(environment, chosen.precision, params.threads)
     _log.info("%d training pairs, %d validation pairs", len(train), len(validation))
     if not validation:
@@ -85,16 +89,19 @@ def main(
             "threads": params.threads,
             "instructions": instructions(),
         }
-    model = load_backbone(backbone, processes.device)
+    model = registry.load_backbone(backbone, processes.device)
     task = FineTuning(model, packed, train, validation, chosen, processes)
     if classes:
-        task = Recognition(model, packed, train, validation, chosen, processes, classes)
+        task = recognition.Recognition(model, packed, train, validation, chosen, processes, classes)
     fitted = finetune(task, memo=Memo(environment.memo), key=key)
     if not processes.first:
         return
+    before, training = read_json(backbone / "source.json"), {"recipe": recipe, "seed": seed}
+    changed = {"pretraining": training | {"dataset": raw.name}} if pretraining else training
     source = {
-        "backbone": read_json(backbone / "source.json"),
-        "recipe": recipe,
+        "system": before["system"] | {"model": output.name} | changed,
+        "backbone": before,
+        "recipe": chosen.model_dump(),
         "best_epoch": fitted.best_epoch,
         "selected_on": "validation" if validation else "last epoch",
         "instructions": instructions(),

@@ -11,18 +11,16 @@ this one; X-CLIP's are in benchmarks/results/xclip_memory.json.
 
 import stillmotion.config.capped  # noqa: F401 - before all others
 
-import platform
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stillmotion.backbones.compute import prepare_torch
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
-from stillmotion.costs.architectures import measure_architecture, time_architecture
+from stillmotion.config.processor import processor_name
 from stillmotion.io.tables import write_json
-from stillmotion.stage import run_stage
+from stillmotion.stage import importing, run_stage
 
 
 def main(
@@ -33,10 +31,13 @@ def main(
     params = load_params()
     chosen, setting = params.architectures[architecture], params.measure_architectures
     environment = read_environment()
+    with importing():
+        from stillmotion.backbones.compute import prepare_torch
+        from stillmotion.costs.architectures import measure_architecture, time_architecture
     device = prepare_torch(environment, params.threads)
     measured = {}
     if chosen.family != "xclip":
-        machine = {"device": device.type, "threads": params.threads, "processor": platform.machine()}
+        machine = {"device": device.type, "threads": params.threads, "processor": processor_name()}
         # Before anything else has made the process large.
         measured = {"measured": time_architecture(chosen, setting, device) | machine}
     write_json(output, measure_architecture(architecture, chosen, setting) | measured)

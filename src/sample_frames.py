@@ -21,17 +21,16 @@ from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.memo import Memo, code_digest
+from stillmotion.io.memo import Memo
 from stillmotion.io.records import MISSING, SPLITS, Video, load_records
+from stillmotion.provenance import code_version
 from stillmotion.stage import Progress, run_stage
-from stillmotion.video import decode, packing, probe, sampling
+from stillmotion.video import packing
 from stillmotion.video.packed import PackedVideo, frame_file, write_tables
-from stillmotion.video.packing import PackingTask, SamplingPlan, pack_video
 from stillmotion.video.probe import VideoError
 from stillmotion.video.workers import run_in_workers
 
-NUM_REASONS = 3
-"""Lost videos that the error names, of each split."""
+NUM_REASONS = 3  # lost videos that the error names, of each split
 
 
 def check_losses(videos: Sequence[Video], max_skip_fraction: float) -> None:
@@ -66,20 +65,20 @@ def main(
     params = load_params()
     environment = read_environment()
     videos = load_records(raw, Video)
-    plan = SamplingPlan(
+    plan = packing.SamplingPlan(
         size_px=params.sample_frames.size_px,
         geometry=params.sample_frames.geometry,
         num_uniform=params.sample_frames.num_uniform,
         clip_length_s=params.sample_frames.clip_length_s,
         clip_position=params.sample_frames.clip_position,
     )
-    memo, code = Memo(environment.memo), code_digest(probe, sampling, decode, packing)
+    memo, code = Memo(environment.memo), code_version(packing.__file__)
     packed: dict[str, PackedVideo] = {}
     reasons: dict[str, str] = {}
     with atomic_folder(output) as partial:
         (partial / "frames").mkdir()
         tasks = [
-            PackingTask(
+            packing.PackingTask(
                 video_id=video.video_id,
                 path=Path(video.path),
                 target=partial / frame_file(video.video_id),
@@ -92,7 +91,7 @@ def main(
         ]
         with Progress("sampling frames", len(tasks)) as progress:
             outcomes = run_in_workers(
-                pack_video, tasks, workers=environment.workers, timeout_s=environment.video_timeout_s
+                packing.pack_video, tasks, workers=environment.workers, timeout_s=environment.video_timeout_s
             )
             for task, outcome in outcomes:
                 if isinstance(outcome, VideoError):
@@ -109,12 +108,8 @@ def main(
         final = write_tables(partial, videos, packed, reasons)
         check_losses(final, params.sample_frames.max_skip_fraction)
     remembered = sum(video.from_memo for video in packed.values())
-    logging.getLogger("stillmotion").info(
-        "%d decoded, %d from the memo, %d skipped",
-        len(packed) - remembered,
-        remembered,
-        len(videos) - len(packed),
-    )
+    decoded, skipped = len(packed) - remembered, len(videos) - len(packed)
+    logging.getLogger("stillmotion").info("%d decoded, %d from the memo, %d skipped", decoded, remembered, skipped)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Stage show_attention: what a fine-tuned model attends to in some test videos and their captions.
 
-    python src/show_attention.py --model models/finetuned/small_clip_stan-clips_mug --raw data/raw/clips \
-        --frames data/frames/clips --output data/predictions/attention/small_clip_stan-clips_mug
+    python src/show_attention.py --model models/backbones/small_clip_stan-mug-0 --raw data/raw/partial_captions \
+        --frames data/frames/partial_captions --output data/predictions/attention/small_clip_stan-mug-0
 
 Reads a model folder, the tables of the dataset and its stored frames. The captions are chosen by their ids alone. A
-video is the one clip that spans it, as evaluate_alignment has it. Writes what stillmotion/attention/store.py lists: the
+video is the one clip that spans it, as the interactions have it. Writes what stillmotion/attention/store.py lists: the
 weights that Mug gives to frames and tokens, and where the branch of a STAN looks in each frame.
 """
 
@@ -17,19 +17,13 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from stillmotion.attention.attended import attend, choose_captions
-from stillmotion.attention.patches import patch_attention
 from stillmotion.attention.store import AttendedExamples, write_attended
-from stillmotion.backbones.compute import prepare_torch
-from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
-from stillmotion.backbones.registry import load_backbone
-from stillmotion.backbones.stan_backbone import StanBackbone
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.records import Caption, load_records
-from stillmotion.stage import run_stage
+from stillmotion.stage import importing, run_stage
 from stillmotion.video.packed import PackedFrames
 from stillmotion.video.sampling import clip_layout
 
@@ -45,6 +39,13 @@ def main(
     """Write what a model attends to in some pairs of the test split."""
     params = load_params()
     settings, clip_frames = params.show_attention, params.embed.clip_frames
+    with importing():
+        from stillmotion.attention.attended import attend, choose_captions
+        from stillmotion.attention.patches import patch_attention
+        from stillmotion.backbones.compute import prepare_torch
+        from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
+        from stillmotion.backbones.registry import load_backbone
+        from stillmotion.backbones.stan_backbone import StanBackbone
     backbone = load_backbone(model, prepare_torch(read_environment(), params.threads))
     if not isinstance(backbone, OpenClipBackbone):
         raise InputError(

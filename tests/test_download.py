@@ -1,7 +1,7 @@
 import csv
 import re
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -28,11 +28,13 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
-def download(name: str) -> subprocess.CompletedProcess[str]:
-    command = ["--source", f"data/sources/{name}", "--output", f"data/raw/{name}"]
-    return subprocess.run(
-        [sys.executable, REPOSITORY / "src" / "download.py", *command], capture_output=True, text=True, check=False
-    )
+@pytest.fixture
+def download(run_script, workplace) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    def run(name: str) -> subprocess.CompletedProcess[str]:
+        options = ("--source", f"data/sources/{name}", "--output", f"data/raw/{name}")
+        return run_script("download", *options, cwd=workplace)
+
+    return run
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -49,7 +51,7 @@ def make_video(path: Path, *, num_frames: int = 50) -> None:
         container.mux(stream.encode())
 
 
-def test_toy_becomes_tables_and_videos_and_the_same_bytes_with_and_without_the_memo(workplace, monkeypatch):
+def test_toy_becomes_tables_and_videos_and_the_same_bytes_with_and_without_the_memo(workplace, download, monkeypatch):
     raw = workplace / "data" / "raw" / "toy"
     result = download("toy")
     assert result.returncode == 0, result.stderr
@@ -80,7 +82,7 @@ def test_toy_becomes_tables_and_videos_and_the_same_bytes_with_and_without_the_m
     assert contents(raw) == first
 
 
-def test_a_folder_is_read_where_it_lies_and_what_cannot_be_read_keeps_its_row(workplace):
+def test_a_folder_is_read_where_it_lies_and_what_cannot_be_read_keeps_its_row(workplace, download):
     source = workplace / "data" / "sources" / "mine"
     make_video(source / "sub dir" / "good.MP4")
     (source / "text.mp4").write_text("no video at all\n" * 20)
@@ -109,7 +111,7 @@ def test_a_folder_is_read_where_it_lies_and_what_cannot_be_read_keeps_its_row(wo
     assert not (raw / "videos").exists()
 
 
-def test_empty_tables_are_written_and_said(workplace):
+def test_empty_tables_are_written_and_said(workplace, download):
     make_video(workplace / "data" / "sources" / "mine" / "a.mp4")
     (workplace / "data" / "sources" / "mine" / "captions.csv").write_text("video,caption\na.mp4,x\n")
     result = download("mine")
@@ -125,7 +127,9 @@ def test_empty_tables_are_written_and_said(workplace):
         ("video,caption,start,end\na.mp4,x,1,9\n", "row 2: end 9 is past the video's end at 5.00 s; mend it"),
     ],
 )
-def test_a_users_mistake_ends_in_one_line_and_status_2_and_leaves_what_was_there(workplace, captions, message):
+def test_a_users_mistake_ends_in_one_line_and_status_2_and_leaves_what_was_there(
+    workplace, download, captions, message
+):
     make_video(workplace / "data" / "sources" / "mine" / "a.mp4")
     (workplace / "data" / "sources" / "mine" / "captions.csv").write_text(captions)
     (workplace / "data" / "raw" / "mine").mkdir(parents=True)
@@ -139,17 +143,15 @@ def test_a_users_mistake_ends_in_one_line_and_status_2_and_leaves_what_was_there
     assert [file.name for file in (workplace / "data" / "raw").rglob("*")] == ["mine", "old"]
 
 
-def test_an_unknown_dataset_ends_in_one_line_and_status_2(workplace):
+def test_an_unknown_dataset_ends_in_one_line_and_status_2(workplace, download):
     result = download("tay")
     assert result.returncode == 2
-    assert result.stderr.startswith(
-        "download: error: dataset 'tay' is unknown; did you mean 'toy'?; there are clips, narrated, toy; "
-    )
+    assert result.stderr.startswith("download: error: dataset 'tay' is unknown; did you mean 'toy'?; there are toy; ")
     assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.real
-def test_real_clips_become_a_dataset(workplace, real_material):
+def test_real_clips_become_a_dataset(workplace, download, real_material):
     source = workplace / "data" / "sources" / "natural"
     source.mkdir(parents=True)
     (source / "videos").symlink_to(real_material / "videos")

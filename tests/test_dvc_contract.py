@@ -5,6 +5,7 @@ What fails prints the lines to add to dvc.yaml or to remove from it.
 
 import ast
 import hashlib
+import importlib.util
 import itertools
 import json
 import re
@@ -18,8 +19,6 @@ from typing import Any
 import pytest
 import ruamel.yaml
 
-from stillmotion.provenance import first_party_sources
-
 ROOT = Path(__file__).resolve().parents[1]
 MAX_SCRIPT_LINES = 120
 
@@ -30,7 +29,9 @@ def read_yaml(name: str) -> Any:
 
 
 PARAMS = read_yaml("params.yaml")
-STAGES: dict[str, dict[str, Any]] = read_yaml("dvc.yaml")["stages"]
+WRITTEN: dict[str, dict[str, Any]] = read_yaml("dvc.yaml")["stages"]
+STAGES: dict[str, dict[str, Any]] = {name: stage.get("do", stage) for name, stage in WRITTEN.items()}
+"""By name, those of a `foreach` without it."""
 
 
 def param_value(dotted: str) -> Any:
@@ -40,18 +41,20 @@ def param_value(dotted: str) -> Any:
     return value
 
 
-def fill_in(value: Any, item: Mapping[str, str]) -> Any:
-    """`value` with each `${…}` replaced, as dvc does it."""
+def fill_in(value: Any, scope: Mapping[str, Any]) -> Any:
+    """`value` with each `${…}` replaced, as dvc does it; `scope` has what `item` and `key` are."""
     if isinstance(value, Mapping):
-        return {fill_in(key, item): fill_in(inner, item) for key, inner in value.items()}
+        return {fill_in(key, scope): fill_in(inner, scope) for key, inner in value.items()}
     if isinstance(value, list):
-        return [fill_in(inner, item) for inner in value]
+        return [fill_in(inner, scope) for inner in value]
     if not isinstance(value, str):
         return value
 
     def one(match: re.Match[str]) -> str:
-        name = match[1].strip()
-        return item[name[len("item.") :]] if name.startswith("item.") else str(param_value(name))
+        first, _, rest = match[1].strip().partition(".")
+        if first not in scope:
+            return str(param_value(match[1].strip()))
+        return str(scope[first][rest] if rest else scope[first])
 
     return re.sub(r"\$\{([^}]*)\}", one, value)
 
@@ -61,13 +64,25 @@ def paths(entries: list[Any]) -> list[str]:
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
 
 
+def several(values: Any) -> Any:
+    """What a foreach or a matrix goes over: a param, or a list that has params in it."""
+    return param_value(values[2:-1]) if isinstance(values, str) else fill_in(values, {})
+
+
 def resolved() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each stage of the DAG by its name in dvc.lock, matrices multiplied out."""
-    for name, stage in STAGES.items():
-        matrix = {variable: param_value(values[2:-1]) for variable, values in stage.get("matrix", {}).items()}
-        for chosen in itertools.product(*matrix.values()):
-            suffix = f"@{'-'.join(chosen)}" if matrix else ""
-            yield name + suffix, fill_in(stage, dict(zip(matrix, chosen, strict=True)))
+    """Each stage of the DAG by its name in dvc.lock, foreach and matrices multiplied out."""
+    for name, stage in WRITTEN.items():
+        if "foreach" in stage:
+            items = several(stage["foreach"])
+            for key in items:
+                scope = {"key": key, "item": items[key]} if isinstance(items, dict) else {"item": key}
+                yield f"{name}@{key}", fill_in(stage["do"], scope)
+        elif "matrix" in stage:
+            matrix = {variable: several(values) for variable, values in stage["matrix"].items()}
+            for chosen in itertools.product(*matrix.values()):
+                yield f"{name}@{'-'.join(chosen)}", fill_in(stage, {"item": dict(zip(matrix, chosen, strict=True))})
+        else:
+            yield name, fill_in(stage, {})
 
 
 RESOLVED = dict(resolved())
@@ -104,24 +119,38 @@ def script_of(stage: str) -> Script:
 
 
 def options_of(cmd: str) -> dict[str, str]:
+    """Options and their values; that of a flag is empty."""
     words = shlex.split(cmd)[2:]
-    assert len(words) % 2 == 0, cmd
-    assert all(word.startswith("--") for word in words[::2]), cmd
-    return {word[2:]: value for word, value in zip(words[::2], words[1::2], strict=True)}
+    options: dict[str, str] = {}
+    while words:
+        word = words.pop(0)
+        assert word.startswith("--"), f"{word!r} is no option in {cmd}"
+        options[word[2:]] = "" if not words or words[0].startswith("--") else words.pop(0)
+    return options
 
 
 def is_load_params(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load_params"
 
 
-def params_read(script: Script, options: Mapping[str, str]) -> tuple[set[str], list[str]]:
-    """What a script reads of `params = load_params()`, and what can't be followed.
+@dataclass(frozen=True)
+class Reads:
+    """What a script reads of `params = load_params()`."""
 
-    `params.backbones[name]` becomes `backbones.${item.backbone}` where the cmd says `--name ${item.backbone}`;
-    an option that the cmd leaves out is not read by.
+    always: set[str]
+    somewhere: set[str]
+    """Those too that stand below an `if`, which another stage of the same script may come by."""
+    faults: list[str]
+    """What can't be followed."""
+
+
+def params_read(script: Script, options: Mapping[str, str]) -> Reads:
+    """What a script reads with the options of a cmd.
+
+    `params.backbones[name]` becomes `backbones.${item}` where the cmd says `--name "${item}"`; an option that the cmd
+    leaves out is not read by.
     """
-    reads: set[str] = set()
-    faults: list[str] = []
+    reads = Reads(set(), set(), [])
     for function in ast.walk(script.tree):
         if not isinstance(function, ast.FunctionDef):
             continue
@@ -147,11 +176,44 @@ def params_read(script: Script, options: Mapping[str, str]) -> tuple[set[str], l
                 else:
                     break
                 top = parents[top]
-            if not read:
-                faults.append(f"{script.path.name} line {node.lineno}: hands params on whole; read attributes of it")
+            if read == ["model_dump"] and isinstance(top, ast.Call):
+                included = next(keyword.value for keyword in top.keywords if keyword.arg == "include")
+                named = {node.value for node in ast.walk(included) if isinstance(node, ast.Constant)}
+                named |= {
+                    node.value
+                    for name in ast.walk(included)
+                    if isinstance(name, ast.Name)
+                    for node in ast.walk(assigned_to(function, name.id))
+                    if isinstance(node, ast.Constant)
+                }
+                reads.always.update(named)
+                reads.somewhere.update(named)
+            elif not read:
+                reads.faults.append(
+                    f"{script.path.name} line {node.lineno}: hands params on whole; read attributes of it"
+                )
             elif not left_out:
-                reads.add(".".join(read))
-    return reads, faults
+                reads.somewhere.add(".".join(read))
+                if not any(isinstance(above, (ast.If, ast.IfExp, ast.Match)) for above in ancestors(top, parents)):
+                    reads.always.add(".".join(read))
+    return reads
+
+
+def assigned_to(function: ast.FunctionDef, name: str) -> ast.expr:
+    """The expression that a name of a function stands for."""
+    return next(
+        node.value
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign) and any(isinstance(to, ast.Name) and to.id == name for to in node.targets)
+    )
+
+
+def ancestors(node: ast.AST, parents: Mapping[ast.AST, ast.AST]) -> Iterator[ast.AST]:
+    while True:
+        yield node
+        if node not in parents:
+            return
+        node = parents[node]
 
 
 def declared_params(stage: Mapping[str, Any]) -> list[str]:
@@ -169,36 +231,92 @@ def must_be_empty(lines: list[str]) -> None:
         pytest.fail("\n".join(lines), pytrace=False)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_code_deps_are_the_modules_that_the_script_imports(stage):
-    imported = {path.relative_to(ROOT).as_posix() for path in first_party_sources(script_of(stage).path, ROOT / "src")}
-    declared = [path for path in paths(STAGES[stage]["deps"]) if path.startswith("src/")]
+@pytest.mark.parametrize("stage", sorted(STAGES.keys() - {"code"}))
+def test_a_stage_depends_on_the_digest_of_its_script_and_on_no_module(stage):
+    own = f"code/{script_of(stage).path.stem}.txt"
+    declared = paths(STAGES[stage]["deps"])
+    of_code = [path for path in declared if path.split("/")[0] in ("code", "src", "tests", "params.yaml")]
+    # Templates are no modules, so that no digest tells of them.
+    assert of_code == [own, *(["src/stillmotion/report/templates"] if stage == "report" else [])]
+    assert sorted(set(declared)) == sorted(declared), "a dep stands there twice"
+
+
+def test_the_digests_depend_on_all_code_and_on_the_params_that_are_checked():
+    assert STAGES["code"]["deps"] == ["params.yaml", "src"]
+    assert STAGES["code"]["outs"] == [{"code": {"cache": False}}]
+
+
+def test_the_digests_in_git_are_those_of_the_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    spec = importlib.util.spec_from_file_location("digest_code", ROOT / "src" / "digest_code.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.main(tmp_path / "code")
+    wanted = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "code").iterdir()}
+    assert set(wanted) == {f"{path.stem}.txt" for path in (ROOT / "src").glob("*.py")}
+    found = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "code").glob("*")}
     must_be_empty(
-        [f"dvc.yaml, {stage}: add to deps:      - {path}" for path in sorted(imported - set(declared))]
-        + [f"dvc.yaml, {stage}: remove from deps:      - {path}" for path in sorted(set(declared) - imported)]
-        + [
-            f"dvc.yaml, {stage}: twice in deps:      - {path}"
-            for path in sorted(set(declared))
-            if declared.count(path) > 1
+        [
+            f"code/{name} is not what `python src/digest_code.py --output code` writes: run dvc repro"
+            for name in sorted(wanted.keys() | found.keys())
+            if wanted.get(name) != found.get(name)
         ]
     )
 
 
+def outside_quotes(cmd: str) -> list[str]:
+    """Each `${…}` that the shell would see outside of double quotes."""
+    pieces = re.split(r'("[^"]*")', cmd)
+    return [found for piece in pieces if not piece.startswith('"') for found in re.findall(r"\$\{[^}]*\}", piece)]
+
+
+def test_what_stands_outside_of_quotes_is_found():
+    assert outside_quotes('python a.py --x "data/${item}" --y "${key}"') == []
+    assert outside_quotes("""python a.py --x "data/${item}" --y ${key} --z '${item.a}' --w data/"b"/${c}""") == [
+        "${key}",
+        "${item.a}",
+        "${c}",
+    ]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_param_of_a_cmd_stands_within_double_quotes(stage):
+    must_be_empty([f'dvc.yaml, {stage}: "{found}" needs quotes' for found in outside_quotes(STAGES[stage]["cmd"])])
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_declared_params_are_those_that_the_script_reads(stage):
-    reads, faults = params_read(script_of(stage), options_of(STAGES[stage]["cmd"]))
+    reads = params_read(script_of(stage), options_of(STAGES[stage]["cmd"]))
     declared = declared_params(STAGES[stage])
-    faults += [
-        f"dvc.yaml, {stage}: add to params:      - {read}"
-        for read in sorted(reads)
-        if not any(covers(name, read) for name in declared)
-    ]
-    faults += [
-        f"dvc.yaml, {stage}: remove from params:      - {name}"
-        for name in declared
-        if not any(covers(name, read) or covers(read, name) for read in reads)
-    ]
-    must_be_empty(faults)
+    must_be_empty(
+        reads.faults
+        + [
+            f"dvc.yaml, {stage}: add to params:      - {read}"
+            for read in sorted(reads.always)
+            if not any(covers(name, read) for name in declared)
+        ]
+        + [
+            f"dvc.yaml, {stage}: remove from params:      - {name}"
+            for name in declared
+            if not any(covers(name, read) or covers(read, name) for read in reads.somewhere)
+        ]
+    )
+
+
+@pytest.mark.parametrize("script", sorted({script_of(stage).path.name for stage in STAGES}))
+def test_what_a_script_reads_in_some_case_is_declared_by_a_stage_of_it(script):
+    stages = [stage for stage in STAGES if script_of(stage).path.name == script]
+    declared = [name for stage in stages for name in declared_params(STAGES[stage])]
+    reads = {
+        read for stage in stages for read in params_read(script_of(stage), options_of(STAGES[stage]["cmd"])).somewhere
+    }
+    must_be_empty(
+        [
+            f"dvc.yaml, {' or '.join(stages)}: add to params:      - {read}"
+            for read in sorted(reads)
+            if not any(covers(name, read) for name in declared)
+        ]
+    )
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -208,8 +326,8 @@ def test_every_path_of_the_cmd_is_a_dep_or_an_out(stage):
     must_be_empty(
         [
             f"dvc.yaml, {stage}: --{name} {value} is neither a dep nor an out; declare it"
-            for name, value in {"script": script.path.relative_to(ROOT).as_posix(), **options}.items()
-            if name in {"script"} | script.path_options()
+            for name, value in options.items()
+            if name in script.path_options()
             # A folder stands for what is declared below it.
             and not any(path == value or path.startswith(f"{value}/") for path in declared)
         ]
@@ -236,12 +354,37 @@ def test_metrics_and_plots_are_files_in_git():
         [
             f"dvc.yaml, {name}: {path} needs cache: false"
             for name, stage in STAGES.items()
-            for kind in ("metrics", "plots")
+            for kind in ("outs", "metrics", "plots")
             for entry in stage.get(kind, [])
             for path, settings in ([(entry, {})] if isinstance(entry, str) else entry.items())
-            if settings.get("cache") is not False
+            if path.split("/")[0] in ("metrics", "plots", "reports", "code") and settings.get("cache") is not False
         ]
     )
+
+
+def test_metrics_of_systems_are_outs_as_dvc_lists_those_that_are_called_metrics():
+    assert {name: stage["metrics"] for name, stage in STAGES.items() if "metrics" in stage} == {
+        "report": [{"metrics/summary.json": {"cache": False}}]
+    }
+    of_systems = [path for stage in STAGES.values() for path in paths(stage.get("outs", []))]
+    assert {path.split("/")[1] for path in of_systems if path.startswith("metrics/")} == {
+        "actions",
+        "assessment",
+        "moments",
+        "resources",
+        "retrieval",
+    }
+
+
+def test_no_two_stages_write_one_path():
+    """As dvc has it, too; by the templates, whatever params name."""
+    places = [
+        path
+        for stage in RESOLVED.values()
+        for kind in ("outs", "metrics", "plots")
+        for path in paths(stage.get(kind, []))
+    ]
+    assert sorted(places) == sorted(set(places))
 
 
 def test_dvc_reads_yaml_in_c():
@@ -281,13 +424,14 @@ def md5(path: Path) -> str:
     """What dvc calls a file or folder by."""
     if path.is_file():
         return hashlib.md5(path.read_bytes()).hexdigest()
-    files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    ignored = {"__pycache__", "stillmotion.egg-info"}
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not ignored.intersection(file.parts))
     listing = [{"md5": md5(file), "relpath": file.relative_to(path).as_posix()} for file in files]
     listing.sort(key=lambda row: tuple(row["relpath"].split("/")))
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
-IN_GIT = ("src/", "metrics/", "plots/", "reports", "data/sources/toy")
+IN_GIT = ("src", "code", "params.yaml", "metrics/", "plots/", "reports", "data/sources/toy")
 """Deps and outs that are files of the repository begin so; the others are in the cache of dvc."""
 
 

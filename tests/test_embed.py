@@ -1,8 +1,6 @@
 """The stage embed as a command, with a tiny model: what params.embed adds and leaves out."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 IDS = ["a", "b"]
 SPLITS = {"a": "train", "b": "test"}
 CAPTIONS = [Caption("a#0", "a", "a red ball moves", None, None), Caption("b#0", "b", "two", None, None)]
+SYSTEM = {"model": "c", "base": "c", "expansion": None, "pretraining": None, "recipe": None, "seed": None}
 PROBED = {"duration": 8.0, "fps": 1.0, "num_frames": 8, "width": 32, "height": 32, "codec": "h264"}
 
 
@@ -44,34 +43,35 @@ def project(tmp_path_factory):
     clip = new_builtin(
         BuiltinBackboneParams(family="builtin", embed_dim=16, max_sentences=1, seed=0, **sizes, **training)
     )
-    clip.save(root / "clip", {})
+    clip.save(root / "clip", {"system": SYSTEM})
     expansion = XClipExpansionParams(
         family="xclip", num_frames=4, integration_layers=1, prompt_layers=1, max_tokens=20, seed=0
     )
-    expand_clip(clip, expansion).save(root / "xclip", {})
+    expand_clip(clip, expansion).save(root / "xclip", {"system": SYSTEM | {"expansion": "x"}})
     return root
 
 
-def embed(project, model, output, *, tokens=False, run=None, **changes):
-    yaml = ruamel.yaml.YAML()
-    params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["sample_frames"] |= {"num_uniform": 8}
-    params["run"] |= {"probed": []} | (run or {})
-    params["embed"] |= {"clip_frames": 4, "clip_counts": [1, 2], "tokens": tokens} | changes
-    with (project / "params.yaml").open("w", encoding="utf-8") as out:
-        yaml.dump(params, out)
-    options = ["--model", model, "--raw", "raw", "--frames", "frames", "--output", output]
-    return subprocess.run(
-        [sys.executable, str(ROOT / "src" / "embed.py"), *options],
-        cwd=project,
-        env=os.environ | {"STILLMOTION_MEMO": "off", "STILLMOTION_DEVICE": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def embed(run_script):
+    """The stage, with params that are these but for the changes."""
+
+    def run(project, model, output, *, tokens=False, **changes):
+        yaml = ruamel.yaml.YAML()
+        params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        params["sample_frames"] |= {"num_uniform": 8}
+        params["run"] |= {"probed": [], "assessed": [], "selected": []}
+        params["retrieval"] = {}
+        params["embed"] |= {"clip_frames": 4, "clip_counts": [1, 2], "tokens": tokens} | changes
+        with (project / "params.yaml").open("w", encoding="utf-8") as out:
+            yaml.dump(params, out)
+        options = ["--model", model, "--raw", "raw", "--frames", "frames", "--output", output]
+        env = os.environ | {"STILLMOTION_MEMO": "off", "STILLMOTION_DEVICE": "cpu"}
+        return run_script("embed", *options, cwd=project, env=env)
+
+    return run
 
 
-def test_tokens_stand_beside_files_that_stay_the_same_to_the_byte(project):
+def test_tokens_stand_beside_files_that_stay_the_same_to_the_byte(project, embed):
     for output, tokens in (("without", False), ("with", True)):
         done = embed(project, "clip", output, tokens=tokens)
         assert done.returncode == 0, done.stderr
@@ -93,7 +93,13 @@ def test_tokens_stand_beside_files_that_stay_the_same_to_the_byte(project):
     np.testing.assert_allclose(embedded.caption_tokens[[5, 8]], embedded.captions, atol=1e-6)
 
 
-def test_without_spans_and_single_frames_what_is_left_stays_the_same(project):
+def test_embeddings_tell_of_the_model_in_fields_and_of_no_scorer(project, embed):
+    done = embed(project, "xclip", "told")
+    assert done.returncode == 0, done.stderr
+    assert Embeddings(project / "told").system == SYSTEM | {"expansion": "x", "scorer": None}
+
+
+def test_without_spans_and_single_frames_what_is_left_stays_the_same(project, embed):
     for output, wanted in (("all", True), ("few", False)):
         done = embed(project, "xclip", output, spans=wanted, single_frames=wanted)
         assert done.returncode == 0, done.stderr
@@ -105,7 +111,7 @@ def test_without_spans_and_single_frames_what_is_left_stays_the_same(project):
     assert {name: everything[name] for name in few} == few
 
 
-def test_a_model_without_tokens_is_embedded_without_them_and_says_so(project):
+def test_a_model_without_tokens_is_embedded_without_them_and_says_so(project, embed):
     for output, tokens in (("xclip-without", False), ("xclip-with", True)):
         done = embed(project, "xclip", output, tokens=tokens)
         assert done.returncode == 0, done.stderr
@@ -119,10 +125,9 @@ def test_a_model_without_tokens_is_embedded_without_them_and_says_so(project):
         _ = Embeddings(project / "xclip-with").clip_frames
 
 
-def test_a_split_that_is_not_wanted_has_no_videos_and_texts_that_hold_nothing(project):
-    nothing = {"aggregators": ["mean"], "assessed": [], "selected": []}
+def test_a_split_that_is_not_wanted_has_no_videos_and_texts_that_hold_nothing(project, embed):
     for output, splits in (("of-all", ["train", "validation", "test"]), ("of-test", ["test"])):
-        done = embed(project, "clip", output, tokens=True, splits=splits, run=nothing)
+        done = embed(project, "clip", output, tokens=True, splits=splits)
         assert done.returncode == 0, done.stderr
     everything, few = Embeddings(project / "of-all"), Embeddings(project / "of-test")
     assert [video.video_id for video in few.videos] == ["b"]
@@ -141,12 +146,10 @@ def test_a_split_that_is_not_wanted_has_no_videos_and_texts_that_hold_nothing(pr
     assert (len(everything.actions), few.actions) == (1, [])
 
 
-def test_splits_without_a_video_are_told(project):
+def test_splits_without_a_video_are_told(project, embed):
     videos = (project / "frames" / "videos.jsonl").read_text(encoding="utf-8")
     (project / "frames" / "videos.jsonl").write_text(videos.replace('"test"', '"validation"'), encoding="utf-8")
-    done = embed(
-        project, "clip", "none", splits=["test"], run={"aggregators": ["mean"], "assessed": [], "selected": []}
-    )
+    done = embed(project, "clip", "none", splits=["test"])
     (project / "frames" / "videos.jsonl").write_text(videos, encoding="utf-8")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
@@ -157,7 +160,7 @@ def test_splits_without_a_video_are_told(project):
 
 
 @pytest.mark.parametrize(("video_id", "num_cut"), [("a", 0), ("b", 1)])
-def test_cut_captions_are_counted_where_they_are_of_the_test_split(project, video_id, num_cut):
+def test_cut_captions_are_counted_where_they_are_of_the_test_split(project, embed, video_id, num_cut):
     save_records(project / "raw", Caption, [*CAPTIONS, Caption("c#0", video_id, "ball " * 200, None, None)])
     done = embed(project, "clip", f"cut-{video_id}")
     save_records(project / "raw", Caption, CAPTIONS)

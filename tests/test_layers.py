@@ -24,6 +24,7 @@ LAYERS = (
     "costs",
     "attention",
     "search",
+    "claims",
     "report",
     "experiments",
     "commands",

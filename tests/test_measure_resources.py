@@ -1,6 +1,7 @@
 """The stage measure_resources, where a model has a STAN branch and a recipe says how it is trained."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +14,9 @@ from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
 from stillmotion.config.evaluation import MeasureResourcesParams
 from stillmotion.config.models import BuiltinBackboneParams
-from stillmotion.config.training import RecipeParams
+from stillmotion.config.training import SeededRecipe
 from stillmotion.errors import InputError
-from stillmotion.io.tables import read_json
+from stillmotion.io.tables import read_json, write_json
 from stillmotion.provenance import first_party_sources
 from stillmotion.training.builtin import new_builtin
 
@@ -38,7 +39,7 @@ RECIPE: dict[str, Any] = {
     "gradient_checkpointing": False,
     "similarity": "cosine",
     "tau": 100.0,
-    "loss_temperature": None,
+    "loss_temperature": "learned",
     "freeze_texts": False,
     "freeze_embeddings": False,
     "frozen_blocks": 0,
@@ -46,12 +47,13 @@ RECIPE: dict[str, Any] = {
     "patch_sampling": "tubelet",
     "seed": 0,
 }
+SYSTEM = {"model": "small", "base": "small_clip", "expansion": None, "pretraining": None, "recipe": None, "seed": None}
 RECIPES = {
-    "all": RecipeParams(**RECIPE),
-    "checkpointed": RecipeParams(**RECIPE | {"gradient_checkpointing": True}),
-    "mug": RecipeParams(**RECIPE | {"similarity": "mug"}),
-    "texts_frozen": RecipeParams(**RECIPE | {"freeze_texts": True}),
-    "half": RecipeParams(**RECIPE | {"patch_keep_rate": 0.5}),
+    "all": SeededRecipe(**RECIPE),
+    "checkpointed": SeededRecipe(**RECIPE | {"gradient_checkpointing": True}),
+    "mug": SeededRecipe(**RECIPE | {"similarity": "mug"}),
+    "texts_frozen": SeededRecipe(**RECIPE | {"freeze_texts": True}),
+    "half": SeededRecipe(**RECIPE | {"patch_keep_rate": 0.5}),
 }
 
 
@@ -80,15 +82,18 @@ def measured(folders, monkeypatch, tmp_path):
     spec.loader.exec_module(module)
     params = SimpleNamespace(
         threads=torch.get_num_threads(),
-        recipes=RECIPES,
         measure_resources=MeasureResourcesParams(batch_size=B, num_frames=F, repeats=1),
     )
     monkeypatch.setattr(module, "load_params", lambda: params)
     monkeypatch.setenv("STILLMOTION_DEVICE", "cpu")
     deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
-    def measure(model, recipe=""):
-        module.main(backbone=folders / model, output=tmp_path / "out.json", recipe=recipe)
+    def measure(model, recipe="", system=None):
+        folder = tmp_path / f"{model}-{recipe}"
+        shutil.copytree(folders / model, folder, dirs_exist_ok=True)
+        source = {"system": SYSTEM | ({"recipe": recipe, "seed": 0} if recipe else {}) | (system or {})}
+        write_json(folder / "source.json", source | ({"recipe": RECIPES[recipe].model_dump()} if recipe else {}))
+        module.main(model=folder, output=tmp_path / "out.json")
         return read_json(tmp_path / "out.json")
 
     yield measure
@@ -150,6 +155,23 @@ def test_paths_are_drawn_as_in_training(measured, monkeypatch):
 def test_a_recipe_that_does_not_fit_the_model_is_refused(measured):
     with pytest.raises(InputError, match="gradient_checkpointing is true and OpenClipBackbone has no STAN branch"):
         measured("clip", "checkpointed")
+
+
+@pytest.mark.parametrize(("recipe", "seed"), [("", None), ("half", 0)])
+def test_what_was_measured_is_told_in_fields(measured, recipe, seed):
+    found = measured("clip", recipe)
+    assert found["system"] == SYSTEM | {"recipe": recipe or None, "seed": seed, "scorer": None}
+    assert found["threads"] == torch.get_num_threads()
+
+
+def test_what_was_post_pretrained_alone_is_measured_with_all_trained(measured):
+    pretraining = {"recipe": None, "seed": None, "pretraining": {"dataset": "mine", "recipe": "half", "seed": 0}}
+    assert measured("clip", "half", pretraining)["forward_flops"] == measured("clip")["forward_flops"]
+
+
+def test_an_expansion_of_a_fine_tuned_model_is_measured_with_all_trained(measured):
+    found = measured("stan", system={"expansion": "stan", "recipe": "half", "seed": 0})
+    assert found["forward_flops"] == measured("stan")["forward_flops"]
 
 
 def test_nothing_of_the_training_itself_is_read_by_the_stage():

@@ -8,7 +8,9 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -53,8 +55,9 @@ def labelled(film: bytes, number: int) -> bytes:
 class Workplace:
     """A repository root with params, raw videos and a memo."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, run_script: Callable[..., subprocess.CompletedProcess[str]]):
         self.root = root
+        self._run_script = run_script
         (root / "videos").mkdir()
         self.videos: list[Video] = []
         self.set_params(size_px=16, num_uniform=4, clip_length_s=1.0, max_skip_fraction=0.1)
@@ -73,27 +76,29 @@ class Workplace:
         (self.root / "raw").mkdir(exist_ok=True)
         save_records(self.root / "raw", Video, self.videos)
 
-    def start(
-        self, output: str = "frames", *, memo: str = "memo", workers: int = 1, timeout_s: int = 600
-    ) -> subprocess.Popen:
-        environment = os.environ | {
+    def environment(self, *, memo: str = "memo", workers: int = 1, timeout_s: int = 600) -> dict[str, str]:
+        return os.environ | {
             "STILLMOTION_MEMO": memo if memo == "off" else str(self.root / memo),
             "STILLMOTION_WORKERS": str(workers),
             "STILLMOTION_VIDEO_TIMEOUT": str(timeout_s),
         }
+
+    def start(self, output: str = "frames", **settings: Any) -> subprocess.Popen[str]:
+        """A process of its own, for what must be killed or run beside another."""
         return subprocess.Popen(
             [sys.executable, ROOT / "src" / "sample_frames.py", "--raw", "raw", "--output", output],
             cwd=self.root,
-            env=environment,
+            env=self.environment(**settings),
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, output: str = "frames", **settings: object) -> str:
-        process = self.start(output, **settings)
-        _, log = process.communicate(timeout=120)
-        assert process.returncode == 0, log
-        return log
+    def run(self, output: str = "frames", *, status: int = 0, **settings: Any) -> str:
+        """What the stage printed, run in this process."""
+        options = ("--raw", "raw", "--output", output)
+        done = self._run_script("sample_frames", *options, cwd=self.root, env=self.environment(**settings))
+        assert done.returncode == status, done.stderr
+        return done.stderr
 
     def digest(self, output: str = "frames") -> dict[str, str]:
         folder = self.root / output
@@ -105,8 +110,8 @@ class Workplace:
 
 
 @pytest.fixture
-def workplace(tmp_path) -> Workplace:
-    return Workplace(tmp_path)
+def workplace(tmp_path, run_script) -> Workplace:
+    return Workplace(tmp_path, run_script)
 
 
 def test_the_store_holds_the_frames_and_lists_what_was_lost(workplace, film):
@@ -193,9 +198,7 @@ def test_losing_too_much_of_a_split_is_one_line_with_counts_reasons_and_mend(wor
     for number in range(4):
         workplace.add(f"v{number}", labelled(film, number))
         workplace.add(f"t{number}", b"", split="test")
-    process = workplace.start()
-    _, log = process.communicate(timeout=120)
-    assert process.returncode == 2
+    log = workplace.run(status=2)
     error = log.strip().splitlines()[-1]
     assert error.startswith("sample_frames: error: 4 of 4 test videos are lost (videos/t0.mp4: empty file; ")
     assert "and 1 more" in error

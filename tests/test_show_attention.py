@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,23 +66,20 @@ def project(tmp_path_factory):
     return root
 
 
-def show(project, model, output, *, raw="raw"):
-    options = ["--model", model, "--raw", raw, "--frames", "frames", "--output", output]
-    return subprocess.run(
-        [sys.executable, str(ROOT / "src" / "show_attention.py"), *options],
-        cwd=project,
-        env=os.environ | {"STILLMOTION_DEVICE": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def show(run_script):
+    def run(project, model, output, *, raw="raw"):
+        options = ["--model", model, "--raw", raw, "--frames", "frames", "--output", output]
+        return run_script("show_attention", *options, cwd=project, env=os.environ | {"STILLMOTION_DEVICE": "cpu"})
+
+    return run
 
 
 def files(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_stan_shows_frames_words_and_patches_with_the_same_bytes_each_time(project):
+def test_a_stan_shows_frames_words_and_patches_with_the_same_bytes_each_time(project, show):
     for output in ("stan-out", "again"):
         done = show(project, "stan", output)
         assert done.returncode == 0, done.stderr
@@ -105,19 +100,19 @@ def test_a_stan_shows_frames_words_and_patches_with_the_same_bytes_each_time(pro
     np.testing.assert_allclose(attention.sum((2, 3)), 1, rtol=1e-5)
 
 
-def test_a_clip_has_no_branch_to_show(project):
+def test_a_clip_has_no_branch_to_show(project, show):
     done = show(project, "clip", "clip-out")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (project / "clip-out").iterdir()] == ["examples.jsonl"]
 
 
-def test_a_dataset_without_captions_has_no_examples(project):
+def test_a_dataset_without_captions_has_no_examples(project, show):
     done = show(project, "stan", "empty", raw="nothing")
     assert done.returncode == 0, done.stderr
     assert files(project / "empty") == {"examples.jsonl": b""}
 
 
-def test_an_x_clip_is_one_line_and_leaves_nothing(project):
+def test_an_x_clip_is_one_line_and_leaves_nothing(project, show):
     done = show(project, "xclip", "none")
     assert done.returncode == 2
     assert done.stderr == (

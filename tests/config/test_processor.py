@@ -1,13 +1,14 @@
 """The digest of a short training, which says at once where this machine computes other bytes (DESIGN.md, rule 7)."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from stillmotion.config.processor import VARIABLES
+from stillmotion.config.processor import VARIABLES, processor_name
 
 SCRIPT = Path(__file__).parent / "short_training.py"
 DIGESTS = {
@@ -81,3 +82,19 @@ def test_what_the_user_has_set_gives_way(tmp_path):
         check=True,
     )
     assert done.stdout.strip() == "AVX2,STRICT"
+
+
+def test_a_processor_is_named_by_its_vendor_and_instructions(tmp_path, monkeypatch):
+    monkeypatch.setenv("STILLMOTION_INSTRUCTIONS", "compatible")
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nvendor_id\t: GenuineIntel\n\nprocessor\t: 1\nvendor_id\t: GenuineIntel\n")
+    assert processor_name(cpuinfo) == "GenuineIntel, compatible"
+
+
+@pytest.mark.parametrize("text", [None, "processor\t: 0\nCPU implementer\t: 0x41\n"])
+def test_a_processor_without_a_vendor_is_named_by_its_architecture(tmp_path, monkeypatch, text):
+    monkeypatch.delenv("STILLMOTION_INSTRUCTIONS", raising=False)
+    cpuinfo = tmp_path / "cpuinfo"
+    if text is not None:
+        cpuinfo.write_text(text)
+    assert processor_name(cpuinfo) == f"{platform.machine()}, avx2"

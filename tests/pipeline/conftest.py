@@ -31,13 +31,18 @@ TINY: dict[str, Any] = {
     "threads": 1,
     # Every stage, and as few of each as have something to compare: 19 processes.
     "run.backbones": ["small_clip"],
-    "run.finetuned": ["small_clip"],
-    "run.recipes": ["half_patches"],
-    "run.models": ["small_clip-half_patches"],
-    "run.aggregators": ["mean", "transformer_mean"],
-    "run.probed": ["small_clip-half_patches"],
-    "run.assessed": ["small_clip-half_patches"],
-    "run.selected": ["small_clip-half_patches"],
+    "run.embedded": ["small_clip", "small_clip-patch_dropout"],
+    "finetuned": {"small_clip-patch_dropout": {"from": "small_clip", "recipe": "patch_dropout", "seed": 0}},
+    "retrieval": {
+        "small_clip-patch_dropout-mean": {"model": "small_clip-patch_dropout", "scorer": "mean"},
+        "small_clip-patch_dropout-transformer_mean": {
+            "model": "small_clip-patch_dropout",
+            "scorer": "transformer_mean",
+        },
+    },
+    "run.probed": ["small_clip-patch_dropout"],
+    "run.assessed": ["small_clip-patch_dropout"],
+    "run.selected": ["small_clip-patch_dropout"],
     "run.selections": ["vc1_log_smooth_norm"],
     "run.references": ["oracle"],
     "download.generated.toy.num_train": 24,
@@ -57,10 +62,10 @@ TINY: dict[str, Any] = {
     "backbones.small_clip.batch_size": 16,
     "embed.clip_frames": 4,
     "embed.clip_counts": [1, 2],
-    "recipes.half_patches.captions": "paragraph",
-    "recipes.half_patches.num_frames": 4,
-    "recipes.half_patches.epochs": 2,
-    "recipes.half_patches.batch_size": 8,
+    "recipes.patch_dropout.captions": "paragraph",
+    "recipes.patch_dropout.num_frames": 4,
+    "recipes.patch_dropout.epochs": 2,
+    "recipes.patch_dropout.batch_size": 8,
     "train_aggregator.epochs": 2,
     "train_aggregator.batch_size": 8,
     "train_aggregator.seeds": [0],
@@ -116,6 +121,7 @@ class Project:
     memo: Path
     home: Path
     """Configuration and state of dvc, shared by nothing but these tests."""
+    run_script: Callable[..., subprocess.CompletedProcess[str]]
     settings: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -173,8 +179,13 @@ class Project:
         self.git("commit", "--quiet", "--allow-empty", "--message", message)
 
     def stage(self, cmd: str, *, status: int | None = 0, **settings: str) -> Run:
-        """Run a stage script as dvc would, without dvc."""
-        return self.run(*f"python src/{cmd}".split(), status=status, **settings)
+        """Run a stage script without dvc, in this process; `start` makes one of its own, for who wants to kill it."""
+        script, *options = cmd.split()
+        started = time.monotonic()
+        done = self.run_script(script.removesuffix(".py"), *options, cwd=self.root, env=self.environment | settings)
+        seconds = time.monotonic() - started
+        assert status is None or done.returncode == status, f"{cmd}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return Run(done.returncode, done.stdout, done.stderr, seconds)
 
     def set_params(self, values: Mapping[str, Any]) -> None:
         """Change values of params.yaml; the rest of the file stays as it is written."""
@@ -242,10 +253,12 @@ def home(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def unbuilt(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Project:
+def unbuilt(
+    tmp_path_factory: pytest.TempPathFactory, home: Path, run_script: Callable[..., subprocess.CompletedProcess[str]]
+) -> Project:
     """A commit of the checkout with the tiny params, in which nothing has run. Read only."""
     root = tmp_path_factory.mktemp("unbuilt") / "stillmotion"
-    project = Project(root, root.parent / "memo", home)
+    project = Project(root, root.parent / "memo", home, run_script)
     root.mkdir()
     copy_checkout(root)
     project.set_params(TINY)
@@ -259,7 +272,7 @@ def first_run(shared: Path, unbuilt: Project, home: Path) -> tuple[Project, Run]
     """`lab`, and what `dvc repro` said when it made it; the first process that asks makes it, the others wait."""
     folder = shared / "lab"
     said = folder / "said.json"
-    project = Project(folder / "stillmotion", folder / "memo", home)
+    project = Project(folder / "stillmotion", folder / "memo", home, unbuilt.run_script)
     with filelock.FileLock(shared / "lab.lock"):
         if not said.is_file():
             shutil.rmtree(folder, ignore_errors=True)  # another process may have failed
@@ -277,34 +290,49 @@ def lab(first_run: tuple[Project, Run]) -> Project:
     return first_run[0]
 
 
-def cloned(source: Project, folder: Path, *, cache: Path | None) -> Project:
-    """A git clone of `source` below `folder`; with `cache` it has the outs too."""
-    root = folder / "stillmotion"
+def cloned(source: Project, folder: Path) -> Project:
+    """A git clone of `source` below `folder`, without outs."""
     folder.mkdir(parents=True, exist_ok=True)
-    source.git("clone", "--quiet", source.root, root)
-    project = Project(root, folder / "memo", source.home)
-    if cache is not None:
-        (root / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {cache}\n", encoding="utf-8")
-        project.dvc("checkout")
-    return project
+    source.git("clone", "--quiet", source.root, folder / "stillmotion")
+    return Project(folder / "stillmotion", folder / "memo", source.home, source.run_script)
+
+
+@pytest.fixture(scope="session")
+def copy_lab(lab: Project) -> Callable[[Path], Project]:
+    """Makes a copy of the lab with all its outs below a folder, with the lab's DVC cache and a memo of its own, empty.
+
+    As a clone after `dvc checkout`, which takes seconds.
+    """
+
+    def copy(folder: Path) -> Project:
+        root = folder / "stillmotion"
+        shutil.copytree(lab.root, root, symlinks=True, ignore=left_out)
+        config = f"[cache]\n    dir = {lab.root / '.dvc' / 'cache'}\n"
+        (root / ".dvc" / "config.local").write_text(config, encoding="utf-8")
+        return Project(root, folder / "memo", lab.home, lab.run_script)
+
+    def left_out(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if name in ("cache", "tmp")] if Path(folder) == lab.root / ".dvc" else []
+
+    return copy
 
 
 @pytest.fixture
-def clone(lab: Project, tmp_path: Path) -> Project:
-    """A clone of the lab with all its outs, the lab's DVC cache and a memo of its own, empty."""
-    return cloned(lab, tmp_path / "clone", cache=lab.root / ".dvc" / "cache")
+def clone(copy_lab: Callable[[Path], Project], tmp_path: Path) -> Project:
+    """A copy of the lab to change."""
+    return copy_lab(tmp_path / "clone")
 
 
 @pytest.fixture
 def bare_clone(lab: Project, tmp_path: Path) -> Project:
     """What a colleague gets: a clone of the lab, no outs, an empty cache, an empty memo."""
-    return cloned(lab, tmp_path / "bare", cache=None)
+    return cloned(lab, tmp_path / "bare")
 
 
 @pytest.fixture
 def workplace(unbuilt: Project, tmp_path: Path) -> Project:
     """A copy of the checkout to run stage scripts in, without dvc."""
-    return cloned(unbuilt, tmp_path / "workplace", cache=None)
+    return cloned(unbuilt, tmp_path / "workplace")
 
 
 def encode_clip(path: Path, *, seed: int = 0, seconds: float = 4.0, rate: int = 8, size_px: int = 64) -> Path:

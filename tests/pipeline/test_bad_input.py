@@ -21,10 +21,10 @@ def check_refusal(run: Any, stage: str, *words: str) -> None:
     assert run.out == ""
 
 
-def check_nothing_was_written(project: Any) -> None:
-    """No out, no half of one; what git tracks is as it was but for params.yaml, the user's own."""
+def check_nothing_was_written(project: Any, *besides: str) -> None:
+    """No out, no half of one; what git tracks is as it was but for params.yaml, the user's own, and what is named."""
     changed = {line[3:] for line in project.git("status", "--porcelain", "--ignored").splitlines()}
-    assert {name for name in changed if not name.startswith(".dvc/")} <= {"params.yaml", "data/sources/mine/"}
+    assert {name for name in changed if not name.startswith(".dvc/")} <= {"params.yaml", "data/sources/mine/", *besides}
     assert project.leftovers() == []
 
 
@@ -103,8 +103,8 @@ STAGES = {
     "linear_probe": "linear_probe.py --embeddings data/embeddings/x --output models/probes/x",
     "report": "report.py --raw data/raw/x --frames data/frames/x --metrics metrics --plots plots "
     "--predictions data/predictions --embeddings data/embeddings/x "
-    "--published data/published_results.csv "
-    "--ablations reports/ablations --output reports/results",
+    "--coverage-model x --published data --studies reports/ablations --summary metrics/summary.json "
+    "--output reports/results",
 }
 PARAMS_FAULTS: dict[str, tuple[Any, str]] = {
     "misspelt": (
@@ -191,7 +191,10 @@ def test_what_a_user_of_dvc_sees(workplace, mine):
     check_dvc_refusal(workplace.dvc("repro", status=None), "data/sources/toi")
 
     workplace.set_params({"dataset": "toy", "run.backbones": ["small_klip"]})
-    check_dvc_refusal(workplace.dvc("repro", "backbone", status=None), "small_klip")
+    check_dvc_refusal(
+        workplace.dvc("repro", "backbone", status=None),
+        "digest_code: error: params.yaml: run.backbones: unknown 'small_klip'; did you mean 'small_clip'?",
+    )
 
     workplace.git("checkout", "--quiet", "params.yaml")
     run = workplace.dvc("exp", "run", "--set-param", "train_aggregator.learning_rat=1", status=None)
@@ -200,8 +203,10 @@ def test_what_a_user_of_dvc_sees(workplace, mine):
     replace_in_params(workplace, "num_train:", "num_tarin:")
     run = workplace.dvc("repro", "download", status=None)
     check_dvc_refusal(
-        run, "download: error: params.yaml: unknown param download.generated.toy.num_tarin; did you mean 'num_train'?"
+        run,
+        "digest_code: error: params.yaml: unknown param download.generated.toy.num_tarin; did you mean 'num_train'?",
     )
 
     workplace.git("checkout", "--quiet", "params.yaml")
-    check_nothing_was_written(workplace)
+    # The digests of the code, which are made before anything is.
+    check_nothing_was_written(workplace, "dvc.lock", "code/")

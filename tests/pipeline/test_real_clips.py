@@ -27,6 +27,22 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 """CLIP's."""
 
 
+STAN = {
+    "family": "stan",
+    "num_layers": 4,
+    "skipped_layers": 0,
+    "interval": 1,
+    "structure": "branch",
+    "temporal": "self_attention",
+    "inter_proj": "linear",
+    "class_token": "clip",
+    "max_frames": 64,
+    "context_frames": 8,
+    "drop_path": 0.1,
+    "seed": 0,
+}
+
+
 def random_weights(architecture: str) -> dict[str, Any]:
     return {
         "family": "open_clip",
@@ -56,7 +72,7 @@ def sampled(workplace, real_material):
             "embed.clip_frames": CLIP_FRAMES,
             "embed.clip_counts": [1, 2],
             "embed.tokens": True,
-            "expansions.stan.num_layers": 4,
+            "expansions": {"stan": STAN},
         }
     )
     workplace.stage("download.py --source data/sources/real --output data/raw/real")
@@ -95,7 +111,8 @@ def test_real_clips_go_through_a_model_of_the_published_size_and_its_stan(sample
     assert np.abs(np.load(sampled.root / "data" / "embeddings" / "stan" / "frames.npy") - expected).max() > 1e-3
 
     sampled.stage(
-        "evaluate_alignment.py --alignment mug --raw data/raw/real --embeddings data/embeddings/stan "
+        "evaluate_retrieval.py --scorer mug --model models/backbones/stan --aggregator models/aggregators/none "
+        "--raw data/raw/real --embeddings data/embeddings/stan "
         "--metrics metrics/retrieval/stan-mug.json --predictions data/predictions/retrieval/stan-mug"
     )
     metrics = json.loads((sampled.root / "metrics" / "retrieval" / "stan-mug.json").read_text(encoding="utf-8"))

@@ -24,7 +24,7 @@ ATTEMPTS = 5
 SAMPLE_FRAMES = "sample_frames.py --raw data/raw/toy --output {}"
 EMBED = "embed.py --model models/backbones/small_clip --raw data/raw/toy --frames data/frames/toy --output {}"
 FINETUNE = (
-    "finetune.py --recipe half_patches --backbone models/backbones/small_clip --raw data/raw/toy "
+    "finetune.py --recipe patch_dropout --seed 0 --backbone models/backbones/small_clip --raw data/raw/toy "
     "--frames data/frames/toy --output {0} --plot {0}.json"
 )
 
@@ -100,7 +100,7 @@ def test_embed_killed_in_the_middle_embeds_the_rest(lab, clone):
 
 def test_finetune_killed_in_the_middle_trains_the_rest(lab, clone):
     done = clone.memo / "checkpoints"
-    output = FINETUNE.format("out/model")
+    output = FINETUNE.format("out/small_clip-patch_dropout")
     kill_in_the_middle(clone, output, lambda: 1 <= steps_done(done) < NUM_STEPS, STILLMOTION_CHECKPOINT_SECONDS="0")
     assert not (clone.root / "out").exists()
     log = clone.stage(output).err
@@ -109,14 +109,14 @@ def test_finetune_killed_in_the_middle_trains_the_rest(lab, clone):
     assert total == NUM_STEPS
     assert 1 <= step < total
     assert trained == total - step
-    assert clone.digests("out/model") == lab.digests("models/finetuned/small_clip-half_patches")
-    history = lab.root / "plots" / "finetune" / "small_clip-half_patches.json"
-    assert (clone.root / "out" / "model.json").read_bytes() == history.read_bytes()
+    assert clone.digests("out/small_clip-patch_dropout") == lab.digests("models/backbones/small_clip-patch_dropout")
+    history = lab.root / "plots" / "finetune" / "small_clip-patch_dropout.json"
+    assert (clone.root / "out" / "small_clip-patch_dropout.json").read_bytes() == history.read_bytes()
     # And once more, from a training that is over.
     log = clone.stage(output).err
     assert counted(r"fine-tuning: (\d+) in", log) == (0,)
-    assert clone.digests("out/model") == lab.digests("models/finetuned/small_clip-half_patches")
-    assert (clone.root / "out" / "model.json").read_bytes() == history.read_bytes()
+    assert clone.digests("out/small_clip-patch_dropout") == lab.digests("models/backbones/small_clip-patch_dropout")
+    assert (clone.root / "out" / "small_clip-patch_dropout.json").read_bytes() == history.read_bytes()
 
 
 def test_two_runs_at_once_share_a_memo_and_make_the_same_bytes(lab, clone):

@@ -16,7 +16,7 @@ from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
 from stillmotion.backbones.xclip_expansion import expand_clip
 from stillmotion.config.models import BuiltinBackboneParams, XClipExpansionParams
-from stillmotion.config.training import RecipeParams
+from stillmotion.config.training import SeededRecipe
 from stillmotion.io.arrays import save_array
 from stillmotion.io.records import Caption, Video, save_records
 from stillmotion.training.builtin import new_builtin
@@ -42,7 +42,7 @@ RECIPE: dict[str, Any] = {
     "gradient_checkpointing": False,
     "similarity": "cosine",
     "tau": 100.0,
-    "loss_temperature": None,
+    "loss_temperature": "learned",
     "freeze_texts": False,
     "freeze_embeddings": True,
     "frozen_blocks": 0,
@@ -52,8 +52,8 @@ RECIPE: dict[str, Any] = {
 }
 
 
-def make_recipe(**changes: Any) -> RecipeParams:
-    return RecipeParams(**RECIPE | changes)
+def make_recipe(**changes: Any) -> SeededRecipe:
+    return SeededRecipe(**RECIPE | changes)
 
 
 def make_backbone(family: str = "open_clip", *, drop_path: float = 0.0) -> Backbone:

@@ -167,12 +167,13 @@ class Workplace:
     def __init__(self, root, corpus, backbone, recipe):
         self.root = root
         self.memo = root / "memo"
-        backbone.save(root / "backbone", {})
+        system = dict.fromkeys(("expansion", "pretraining", "recipe", "seed"))
+        backbone.save(root / "backbone", {"system": system | {"model": "m", "base": "m"}})
         (root / "raw").symlink_to(corpus.raw)
         (root / "frames").symlink_to(corpus.frames_folder)
         yaml = ruamel.yaml.YAML()
         params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-        params["recipes"] |= {"small": recipe.model_dump()}
+        params["recipes"] |= {"small": recipe.model_dump(exclude={"seed"})}
         params["threads"] = 1
         yaml.dump(params, root / "params.yaml")
 
@@ -182,7 +183,7 @@ class Workplace:
             "STILLMOTION_MEMO": str(self.memo),
             "STILLMOTION_DEVICE": "cpu",
         } | changes
-        options = ["--recipe", "small", "--backbone", "backbone", "--raw", "raw", "--frames", "frames"]
+        options = ["--recipe", "small", "--seed", "0", "--backbone", "backbone", "--raw", "raw", "--frames", "frames"]
         return subprocess.Popen(
             [*launcher, ROOT / "src" / "finetune.py", *options, "--output", output, "--plot", f"{output}.json"],
             cwd=self.root,

@@ -2,8 +2,6 @@
 
 import importlib.util
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +24,7 @@ from stillmotion.training.recognition import Recognition
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "src" / "finetune.py"
+SYSTEM = {"model": "m", "base": "m", "expansion": None, "pretraining": None, "recipe": None, "seed": None}
 CLASSES = ["grows a lot", "moves", "shrinks", "spins"]
 """No training span is of the last one."""
 
@@ -190,35 +189,33 @@ def project(tmp_path, corpus, new_backbone, new_recipe):
     """Makes a folder in which src/finetune.py trains on these spans by the recipe `small`; gives its options."""
 
     def make(actions):
-        new_backbone().save(tmp_path / "backbone", {})
+        new_backbone().save(tmp_path / "backbone", {"system": SYSTEM})
         save_records(tmp_path / "raw", Action, actions)
         (tmp_path / "frames").symlink_to(corpus.frames_folder)
         yaml = ruamel.yaml.YAML()
         params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         recipe = new_recipe(captions="class_names", freeze_texts=True, epochs=2, micro_batch_size=4)
-        params["recipes"] |= {"small": recipe.model_dump()}
+        params["recipes"] |= {"small": recipe.model_dump(exclude={"seed"})}
         params["embed"]["class_template"] = "a thing that {}"
         with (tmp_path / "params.yaml").open("w", encoding="utf-8") as out:
             yaml.dump(params, out)
         options = {name: Path(name) for name in ("backbone", "raw", "frames", "output", "plot")}
-        return {"recipe": "small"} | options
+        return {"recipe": "small", "seed": recipe.seed} | options
 
     return make
 
 
 def test_the_stage_trains_on_the_spans_of_the_train_split_with_their_classes_in_the_template(
-    project, tmp_path, corpus, new_recipe
+    project, tmp_path, corpus, new_recipe, run_script
 ):
     spans = [Action(pair.video_id, pair.text, pair.start, pair.end) for pair in [*TRAIN, *VALIDATION]]
     # A video that has no frames: its class is one of all the same.
     options = project([*spans, Action("lost", CLASSES[3], 0.0, 1.0)])
-    done = subprocess.run(
-        [sys.executable, SCRIPT, *(word for name, value in options.items() for word in (f"--{name}", value))],
+    done = run_script(
+        "finetune",
+        *(word for name, value in options.items() for word in (f"--{name}", str(value))),
         cwd=tmp_path,
         env=os.environ | {"STILLMOTION_MEMO": "off", "STILLMOTION_DEVICE": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "18 training pairs, 6 validation pairs" in done.stderr
@@ -234,7 +231,32 @@ def test_the_stage_trains_on_the_spans_of_the_train_split_with_their_classes_in_
     history = read_json(tmp_path / "plot")
     assert [row["loss"] for row in history] == pytest.approx([row["loss"] for row in fitted.history], abs=2e-6)
     assert [row["score"] for row in history] == pytest.approx([row["score"] for row in fitted.history], abs=1e-5)
-    assert read_json(tmp_path / "output" / "source.json")["selected_on"] == "validation"
+    source = read_json(tmp_path / "output" / "source.json")
+    assert source["selected_on"] == "validation"
+    assert source["system"] == SYSTEM | {"model": "output", "recipe": "small", "seed": 0}
+    assert source["backbone"] == {"system": SYSTEM}
+    assert source["recipe"] == recipe.model_dump()
+
+
+def test_another_seed_orders_the_training_anew_and_a_pretraining_is_told_as_such(project, tmp_path, monkeypatch):
+    options = project([Action(pair.video_id, pair.text, pair.start, pair.end) for pair in [*TRAIN, *VALIDATION]])
+    spec = importlib.util.spec_from_file_location("finetune", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STILLMOTION_MEMO", "off")
+    monkeypatch.setenv("STILLMOTION_DEVICE", "cpu")
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    histories = []
+    for seed in (0, 1):
+        module.main(**options | {"seed": seed}, pretraining=True)
+        histories.append(read_json(tmp_path / "plot"))
+        pretraining = {"dataset": "raw", "recipe": "small", "seed": seed}
+        made = SYSTEM | {"model": "output", "pretraining": pretraining}
+        assert read_json(tmp_path / "output" / "source.json")["system"] == made
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    assert histories[0] != histories[1]
 
 
 @pytest.mark.parametrize(("spans", "count"), [([], 0), (TRAIN[::3] + VALIDATION, 1)])

@@ -8,7 +8,7 @@
 | STILLMOTION_MEMO | folder of finished work (see memo.py), or `off` | the user's cache folder |
 | STILLMOTION_VIDEO_TIMEOUT | seconds that one video may take to decode, or its shots to be found | 600 |
 | STILLMOTION_CHECKPOINT_SECONDS | seconds between the checkpoints of a training; 0: after each step | 30 |
-| STILLMOTION_INSTRUCTIONS | `avx2`, or `native` for other bytes (see config/processor.py) | avx2 |
+| STILLMOTION_INSTRUCTIONS | `avx2`, `compatible` or `native`; this one changes bytes (see processor.py) | avx2 |
 """
 
 import os

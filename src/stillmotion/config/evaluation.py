@@ -77,14 +77,6 @@ class EvaluateActionsParams(EvaluateParams):
     """Action recognition metrics."""
 
 
-class EvaluateConditionalParams(EvaluateParams):
-    """X-CLIP's texts that depend on the video, as a second look at the best videos."""
-
-    ties: Literal["average", "optimistic", "pessimistic"]
-    top_k: Count
-    """Videos of each text, and texts of each video, that are scored again."""
-
-
 class MeasureResourcesParams(Section):
     """Cost of a training step."""
 
@@ -112,7 +104,7 @@ class ShowAttentionParams(Section):
     num_examples: Count
     """Captions of the test split: the middle ones of equal parts of the list by caption_id."""
     tau: Positive
-    """Sharpness τ of Mug, see `alignments`."""
+    """Sharpness τ of Mug, as scorers have it."""
 
 
 class ReportParams(EvaluateParams):

@@ -6,6 +6,7 @@ say what to expect of a value, the docstrings here what it means.
 """
 
 import difflib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -16,7 +17,6 @@ from stillmotion.config.data import DownloadParams, SampleFramesParams
 from stillmotion.config.evaluation import (
     AssessBackboneParams,
     EvaluateActionsParams,
-    EvaluateConditionalParams,
     EvaluateMomentsParams,
     EvaluateReferencesParams,
     EvaluateRetrievalParams,
@@ -31,45 +31,42 @@ from stillmotion.config.evaluation import (
 from stillmotion.config.models import (
     ArchitectureParams,
     BackboneParams,
-    BuiltinBackboneParams,
-    Clip4ClipExpansionParams,
-    ClipArchitectureParams,
     EmbedParams,
     ExpansionParams,
-    OpenClipBackboneParams,
-    StanArchitectureParams,
-    StanExpansionParams,
-    XClipArchitectureParams,
-    XClipBackboneParams,
-    XClipExpansionParams,
+)
+from stillmotion.config.records import (
+    ExpandedModel,
+    FineTunedModel,
+    MadeModel,
+    PostPretrainedModel,
+    RetrievalSystem,
 )
 from stillmotion.config.run import Reference, RunParams
-from stillmotion.config.section import Count, Name, Section
+from stillmotion.config.scorers import ScorerParams, TrainedParams
+from stillmotion.config.section import Count, Name, PathName, Section
 from stillmotion.config.training import (
-    AggregatorParams,
-    AlignmentParams,
     LinearProbeParams,
     RecipeParams,
     TrainAggregatorParams,
 )
 from stillmotion.errors import InputError
 
+
+def _classes(union: Any) -> dict[str, type[Section]]:
+    """The classes of a discriminated union by the values of the field that tells them apart."""
+    members, field = get_args(union)
+    return {
+        kind: member
+        for member in get_args(members)
+        for kind in get_args(member.model_fields[field.discriminator].annotation)
+    }
+
+
 FAMILIES: dict[str, dict[str, type[Section]]] = {
-    "backbones": {
-        "builtin": BuiltinBackboneParams,
-        "open_clip": OpenClipBackboneParams,
-        "xclip": XClipBackboneParams,
-    },
-    "expansions": {
-        "xclip": XClipExpansionParams,
-        "stan": StanExpansionParams,
-        "clip4clip": Clip4ClipExpansionParams,
-    },
-    "architectures": {
-        "xclip": XClipArchitectureParams,
-        "clip": ClipArchitectureParams,
-        "stan": StanArchitectureParams,
-    },
+    "backbones": _classes(BackboneParams),
+    "expansions": _classes(ExpansionParams),
+    "scorers": _classes(ScorerParams),
+    "architectures": _classes(ArchitectureParams),
 }
 """Of the sections whose blocks are of several kinds."""
 
@@ -88,7 +85,7 @@ class Variants(dict[str, Any]):
 class Params(Section):
     """The whole of params.yaml."""
 
-    dataset: str
+    dataset: PathName
     threads: Count
     """Of torch in a stage, which its processes share: they decide last digits, and so are the same everywhere."""
     run: RunParams
@@ -97,16 +94,18 @@ class Params(Section):
     backbones: dict[Name, BackboneParams]
     expansions: dict[Name, ExpansionParams]
     embed: EmbedParams
+    expanded: dict[PathName, ExpandedModel]
+    post_pretrained: dict[PathName, PostPretrainedModel]
+    finetuned: dict[PathName, FineTunedModel]
+    retrieval: dict[PathName, RetrievalSystem]
     recipes: dict[Name, RecipeParams]
-    aggregators: dict[Name, AggregatorParams]
-    alignments: dict[Name, AlignmentParams]
+    scorers: dict[Name, ScorerParams]
     train_aggregator: TrainAggregatorParams
     selections: dict[Name, SelectionParams]
     shot_detectors: dict[Name, ShotDetectorParams]
     optimise_thresholds: OptimiseThresholdsParams
     linear_probe: LinearProbeParams
     evaluate_retrieval: EvaluateRetrievalParams
-    evaluate_conditional: EvaluateConditionalParams
     evaluate_moments: EvaluateMomentsParams
     evaluate_references: EvaluateReferencesParams
     assess_backbone: AssessBackboneParams
@@ -121,8 +120,7 @@ class Params(Section):
         "backbones",
         "expansions",
         "recipes",
-        "aggregators",
-        "alignments",
+        "scorers",
         "selections",
         "shot_detectors",
         "architectures",
@@ -131,6 +129,15 @@ class Params(Section):
     @classmethod
     def _unknown_names_are_told(cls, blocks: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         return Variants(str(info.field_name), blocks)
+
+    @field_validator("expanded", "post_pretrained", "finetuned", "retrieval", mode="after")
+    @classmethod
+    def _names_lead_nowhere_else(cls, records: dict[str, Any]) -> dict[str, Any]:
+        # dvc looks for a key such as `a.b` below another key.
+        dotted = next((name for name in records if "." in name), None)
+        if dotted is not None:
+            raise ValueError(f"the name {dotted!r} has a dot in it, at which dvc splits params; use - or _")
+        return records
 
     @model_validator(mode="after")
     def _corpora_are_other_datasets(self) -> "Params":
@@ -143,67 +150,50 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _run_names_what_exists(self) -> "Params":
-        finetuned = [f"{backbone}-{recipe}" for backbone in self.run.finetuned for recipe in self.run.recipes]
-        expanded = [f"{backbone}_{expansion}" for backbone in self.run.expanded for expansion in self.run.expansions]
+    def _models_are_made_of_what_exists(self) -> "Params":
         _check_names("run.backbones", self.run.backbones, list(self.backbones))
-        _check_names("run.expanded", self.run.expanded, self.run.backbones)
-        _check_names("run.expansions", self.run.expansions, list(self.expansions))
-        _check_names("run.post_pretrained", self.run.post_pretrained, self.run.backbones + expanded)
-        _check_names("run.post_pretraining", self.run.post_pretraining, list(self.recipes))
-        post_pretraining = (self.run.corpora, self.run.post_pretrained, self.run.post_pretraining)
-        if any(post_pretraining) and not all(post_pretraining):
-            raise ValueError("run: corpora, post_pretrained and post_pretraining need one another; set all or none")
-        backbones = [*self.run.backbones, *expanded, *_post_pretrained(self.run)]
-        for name in backbones:
-            if backbones.count(name) > 1:
-                raise ValueError(f"run: two backbones are called {name!r}; rename one")
-        _check_names("run.embedded", self.run.embedded, backbones)
-        _check_names("run.finetuned", self.run.finetuned, self.run.embedded)
-        _check_names("run.recipes", self.run.recipes, list(self.recipes))
-        _check_names("run.models", self.run.models, self.run.embedded + finetuned)
-        _check_names("run.conditional", self.run.conditional, self.run.models)
-        _check_names("run.aggregators", self.run.aggregators, list(self.aggregators))
-        _check_names("run.aligned", self.run.aligned, self.run.embedded + finetuned)
-        _check_names("run.alignments", self.run.alignments, list(self.alignments))
-        scored_by = [*self.run.aggregators, "conditional", *self.run.alignments, "tight_transformer"]
-        for name in scored_by:
-            if scored_by.count(name) > 1:
-                raise ValueError(f"run: two ways of scoring retrieval are called {name!r}; rename one")
-        if self.run.aligned and self.run.alignments and not self.embed.tokens:
-            raise ValueError("run.alignments needs embed.tokens: true")
-        _check_names("run.tight", self.run.tight, finetuned)
-        for model in self.run.tight:
-            if not self._is_trained_tight(model):
-                raise ValueError(
-                    f"run.tight: {model!r} is no CLIP4Clip with head: tight_transformer, fine-tuned by a recipe for "
-                    "retrieval; take it out"
-                )
-        if self.run.tight and not self.embed.tokens:
-            raise ValueError("run.tight needs embed.tokens: true")
-        _check_names("run.attended", self.run.attended, finetuned)
-        _check_names("run.probed", self.run.probed, self.run.embedded + finetuned)
-        if self.run.probed and not self.embed.spans:
+        names = [*self.run.backbones, *(name for _, records in self._made_sections for name in records)]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two models are called {name!r}; rename one")
+        for section, records in self._made_sections:
+            for name, record in records.items():
+                where = f"{section}.{name}"
+                _check_names(f"{where}.from", [record.base_model], names, all_of="run.backbones", there=self.backbones)
+                if isinstance(record, ExpandedModel):
+                    _check_names(f"{where}.expansion", [record.expansion], list(self.expansions))
+                if isinstance(record, FineTunedModel):
+                    _check_names(f"{where}.recipe", [record.recipe], list(self.recipes))
+                if isinstance(record, PostPretrainedModel):
+                    _check_names(f"{where}.dataset", [record.dataset], self.run.corpora, all_of="run.corpora")
+                self._ancestors(name, where)
+        return self
+
+    @model_validator(mode="after")
+    def _run_names_what_exists(self) -> "Params":
+        run, models = self.run, [*self.run.backbones, *self.made]
+        _check_names("run.embedded", run.embedded, models, all_of="run.backbones", there=self.backbones)
+        _check_names("run.attended", run.attended, list(self.finetuned))
+        for param in ("probed", "assessed", "selected"):
+            _check_names(f"run.{param}", getattr(run, param), run.embedded, all_of="run.embedded", there=models)
+        if run.probed and not self.embed.spans:
             raise ValueError("run.probed needs embed.spans: true")
-        _check_names("run.assessed", self.run.assessed, self.run.embedded + finetuned)
-        _check_names("run.selected", self.run.selected, self.run.embedded + finetuned)
-        for param, models in (("run.assessed", self.run.assessed), ("run.selected", self.run.selected)):
-            video_models = [] if self.embed.single_frames else [name for name in models if self._is_video_model(name)]
+        for param, names in (("run.assessed", run.assessed), ("run.selected", run.selected)):
+            video_models = [] if self.embed.single_frames else [name for name in names if self._is_video_model(name)]
             if video_models:
                 raise ValueError(
                     f"{param}: {video_models[0]!r} is a video model, whose frames are embedded by themselves with "
                     "embed.single_frames: true alone; set that, or take the model out"
                 )
-        _check_names("run.selections", self.run.selections, list(self.selections))
-        _check_names("run.shot_detectors", self.run.shot_detectors, list(self.shot_detectors))
-        _check_names("run.references", list(self.run.references), list(get_args(Reference)))
-        kinds = self.run.selections + self.run.shot_detectors
-        selected = [f"{model}-{kind}" for model in self.run.selected for kind in kinds]
-        systems = [*selected, *self.run.references, *self.run.submissions]
+        _check_names("run.selections", run.selections, list(self.selections))
+        _check_names("run.shot_detectors", run.shot_detectors, list(self.shot_detectors))
+        _check_names("run.references", list(run.references), list(get_args(Reference)))
+        selected = [f"{model}-{kind}" for model in run.selected for kind in (*run.selections, *run.shot_detectors)]
+        systems = [*selected, *run.references, *run.submissions]
         for name in systems:
             if systems.count(name) > 1:
                 raise ValueError(f"run: two systems of moment retrieval are called {name!r}; rename one")
-        _check_names("run.architectures", self.run.architectures, list(self.architectures))
+        _check_names("run.architectures", run.architectures, list(self.architectures))
         most = self.embed.clip_counts[-1] * self.embed.clip_frames
         if most > self.sample_frames.num_uniform:
             raise ValueError(
@@ -212,10 +202,30 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _systems_score_what_is_embedded(self) -> "Params":
+        models = [*self.run.backbones, *self.made]
+        for name, system in self.retrieval.items():
+            where = f"retrieval.{name}.model"
+            _check_names(where, [system.model], self.run.embedded, all_of="run.embedded", there=models)
+            _check_names(f"retrieval.{name}.scorer", [system.scorer], list(self.scorers))
+            scorer = self.scorers[system.scorer]
+            for needed in scorer.needs:
+                if not getattr(self.embed, needed):
+                    raise ValueError(f"retrieval.{name}: scorer {system.scorer!r} needs embed.{needed}: true")
+            if scorer.kind == "own" and not self._is_trained_tight(system.model):
+                raise ValueError(
+                    f"retrieval.{name}: {system.model!r} is no CLIP4Clip with head: tight_transformer, fine-tuned by a "
+                    "recipe for retrieval; score it by another scorer"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _what_is_trained_on_is_embedded(self) -> "Params":
-        trained = [name for name in self.run.aggregators if self.aggregators[name].kind != "mean"]
+        trained = [
+            name for name, system in self.retrieval.items() if isinstance(self.scorers[system.scorer], TrainedParams)
+        ]
         needed: dict[str, tuple[list[str], tuple[str, ...]]] = {
-            "run.aggregators": (trained if self.run.models else [], ("train", "validation")),
+            "retrieval": (trained, ("train", "validation")),
             "run.assessed": (self.run.assessed, (self.assess_backbone.split,)),
             "run.selections": (self.run.selections if self.run.selected else [], ("train",)),
         }
@@ -225,37 +235,53 @@ class Params(Section):
                 raise ValueError(f"{param}: {names[0]!r} needs the split {missing[0]}; add it to embed.splits")
         return self
 
+    @property
+    def _made_sections(self) -> tuple[tuple[str, Mapping[str, MadeModel]], ...]:
+        return (
+            ("expanded", self.expanded),
+            ("post_pretrained", self.post_pretrained),
+            ("finetuned", self.finetuned),
+        )
+
+    @property
+    def made(self) -> dict[str, MadeModel]:
+        """Every model that is made of another one, by its name."""
+        return {name: record for _, records in self._made_sections for name, record in records.items()}
+
+    def _ancestors(self, model: str, where: str = "") -> list[str]:
+        """The model itself, whose record is at `where`, and what it is made of, down to a backbone."""
+        line = [model]
+        while line[-1] in self.made:
+            line.append(self.made[line[-1]].base_model)
+            if line.count(line[-1]) > 1:
+                raise ValueError(f"{where}.from: a model is made of itself ({' from '.join(line)}); set another model")
+        return line
+
     def _is_trained_tight(self, model: str) -> bool:
         """Whether a fine-tuned model is a tight transformer, trained to score pairs."""
-        backbone, _, recipe = model.partition("-")
-        tight = [
-            f"{base}_{name}"
-            for base in self.run.expanded
-            for name in self.run.expansions
-            if (expansion := self.expansions[name]).family == "clip4clip" and expansion.head == "tight_transformer"
-        ]
-        return backbone in tight and self.recipes[recipe].captions != "class_names"
+        made = [self.made.get(name) for name in self._ancestors(model)]
+        expansions = [self.expansions[record.expansion] for record in made if isinstance(record, ExpandedModel)]
+        is_tight = any(found.family == "clip4clip" and found.head == "tight_transformer" for found in expansions)
+        last = made[0]
+        return is_tight and isinstance(last, FineTunedModel) and self.recipes[last.recipe].captions != "class_names"
 
     def _is_video_model(self, model: str) -> bool:
-        """Whether a model named as in run.models sees the frames of a clip together: an expansion, or an X-CLIP."""
-        images = [name for name in self.run.backbones if self.backbones[name].family != "xclip"]
-        images += [made for name in images for made in _post_pretrained_of(name, self.run)]
-        return model.partition("-")[0] not in images
+        """Whether a model sees the frames of a clip together: an expansion, or an X-CLIP."""
+        line = self._ancestors(model)
+        expanded = any(isinstance(self.made.get(name), ExpandedModel) for name in line)
+        return expanded or self.backbones[line[-1]].family == "xclip"
 
 
-def _post_pretrained(run: RunParams) -> list[str]:
-    """The models that stage post_pretrain makes."""
-    return [made for backbone in run.post_pretrained for made in _post_pretrained_of(backbone, run)]
-
-
-def _post_pretrained_of(backbone: str, run: RunParams) -> list[str]:
-    return [f"{backbone}_{corpus}_{recipe}" for corpus in run.corpora for recipe in run.post_pretraining]
-
-
-def _check_names(param: str, names: list[str], known: list[str]) -> None:
+def _check_names(
+    param: str, names: list[str], known: list[str], *, all_of: str = "", there: Collection[str] = ()
+) -> None:
+    """Names must be known, and each there once; one that is `there` alone, or anywhere, can be added to `all_of`."""
     for name in names:
+        if name not in known and name in there:
+            raise ValueError(f"{param}: {name!r} is not in {all_of}; add it there")
         if name not in known:
-            raise ValueError(f"{param}: unknown {name!r}; {_suggestion(name, known)}")
+            add = f", or add it to {all_of}" if all_of and not there else ""
+            raise ValueError(f"{param}: unknown {name!r}; {_suggestion(name, known)}{add}")
     _check_once(param, names)
 
 
@@ -280,17 +306,22 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
             model = get_args(model)[1]
         else:
             model = FAMILIES.get(str(location[0]), {}).get(str(part))
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return []
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _first_line(path: Path, error: ValidationError) -> str:
+def _first_line(path: Path | str, error: ValidationError) -> str:
     # A misspelt param is both unknown and missing: the unknown one says more.
     first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-    where = [str(part) for part in first["loc"]]
+    # A key may hold anything, a line break too.
+    where = [str(part) if str(part).isprintable() else repr(part) for part in first["loc"]]
     kind = first["type"]
+    if where[-1:] == ["[key]"]:
+        del where[-2:]
     if kind.startswith("union_tag"):
-        families = ", ".join(FAMILIES[where[0]])
-        return f"{path}: param {'.'.join(where)}.family is wrong or missing; set one of: {families}"
+        kinds, field = ", ".join(FAMILIES[where[0]]), "kind" if where[0] == "scorers" else "family"
+        return f"{path}: param {'.'.join(where)}.{field} is wrong or missing; set one of: {kinds}"
     if where[:1] and where[0] in FAMILIES:
         del where[2:3]  # pydantic puts the family there
     name = ".".join(where) or "at the top level"
@@ -321,7 +352,16 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         data = ruamel.yaml.YAML(typ="safe", pure=True).load(text)
     except ruamel.yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}); mend that line") from None
+    return validate_params(data, path)
+
+
+def validate_params(data: Any, source: Path | str) -> Params:
+    """Check the content of a params.yaml.
+
+    Raises:
+        InputError: as `load_params`; the line begins with `source`.
+    """
     try:
         return Params.model_validate(data)
     except ValidationError as error:
-        raise InputError(_first_line(path, error)) from None
+        raise InputError(_first_line(source, error)) from None

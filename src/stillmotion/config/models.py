@@ -127,7 +127,7 @@ class Clip4ClipExpansionParams(Section):
 
     family: Literal["clip4clip"]
     head: Literal["mean_pooling", "seq_lstm", "seq_transf", "tight_transformer"]
-    """`mean_pooling` is the image model as it is; `tight_transformer` scores pairs, see `run.tight`."""
+    """`mean_pooling` is the image model as it is; `tight_transformer` scores pairs, which the scorer `own` ranks by."""
     num_layers: Annotated[int, Field(ge=0)]
     """Of the transformers, copied from the first ones of the text tower: 4 in the source. The others have none."""
     seed: Seed
@@ -200,7 +200,7 @@ class EmbedParams(Section):
     """Embed each stored frame by itself too, for moment retrieval and its assessment. Image models, whose clips are
     means of frames, have them anyway."""
     tokens: bool
-    """Keep the frames of each video's one clip, and the tokens of its captions, for alignments and tight transformers;
+    """Keep the frames of each video's one clip, and the tokens of its captions, for interactions and `own` scores;
     X-CLIPs have none."""
     contexts: bool
     """Keep what X-CLIP's conditional texts need of a video: patches × dimensions."""

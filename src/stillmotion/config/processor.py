@@ -16,11 +16,12 @@ capped.py calls it, which is the first import of every script, of the `stillmoti
 
 - `avx2`, the default: the same bytes on AMD's processors, with AVX-512 or without, and on Intel's likewise; between the
   two, MKL's products of fewer than some 16 rows or columns differ in their last digits.
-- `compatible`: the same bytes on both, for half as much time again (tests/config/test_processor.py).
+- `compatible`: the same bytes on both; training takes 1.6 times as long (tests/config/test_processor.py).
 - `native`: no cap; what comes out is that processor's.
 """
 
 import os
+import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,6 +50,16 @@ COMPUTING = ("numpy", "torch", "scipy", "sklearn")
 def instructions() -> str:
     """The choice that this process is held to: `avx2`, `compatible` or `native`."""
     return os.environ.get(SWITCH, "avx2")
+
+
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The vendor (elsewhere than on Linux the architecture) and the instructions, such as `AuthenticAMD, avx2`."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    vendors = (line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id"))
+    return f"{next(vendors, '') or platform.machine()}, {instructions()}"
 
 
 def cap_instructions() -> None:

@@ -36,10 +36,10 @@ class RecipeParams(Section):
     guided embeddings (the source) or as their cosine. With `cosine` a CLIP4Clip's tight transformer is trained by its
     own scores."""
     tau: Positive
-    """τ of Mug, see `alignments`."""
-    loss_temperature: Annotated[float, Field(ge=0.01)] | None
-    """What scores are divided by in the loss, for good: 0.01 to 0.05 in the releases of Mug-STAN. With null it is
-    learned on from the model's own."""
+    """τ of Mug, as scorers have it."""
+    loss_temperature: Annotated[float, Field(ge=0.01)] | Literal["learned"]
+    """What scores are divided by in the loss, for good: 0.01 to 0.05 in the releases of Mug-STAN; or `learned` on from
+    the model's own."""
     freeze_texts: bool
     """The whole text tower stays as it is, as for recognition with class names as texts."""
     freeze_embeddings: bool
@@ -48,7 +48,6 @@ class RecipeParams(Section):
     """The first blocks of both towers stay as they are; more than 0 implies frozen embeddings."""
     patch_keep_rate: Annotated[float, Field(gt=0, le=1)]
     patch_sampling: Literal["tubelet", "per_frame"]
-    seed: Seed
 
     @model_validator(mode="after")
     def _frozen_blocks_rest_on_frozen_embeddings(self) -> "RecipeParams":
@@ -63,27 +62,10 @@ class RecipeParams(Section):
         return self
 
 
-class AlignmentParams(Section):
-    """How the tokens of a text and the frames of a video become one score."""
+class SeededRecipe(RecipeParams):
+    """A recipe, and what the order of the pairs, the frames and the patches is drawn from."""
 
-    interaction: Literal[
-        "mutual", "mutual_cosine", "simple", "frame_text", "video_token", "hard_top_k", "wti", "mean_pooling"
-    ]
-    """As in stillmotion/retrieval/mug.py; `wti` with equal weights."""
-    tau: Positive
-    """Sharpness τ of the softmaxes over tokens and frames: 100 in the source."""
-    top_k: Count
-    """For `hard_top_k`."""
-    dual_softmax: bool
-    """Scores are weighed by the softmax over all queries: it knows the whole test set."""
-
-
-class AggregatorParams(Section):
-    """How clip embeddings become one video embedding."""
-
-    kind: Literal["mean", "transformer_mean", "class_token"]
-    heads: Count
-    mlp_ratio: Positive
+    seed: Seed
 
 
 class TrainAggregatorParams(Section):

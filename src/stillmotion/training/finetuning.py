@@ -14,8 +14,7 @@ import numpy as np
 import torch
 
 from stillmotion.backbones.backbone import Backbone
-from stillmotion.backbones.clip4clip_backbone import TightClip4Clip
-from stillmotion.config.training import RecipeParams
+from stillmotion.config.training import SeededRecipe
 from stillmotion.io.memo import Memo
 from stillmotion.metrics.retrieval import rank_queries
 from stillmotion.training.contrastive import embed_in_parts, shuffled_batches
@@ -39,7 +38,7 @@ class FineTuning:
     frames: PackedFrames
     train: Sequence[Pair]
     validation: Sequence[Pair]
-    recipe: RecipeParams
+    recipe: SeededRecipe
     processes: Processes = ALONE
 
     @property
@@ -135,7 +134,7 @@ def finetune(task: FineTuning, *, memo: Memo, key: dict[str, Any]) -> Fitted:
     branch = backbone.branch_parameter_names()
     if not branch and recipe.branch_learning_rate_factor != 1:
         _log.warning("no STAN branch and no head: branch_learning_rate_factor plays no part")
-    if recipe.loss_temperature is not None and isinstance(backbone, TightClip4Clip):
+    if recipe.loss_temperature != "learned" and backbone.pair_head is not None:
         _log.warning("a tight transformer's scores have no temperature: loss_temperature plays no part")
     batches_of: dict[int, list[torch.Tensor]] = {}
 

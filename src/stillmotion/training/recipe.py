@@ -16,7 +16,7 @@ def apply_recipe(backbone: Backbone, recipe: RecipeParams) -> PatchDropout:
         InputError: the layers can't be frozen so, or there is no branch whose layers could be computed again.
     """
     freeze(backbone, embeddings=recipe.freeze_embeddings, blocks=recipe.frozen_blocks, texts=recipe.freeze_texts)
-    if recipe.loss_temperature is not None:
+    if recipe.loss_temperature != "learned":
         backbone.fix_temperature(recipe.loss_temperature)
     backbone.set_gradient_checkpointing(recipe.gradient_checkpointing)
     dropout = PatchDropout(recipe.patch_keep_rate, recipe.patch_sampling)

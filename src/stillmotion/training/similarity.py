@@ -12,8 +12,6 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from stillmotion.backbones.backbone import Backbone
-from stillmotion.backbones.clip4clip_backbone import TightClip4Clip
-from stillmotion.backbones.clip4clip_heads import score_all
 from stillmotion.config.training import RecipeParams
 from stillmotion.errors import InputError
 from stillmotion.retrieval.mug import Texts, Videos, score_pairs
@@ -107,6 +105,9 @@ class TightTransformer(Similarity):
         return backbone.frame_embeddings(pixels), backbone.embed_texts(tokens)
 
     def scores(self, videos: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        # Imported here, where it is at hand: it comes with open_clip, which an X-CLIP has no use for.
+        from stillmotion.backbones.clip4clip_heads import score_all
+
         return score_all(self.head, texts, videos, torch.ones_like(videos[..., 0], dtype=torch.bool))
 
     def loss(self, videos: torch.Tensor, texts: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
@@ -128,13 +129,13 @@ def similarity_of(
     Raises:
         InputError: the recipe names another than the backbone has.
     """
-    if isinstance(backbone, TightClip4Clip):
+    head = backbone.pair_head
+    if head is not None:
         if recipe and recipe.similarity != "cosine":
             raise InputError(
                 f"params.yaml: a tight transformer is trained by its own scores, not by {recipe.similarity}; set "
                 "similarity: cosine"
             )
-        head = backbone.head
         own = {name: own_once(value) for name, value in head.named_parameters()}
         return TightTransformer(lambda *inputs: functional_call(head, own, inputs))
     if recipe is None or recipe.similarity == "cosine":
