@@ -1,6 +1,6 @@
 """Run every benchmark: `make bench`, half an hour or more on two cores; each also runs alone."""
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 from benchmarks import (
     aggregators,

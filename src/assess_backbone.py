@@ -7,7 +7,7 @@ Reads moments and embeddings of the split that params.yaml names. Writes the mea
 threshold; an empty result where the split has no moments.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 import logging
 from pathlib import Path

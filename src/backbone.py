@@ -9,7 +9,7 @@ transformers (config.json, model.safetensors, preprocessor_config.json, tokenize
 number of tokens), with source.json, which says where the weights came from and their SHA-256.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 from pathlib import Path
 from typing import Annotated

@@ -9,7 +9,7 @@ seconds, which cover it without gaps, and `reason`: null, or why PySceneDetect c
 one shot; and detector.json, how they were found.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 import logging
 from importlib.metadata import version

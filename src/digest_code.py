@@ -8,7 +8,7 @@ this one, it is also where params.yaml is checked before dvc touches an out: a d
 data/. (The script is not src/code.py: that would stand before the standard library's module, which pdb imports.)
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 from pathlib import Path
 from typing import Annotated

@@ -9,7 +9,7 @@ are. Writes videos.jsonl, captions.jsonl, moments.jsonl and actions.jsonl. A vid
 benchmark names but that is not there, keeps its row in videos.jsonl, with the reason as its status.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 import logging
 from collections import Counter

@@ -8,7 +8,7 @@ stillmotion/embedding/reader.py lists, of the videos and texts in `embed.splits`
 the memo, video by video.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 import logging
 from pathlib import Path

@@ -11,7 +11,7 @@ for `dvc plots`. `pessimistic` beside a value is what it would be if every span 
 embedded were named wrongly.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 import logging
 from dataclasses import asdict

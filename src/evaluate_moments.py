@@ -22,7 +22,7 @@ moments begin and end. A reference rates no clips, so its metrics have no HL-*. 
 counts as an empty list and is named in `protocol.missing_rows`.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 from pathlib import Path
 from typing import Annotated

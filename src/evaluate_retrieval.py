@@ -10,7 +10,7 @@ the most clips on top, all below `by_num_clips`) and, in the predictions folder,
 with its rank by each seed and the first seed's five hardest negatives.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 import logging
 from pathlib import Path

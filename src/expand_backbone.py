@@ -10,7 +10,7 @@ clip4clip.json and clip4clip.safetensors). The new modules of the first two chan
 are trained; the heads of the third start as their source starts them.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -10,7 +10,7 @@ Interrupted, it goes on from its last checkpoint in the memo. With STILLMOTION_D
 `torchrun --nproc-per-node 4 src/finetune.py …`, four devices share each batch.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 import logging
 from pathlib import Path

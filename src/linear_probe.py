@@ -7,7 +7,7 @@ probes.jsonl (a row for each number of shots and seed) and weights.npy (probes Ã
 A dataset without actions gets empty ones.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 import logging
 from pathlib import Path

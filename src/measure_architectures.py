@@ -9,7 +9,7 @@ the same on every machine. Of a CLIP and a STAN it writes under `measured` what 
 this one; X-CLIP's are in benchmarks/results/xclip_memory.json.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 from pathlib import Path
 from typing import Annotated

@@ -7,7 +7,7 @@ Reads a model folder. Writes parameters, trainable parameters, forward and backw
 seconds a step, for the batch of params. These depend on the machine: no other stage reads them.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 from pathlib import Path
 from typing import Annotated

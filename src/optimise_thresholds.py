@@ -8,7 +8,7 @@ dataset has no moments to search on, and the importances of the parameters), tri
 sensitivity.jsonl (the objective where one parameter leaves its best value and the others keep theirs).
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 import logging
 from pathlib import Path

@@ -8,7 +8,7 @@ Reads what the systems that params.yaml names have left, tables and frames of th
 and embeddings to tell how much of its video a caption covers. Writes pages, figures, and what `dvc metrics` lists.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 from pathlib import Path
 from typing import Annotated

@@ -8,7 +8,7 @@ status of each video, and skipped.jsonl. A video that can't be decoded is listed
 run fails when a split loses more than max_skip_fraction of the videos that were there.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 import logging
 from collections.abc import Sequence

@@ -8,7 +8,7 @@ video is the one clip that spans it, as the interactions have it. Writes what st
 weights that Mug gives to frames and tokens, and where the branch of a STAN looks in each frame.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 import logging
 from pathlib import Path

@@ -9,7 +9,7 @@ clips-C/seed-N.safetensors for each number of clips and each seed (none where th
 aggregator.json with the sizes, and the history for `dvc plots`.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 import logging
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Fixtures that every test may use."""
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 import contextlib
 import importlib.util

@@ -5,7 +5,7 @@ A command is a function with typer's annotations, added to `app` or to a group s
 the metrics are imported inside the commands, so that `--help` answers at once.
 """
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 import csv
 import json

@@ -1,6 +1,6 @@
 """Four steps of the built-in training with two threads; prints the SHA-256 of its weights, for test_processor.py."""
 
-import stillmotion.config.capped  # noqa: F401 - before all others
+import stillmotion.config.capped
 
 import hashlib
 
