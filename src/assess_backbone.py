@@ -1,6 +1,6 @@
 """Stage assess_backbone: how well a model's frames tell moments from the rest, over a range of thresholds.
 
-    python src/assess_backbone.py --raw data/raw/toy --embeddings data/embeddings/toy-small_clip \
+    python src/assess_backbone.py --raw data/raw/toy/tables --embeddings data/embeddings/toy-small_clip \
         --metrics metrics/assessment/small_clip.json
 
 Reads moments and embeddings of the split that params.yaml names. Writes the mean frame IoU of VC1 with `norm` at each

@@ -1,6 +1,6 @@
 """Stage detect_shots: find the shots of the test videos with PySceneDetect.
 
-    python src/detect_shots.py --detector content_shots --raw data/raw/toy --frames data/frames/toy \
+    python src/detect_shots.py --detector content_shots --raw data/raw/toy/tables --frames data/frames/toy \
         --output data/shots/toy-content_shots
 
 Reads the video files that videos.jsonl of the raw dataset names, relative to the root of the repository, of the test

@@ -5,8 +5,8 @@
 The dataset is named like the folder of `--source`: one of `download.generated`, as `toy` is, is drawn into
 data/raw/toy/videos; any other is a folder of videos with a captions.csv (stillmotion/datasets/folder.py says how it
 is read) or with the annotation files of a public benchmark (data/sources/README.md), whose files stay where they
-are. Writes videos.jsonl, captions.jsonl, moments.jsonl and actions.jsonl. A video that can't be read, or that a
-benchmark names but that is not there, keeps its row in videos.jsonl, with the reason as its status.
+are. Writes tables/ with videos.jsonl, captions.jsonl, moments.jsonl and actions.jsonl. A video that can't be read, or
+that a benchmark names but that is not there, keeps its row in videos.jsonl, with the reason as its status.
 """
 
 import stillmotion.config.capped
@@ -51,10 +51,12 @@ def main(
         annotations = dataset.annotate(
             {video.video_id: video for video in videos}, clip_length_s=params.sample_frames.clip_length_s
         )
-        save_records(folder, Video, videos)
-        save_records(folder, Caption, annotations.captions)
-        save_records(folder, Moment, annotations.moments)
-        save_records(folder, Action, annotations.actions)
+        # Apart from the videos: most stages depend on the tables alone, and dvc looks at each file of a dependency.
+        tables = folder / "tables"
+        save_records(tables, Video, videos)
+        save_records(tables, Caption, annotations.captions)
+        save_records(tables, Moment, annotations.moments)
+        save_records(tables, Action, annotations.actions)
     _tell(videos, annotations)
 
 

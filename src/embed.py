@@ -1,6 +1,6 @@
 """Stage embed: frames, clips, spans and texts as unit vectors, by an original or a fine-tuned model.
 
-    python src/embed.py --model models/backbones/small_clip --raw data/raw/toy --frames data/frames/toy \
+    python src/embed.py --model models/backbones/small_clip --raw data/raw/toy/tables --frames data/frames/toy \
         --output data/embeddings/toy-small_clip
 
 Reads the tables of the dataset, its stored frames and a model folder; writes the arrays that

@@ -1,8 +1,9 @@
 """Stage evaluate_actions: name the actions of the test split, zero-shot and with the few-shot probes.
 
     python src/evaluate_actions.py --probes models/probes/small_clip \
-        --raw data/raw/toy --embeddings data/embeddings/toy-small_clip --metrics metrics/actions/small_clip.json \
-        --predictions data/predictions/actions/small_clip --plot plots/evaluate_actions/small_clip.json
+        --raw data/raw/toy/tables --embeddings data/embeddings/toy-small_clip \
+        --metrics metrics/actions/small_clip.json --predictions data/predictions/actions/small_clip \
+        --plot plots/evaluate_actions/small_clip.json
 
 Reads span and class-name embeddings and the probes. Writes top-1 and top-5 accuracy by number of shots, with
 mean and standard deviation over seeds, zero-shot beside them, spans.jsonl with the class that each test span was given

@@ -1,7 +1,7 @@
 """Stage evaluate_moments: score the moments that a system finds in the test split with the official protocol.
 
     python src/evaluate_moments.py --scorer vc1_none --thresholds models/thresholds/small_clip-vc1_none \
-        --embeddings data/embeddings/toy-small_clip --raw data/raw/toy \
+        --embeddings data/embeddings/toy-small_clip --raw data/raw/toy/tables \
         --metrics metrics/moments/small_clip-vc1_none.json \
         --predictions data/predictions/moments/small_clip-vc1_none
 

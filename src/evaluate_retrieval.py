@@ -1,7 +1,7 @@
 """Stage evaluate_retrieval: rank the test videos for each caption, and the captions for each video.
 
     python src/evaluate_retrieval.py --scorer transformer_mean --model models/backbones/small_clip \
-        --aggregator models/aggregators/small_clip-transformer_mean --raw data/raw/toy \
+        --aggregator models/aggregators/small_clip-transformer_mean --raw data/raw/toy/tables \
         --embeddings data/embeddings/toy-small_clip --metrics metrics/retrieval/small_clip-transformer_mean.json \
         --predictions data/predictions/retrieval/small_clip-transformer_mean
 

@@ -1,7 +1,7 @@
 """Stage finetune: fine-tuning with frozen layers and patch dropout, contrastive or for recognition.
 
-    python src/finetune.py --recipe patch_dropout --seed 0 --backbone models/backbones/small_clip --raw data/raw/toy \
-        --frames data/frames/toy --output models/backbones/small_clip-patch_dropout \
+    python src/finetune.py --recipe patch_dropout --seed 0 --backbone models/backbones/small_clip \
+        --raw data/raw/toy/tables --frames data/frames/toy --output models/backbones/small_clip-patch_dropout \
         --plot plots/finetune/small_clip-patch_dropout.json
 
 Reads the captions or labelled spans of the train split (and of the validation split, to choose the epoch), the
@@ -41,7 +41,7 @@ def main(
     frames: Annotated[Path, typer.Option(help="stored frames of the dataset")],
     output: Annotated[Path, typer.Option(help="folder of the model, which is called like it")],
     plot: Annotated[Path, typer.Option(help="history of the training")],
-    pretraining: Annotated[bool, typer.Option("--pretraining", help="another training is to follow")] = False,
+    pretraining: Annotated[str, typer.Option(help="the dataset's name, where another training is to follow")] = "",
 ) -> None:
     """Fine-tune a backbone on the captions or labelled spans of the train split."""
     params = load_params()
@@ -97,7 +97,7 @@ def main(
     if not processes.first:
         return
     before, training = read_json(backbone / "source.json"), {"recipe": recipe, "seed": seed}
-    changed = {"pretraining": training | {"dataset": raw.name}} if pretraining else training
+    changed = {"pretraining": training | {"dataset": pretraining}} if pretraining else training
     source = {
         "system": before["system"] | {"model": output.name} | changed,
         "backbone": before,

@@ -1,6 +1,6 @@
 """Stage optimise_thresholds: search the thresholds of a moment selection on the train split.
 
-    python src/optimise_thresholds.py --selection vc1_none --raw data/raw/toy \
+    python src/optimise_thresholds.py --selection vc1_none --raw data/raw/toy/tables \
         --embeddings data/embeddings/toy-small_clip --output models/thresholds/small_clip-vc1_none
 
 Reads moments and embeddings of the train split only. Writes thresholds.json (the best values, null where the

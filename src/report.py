@@ -1,6 +1,6 @@
 """Stage report: the results page with its tables, figures and claims, and the page of published numbers.
 
-    python src/report.py --raw data/raw/toy --frames data/frames/toy --metrics metrics --plots plots \
+    python src/report.py --raw data/raw/toy/tables --frames data/frames/toy --metrics metrics --plots plots \
         --predictions data/predictions --published data --embeddings data/embeddings/toy-small_clip \
         --coverage-model small_clip --studies reports/ablations --summary metrics/summary.json --output reports/results
 

@@ -1,6 +1,6 @@
 """Decode each video once and keep the frames that any later stage asks for.
 
-    python src/sample_frames.py --raw data/raw/toy --output data/frames/toy
+    python src/sample_frames.py --raw data/raw/toy/tables --output data/frames/toy
 
 Reads videos.jsonl of the raw dataset and the video files it names, relative to the root of the repository.
 Writes a frames store (stillmotion/video/packed.py): the frames, frames.jsonl, videos.jsonl with the final

@@ -1,6 +1,6 @@
 """Stage show_attention: what a fine-tuned model attends to in some test videos and their captions.
 
-    python src/show_attention.py --model models/backbones/small_clip_stan-mug-0 --raw data/raw/partial_captions \
+    python src/show_attention.py --model models/backbones/small_clip_stan-mug-0 --raw data/raw/partial_captions/tables \
         --frames data/frames/partial_captions --output data/predictions/attention/small_clip_stan-mug-0
 
 Reads a model folder, the tables of the dataset and its stored frames. The captions are chosen by their ids alone. A

@@ -1,6 +1,6 @@
 """Stage train_aggregator: fuse the embeddings of a video's clips into one, over frozen embeddings.
 
-    python src/train_aggregator.py --scorer transformer_mean --raw data/raw/toy \
+    python src/train_aggregator.py --scorer transformer_mean --raw data/raw/toy/tables \
         --embeddings data/embeddings/toy-small_clip --output models/aggregators/small_clip-transformer_mean \
         --plot plots/train_aggregator/small_clip-transformer_mean.json
 

@@ -52,11 +52,11 @@ def make_video(path: Path, *, num_frames: int = 50) -> None:
 
 
 def test_toy_becomes_tables_and_videos_and_the_same_bytes_with_and_without_the_memo(workplace, download, monkeypatch):
-    raw = workplace / "data" / "raw" / "toy"
+    raw = workplace / "data" / "raw" / "toy" / "tables"
     result = download("toy")
     assert result.returncode == 0, result.stderr
     assert "videos: 3 train, 1 validation, 2 test" in result.stderr
-    first = contents(raw)
+    first = contents(raw.parent)
     videos = load_records(raw, Video)
     assert [video.video_id for video in videos] == sorted(video.video_id for video in videos)
     assert {video.video_id for video in videos} == {
@@ -79,7 +79,7 @@ def test_toy_becomes_tables_and_videos_and_the_same_bytes_with_and_without_the_m
     assert len(list((workplace / "memo").rglob("*.mp4"))) == 6
     monkeypatch.setenv("STILLMOTION_MEMO", "off")
     assert download("toy").returncode == 0
-    assert contents(raw) == first
+    assert contents(raw.parent) == first
 
 
 def test_a_folder_is_read_where_it_lies_and_what_cannot_be_read_keeps_its_row(workplace, download):
@@ -93,7 +93,7 @@ def test_a_folder_is_read_where_it_lies_and_what_cannot_be_read_keeps_its_row(wo
     )
     result = download("mine")
     assert result.returncode == 0, result.stderr
-    raw = workplace / "data" / "raw" / "mine"
+    raw = workplace / "data" / "raw" / "mine" / "tables"
     rows = {row["video_id"]: row for row in read_rows(raw / "videos.jsonl")}
     assert rows["sub dir/good"] == {
         "video_id": "sub dir/good", "path": "data/sources/mine/sub dir/good.MP4", "split": "test", "duration": 5.0,
@@ -108,7 +108,7 @@ def test_a_folder_is_read_where_it_lies_and_what_cannot_be_read_keeps_its_row(wo
     assert [moment.vid for moment in load_records(raw, Moment)] == ["sub dir/good"]
     assert [action.label for action in load_records(raw, Action)] == ["stand"]
     assert "1 moments and actions left out" in result.stderr
-    assert not (raw / "videos").exists()
+    assert [path.name for path in raw.parent.iterdir()] == ["tables"]
 
 
 def test_empty_tables_are_written_and_said(workplace, download):
@@ -117,7 +117,7 @@ def test_empty_tables_are_written_and_said(workplace, download):
     result = download("mine")
     assert "moments.jsonl: empty, which is allowed" in result.stderr
     assert "actions.jsonl: empty, which is allowed" in result.stderr
-    assert load_records(workplace / "data" / "raw" / "mine", Moment) == []
+    assert load_records(workplace / "data" / "raw" / "mine" / "tables", Moment) == []
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_real_clips_become_a_dataset(workplace, download, real_material):
     (source / "captions.csv").write_bytes((real_material / "captions.csv").read_bytes())
     result = download("natural")
     assert result.returncode == 0, result.stderr
-    raw = workplace / "data" / "raw" / "natural"
+    raw = workplace / "data" / "raw" / "natural" / "tables"
     with (real_material / "captions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     videos = {video.video_id: video for video in load_records(raw, Video)}

@@ -328,8 +328,10 @@ def test_every_path_of_the_cmd_is_a_dep_or_an_out(stage):
             f"dvc.yaml, {stage}: --{name} {value} is neither a dep nor an out; declare it"
             for name, value in options.items()
             if name in script.path_options()
-            # A folder stands for what is declared below it.
-            and not any(path == value or path.startswith(f"{value}/") for path in declared)
+            # A folder stands for what is declared below it, and one that is declared for what it holds.
+            and not any(
+                path == value or path.startswith(f"{value}/") or value.startswith(f"{path}/") for path in declared
+            )
         ]
         + [f"dvc.yaml, {stage}: {script.path.name} has no option --{name}" for name in options if not has(script, name)]
     )

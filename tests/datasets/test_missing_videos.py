@@ -78,7 +78,7 @@ def test_activitynet_with_missing_videos_runs_and_counts_them(workplace, run):
     assert "1 files are no videos that the annotations name and were left out: other.mp4" in log
     assert "1 sentences start past the end of their video: left out" in log
     assert "can't be read" not in log
-    raw = workplace / "data" / "raw" / "activitynet"
+    raw = workplace / "data" / "raw" / "activitynet" / "tables"
     rows = {video.video_id: video for video in load_records(raw, Video)}
     assert rows["v_a"] == Video(
         "v_a", "data/sources/activitynet/videos/train/a.mp4", "train", 6.0, 10.0, 60, 32, 32, "h264", "ok"
@@ -93,7 +93,7 @@ def test_activitynet_with_missing_videos_runs_and_counts_them(workplace, run):
     ]  # fmt: skip
     assert load_records(raw, Action) == []
 
-    log = run("sample_frames", "--raw", "data/raw/activitynet", "--output", "data/frames/activitynet")
+    log = run("sample_frames", "--raw", "data/raw/activitynet/tables", "--output", "data/frames/activitynet")
     assert "2 decoded, 0 from the memo, 2 skipped" in log
     store = PackedFrames(workplace / "data" / "frames" / "activitynet")
     assert [video.video_id for video in store.videos] == ["v_a", "v_c"]
@@ -119,9 +119,9 @@ def test_msrvtt_becomes_captions_and_a_video_that_cannot_be_read_is_not_a_missin
     assert "videos: 1 train, 1 validation, 1 test (1 missing)" in log
     assert "1 of 3 videos are missing:\n  video2: missing\n" in log
     assert "1 of 3 videos can't be read:\n  video1: not a video" in log
-    captions = load_records(workplace / "data" / "raw" / "msrvtt", Caption)
+    captions = load_records(workplace / "data" / "raw" / "msrvtt" / "tables", Caption)
     assert [caption.text for caption in captions] == [f"video{clip} {number}" for clip in range(3) for number in (0, 1)]
-    log = run("sample_frames", "--raw", "data/raw/msrvtt", "--output", "data/frames/msrvtt", status=2)
+    log = run("sample_frames", "--raw", "data/raw/msrvtt/tables", "--output", "data/frames/msrvtt", status=2)
     assert "1 of 1 validation videos are lost (data/sources/msrvtt/videos/video1.mp4: not a video" in log
     assert "test videos are lost" not in log
 

@@ -101,7 +101,7 @@ def test_an_unknown_dataset(workplace):
 STAGES = {
     "download": DOWNLOAD,
     "linear_probe": "linear_probe.py --embeddings data/embeddings/x --output models/probes/x",
-    "report": "report.py --raw data/raw/x --frames data/frames/x --metrics metrics --plots plots "
+    "report": "report.py --raw data/raw/x/tables --frames data/frames/x --metrics metrics --plots plots "
     "--predictions data/predictions --embeddings data/embeddings/x "
     "--coverage-model x --published data --studies reports/ablations --summary metrics/summary.json "
     "--output reports/results",

@@ -116,7 +116,7 @@ def test_a_folder_with_every_awkward_file_goes_through_the_whole_dag(lab, clone,
         assert f"{Path(name).stem}: {skipped[name]}" in run.err
         assert f"| {skipped[name]} |" in page
 
-    moments = [row for row in read_rows_of(clone, "raw/mine/moments") if row["query"] == "a flash"]
+    moments = [row for row in read_rows_of(clone, "raw/mine/tables/moments") if row["query"] == "a flash"]
     assert [row["relevant_windows"] for row in moments] == [[[0.0, 0.5], [3.0, 3.5]]]
     protocols = protocols_of(clone)
     assert len(protocols) == 6
@@ -187,7 +187,7 @@ def test_a_folder_without_times_and_actions_has_empty_results_for_them_and_a_rep
     actions = read_json(metrics / "actions" / "small_clip.json")
     assert (actions["zero_shot"], actions["top1"], actions["top5"]) == ({}, {}, {})
     retrieval = read_json(metrics / "retrieval" / "small_clip-mean.json")
-    of_test = [row["video_id"] for row in read_rows_of(clone, "raw/plain/videos") if row["split"] == "test"]
+    of_test = [row["video_id"] for row in read_rows_of(clone, "raw/plain/tables/videos") if row["split"] == "test"]
     assert retrieval["protocol"]["num_queries"] == len(of_test) > 0
     assert 0 <= retrieval["t2v"]["R@1"] <= 100
     assert "# Results on plain" in (clone.root / "reports" / "results" / "results.md").read_text(encoding="utf-8")
@@ -219,7 +219,7 @@ def test_real_videos_go_through_the_whole_dag(clone, real_material):
     assert embedded == {row["video_id"] for row in videos.values() if row["status"] == "ok"}
 
     of_test = {row["video_id"] for row in videos.values() if row["split"] == "test"}
-    captions = {row["video_id"] for row in read_rows_of(clone, "raw/real/captions")}
+    captions = {row["video_id"] for row in read_rows_of(clone, "raw/real/tables/captions")}
     protocols = protocols_of(clone)
     retrieval = protocols[f"retrieval/{MODEL}-mean"]
     assert retrieval["num_queries"] == len(of_test & captions) > 3

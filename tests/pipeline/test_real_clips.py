@@ -76,7 +76,7 @@ def sampled(workplace, real_material):
         }
     )
     workplace.stage("download.py --source data/sources/real --output data/raw/real")
-    workplace.stage("sample_frames.py --raw data/raw/real --output data/frames/real")
+    workplace.stage("sample_frames.py --raw data/raw/real/tables --output data/frames/real")
     return workplace
 
 
@@ -89,7 +89,7 @@ def test_real_clips_go_through_a_model_of_the_published_size_and_its_stan(sample
     )
     for model in ("image", "stan"):
         sampled.stage(
-            f"embed.py --model models/backbones/{model} --raw data/raw/real --frames data/frames/real "
+            f"embed.py --model models/backbones/{model} --raw data/raw/real/tables --frames data/frames/real "
             f"--output data/embeddings/{model}"
         )
     packed = PackedFrames(sampled.root / "data" / "frames" / "real")
@@ -112,7 +112,7 @@ def test_real_clips_go_through_a_model_of_the_published_size_and_its_stan(sample
 
     sampled.stage(
         "evaluate_retrieval.py --scorer mug --model models/backbones/stan --aggregator models/aggregators/none "
-        "--raw data/raw/real --embeddings data/embeddings/stan "
+        "--raw data/raw/real/tables --embeddings data/embeddings/stan "
         "--metrics metrics/retrieval/stan-mug.json --predictions data/predictions/retrieval/stan-mug"
     )
     metrics = json.loads((sampled.root / "metrics" / "retrieval" / "stan-mug.json").read_text(encoding="utf-8"))

@@ -21,10 +21,10 @@ NUM_VIDEOS = 24 + 8 + 12
 NUM_STEPS = 2 * 24 // 8
 ATTEMPTS = 5
 
-SAMPLE_FRAMES = "sample_frames.py --raw data/raw/toy --output {}"
-EMBED = "embed.py --model models/backbones/small_clip --raw data/raw/toy --frames data/frames/toy --output {}"
+SAMPLE_FRAMES = "sample_frames.py --raw data/raw/toy/tables --output {}"
+EMBED = "embed.py --model models/backbones/small_clip --raw data/raw/toy/tables --frames data/frames/toy --output {}"
 FINETUNE = (
-    "finetune.py --recipe patch_dropout --seed 0 --backbone models/backbones/small_clip --raw data/raw/toy "
+    "finetune.py --recipe patch_dropout --seed 0 --backbone models/backbones/small_clip --raw data/raw/toy/tables "
     "--frames data/frames/toy --output {0} --plot {0}.json"
 )
 

@@ -80,7 +80,7 @@ def built(tmp_path_factory, clip):
     records = [Video(name, f"data/raw/toy/{name}.mp4", "test", **PROBED, status="ok") for name in COSINES]
     lost = replace(records[0], video_id="torn", status="no frame can be decoded")
     apart = replace(records[0], video_id="attic", split="validation")
-    save_records(root / "data" / "raw" / "toy", Video, [*records, lost, apart])
+    save_records(root / "data" / "raw" / "toy" / "tables", Video, [*records, lost, apart])
     store = root / "data" / "frames" / "toy"
     timestamps = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
     packed = {name: PackedVideo(PROBED, timestamps, np.array([0, 2]), np.array([1, 3, 5]), False) for name in COSINES}

@@ -249,9 +249,9 @@ def test_another_seed_orders_the_training_anew_and_a_pretraining_is_told_as_such
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     histories = []
     for seed in (0, 1):
-        module.main(**options | {"seed": seed}, pretraining=True)
+        module.main(**options | {"seed": seed}, pretraining="narrated")
         histories.append(read_json(tmp_path / "plot"))
-        pretraining = {"dataset": "raw", "recipe": "small", "seed": seed}
+        pretraining = {"dataset": "narrated", "recipe": "small", "seed": seed}
         made = SYSTEM | {"model": "output", "pretraining": pretraining}
         assert read_json(tmp_path / "output" / "source.json")["system"] == made
     torch.set_num_threads(threads)

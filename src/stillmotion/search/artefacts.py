@@ -35,7 +35,7 @@ class Artefacts:
 
     @property
     def raw(self) -> Path:
-        return self._built(self.root / "data" / "raw" / self.dataset, "videos.jsonl")
+        return self._built(self.root / "data" / "raw" / self.dataset / "tables", "videos.jsonl")
 
     @property
     def frames(self) -> Path:
