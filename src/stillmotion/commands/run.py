@@ -36,6 +36,9 @@ def run(
     keep_queue: Annotated[
         bool, typer.Option("--keep-queue", help="Leave what has ended in dvc's queue, for dvc queue logs.")
     ] = False,
+    finetuned: Annotated[
+        bool, typer.Option("--finetune", help="Fine-tune the model on the dataset too, and score both.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands of dvc, run nothing.")] = False,
 ) -> None:
     """Run an experiment beside the workspace, whose results stay as they are; alone, list the experiments.
@@ -50,12 +53,12 @@ def run(
 
     stillmotion run retrieval --dry-run
 
-    stillmotion run thesis_8_frames --set threads=4
+    stillmotion run clip --set dataset=mine --set model=ViT-B-16:laion2b_s34b_b88k
 
     stillmotion run patch_keep_rate --values 0.5,1.0 --seeds 0
     """
     from stillmotion.experiments import dvc_queue
-    from stillmotion.experiments.definition import chosen, load_experiment, read_mapping
+    from stillmotion.experiments.definition import chosen, load_experiment, read_mapping, with_finetuning
     from stillmotion.experiments.plan import planned_runs
     from stillmotion.experiments.settings import layer_of_options
 
@@ -63,7 +66,10 @@ def run(
         typer.echo(_listing())
         return
     experiment = chosen(load_experiment(name), values, seeds)
-    planned, collection = planned_runs(experiment, read_mapping(Path("params.yaml")), layer_of_options(settings or []))
+    if finetuned:
+        experiment = with_finetuning(experiment)
+    options = layer_of_options(settings or [], experiment.options)
+    planned, collection = planned_runs(experiment, read_mapping(Path("params.yaml")), options)
     is_study = bool(experiment.vary or experiment.seeds)
     targets = collection.targets if collection else []
     commands = {
