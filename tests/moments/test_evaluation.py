@@ -37,6 +37,7 @@ def test_values_are_worked_by_hand(truth):
     result = evaluate(ROWS, truth, frames_QT=selected, missing=Missing(3, 1), params=PARAMS).metrics
     assert result["brief"]["MR-full-R1@0.5"] == 50
     assert result["mIoU"] == pytest.approx(100 * (1 + 1 / 3) / 2)
+    assert (result["MR-full-R1@0.3"], result["MR-full-mIoU"]) == (100, 66.67)
     # the window [6, 7] matches nothing at 0.5, [0, 2] then has precision 1/2 for one of two true windows
     assert result["brief"]["MR-full-mAP"] == 62.5
     assert result["frames"]["IoU"] == pytest.approx(100 * (1 + 2 / 3) / 2)

@@ -15,7 +15,14 @@ import numpy as np
 from stillmotion.config.evaluation import EvaluateMomentsParams
 from stillmotion.metrics.coverage import coverage, selected_share
 from stillmotion.metrics.frames import frame_values
-from stillmotion.metrics.moments import MAX_WINDOWS, additions, moment_intervals, moment_values, official_metrics
+from stillmotion.metrics.moments import (
+    MAX_WINDOWS,
+    additions,
+    moment_intervals,
+    moment_values,
+    newer_metrics,
+    official_metrics,
+)
 from stillmotion.metrics.submission import Row, Windows, by_qid, predicted_windows
 from stillmotion.moments.curves import Mask
 from stillmotion.moments.predictions import Kind
@@ -133,6 +140,7 @@ def evaluate(
         others={"frames IoU": frames["IoU"]},
     )
     metrics = official_metrics(values) | {
+        **newer_metrics(values),
         "frames": {metric: float(100.0 * values_Q.mean()) for metric, values_Q in frames.items()},
         **additions(values),
         "coverage": float(100.0 * coverage(predicted, truth.windows).mean()),
