@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from stillmotion.config.evaluation import EvaluateMomentsParams
+from stillmotion.metrics.annotators import window_scores
 from stillmotion.metrics.coverage import coverage, selected_share
 from stillmotion.metrics.frames import frame_values
 from stillmotion.metrics.moments import (
@@ -147,6 +148,12 @@ def evaluate(
         "selected_share": float(100.0 * selected_share(predicted, truth.durations_Q).mean()),
         "ci95": intervals,
     }
+    if any(query.annotated_windows for query in truth.queries):
+        metrics["annotators"] = window_scores(
+            [row["pred_relevant_windows"] for row in in_order],
+            [query.annotated_windows for query in truth.queries],
+            truth.durations_Q.tolist(),
+        )
     share = len(truth.queries) / (len(truth.queries) + missing.num_queries)
     headline = metrics["brief"] | {"mIoU": metrics["mIoU"], "frames IoU": metrics["frames"]["IoU"]}
     metrics["pessimistic"] = {metric: share * headline[metric] for metric in intervals}
