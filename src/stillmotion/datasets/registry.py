@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stillmotion.config.data import BenchmarksParams, DownloadParams
-from stillmotion.datasets import activitynet, charades, didemo, msrvtt, qvhighlights
+from stillmotion.datasets import activitynet, charades, didemo, msrvtt, msvd, qvhighlights
 from stillmotion.datasets.benchmark import AnnotationFiles
 from stillmotion.datasets.captions_csv import FILE_NAME, did_you_mean
 from stillmotion.datasets.folder import read_folder
@@ -22,6 +22,7 @@ BENCHMARKS: tuple[tuple[tuple[AnnotationFiles, ...], Callable[[Path, BenchmarksP
     ((qvhighlights.FILES,), qvhighlights.read_qvhighlights),
     ((charades.FILES,), charades.read_charades),
     ((didemo.FILES,), didemo.read_didemo),
+    ((msvd.FILES,), msvd.read_msvd),
 )
 """How a folder is read in which any of the files lies."""
 
