@@ -9,13 +9,13 @@ from stillmotion.errors import InputError
 
 
 def read_lines(path: Path) -> list[tuple[str, str]]:
-    """Where each line is that is not blank, and the line without spaces at its ends.
+    """Where each line is that is not blank, and the line without spaces at its ends; tabs stay.
 
     Raises:
         InputError: not UTF-8.
     """
     lines = enumerate(_text(path, "text").split("\n"), start=1)
-    return [(f"{path} row {number}", line.strip()) for number, line in lines if line.strip()]
+    return [(f"{path} row {number}", line.strip(" \r")) for number, line in lines if line.strip()]
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
