@@ -20,6 +20,7 @@ from stillmotion.commands.run import run as run_experiment
 from stillmotion.commands.search import search
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_file
+from stillmotion.printed import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +91,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"stillmotion: error: {' '.join(message.split())}", file=sys.stderr)
+    print(one_line(f"stillmotion: error: {message.strip()}"), file=sys.stderr)
     return USER_ERROR_STATUS
 
 
