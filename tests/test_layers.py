@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1] / "src"
 LAYERS = (
     "errors",
     "printed",
+    "lifeline",
     "config",
     "stage",
     "io",

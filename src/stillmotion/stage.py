@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from stillmotion.errors import InputError
+from stillmotion.lifeline import end_with_dvc
 from stillmotion.printed import OneLine, one_line
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def run_stage(main: Callable[..., Any]) -> None:
             os._exit(0)
 
     if main.__module__ == "__main__":  # otherwise the process is another's, a test's for one
+        end_with_dvc()
         # What is registered first runs last, after what torch and others do at exit.
         atexit.register(leave)
     handler = logging.StreamHandler(sys.stderr)
