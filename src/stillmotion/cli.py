@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from stillmotion.commands.compare import compare
+from stillmotion.commands.mend import mend
 from stillmotion.commands.run import run as run_experiment
 from stillmotion.commands.search import search
 from stillmotion.errors import InputError
@@ -46,6 +47,7 @@ score = typer.Typer(
 app.add_typer(score, name="score")
 app.command("run")(run_experiment)
 app.command("ablate", hidden=True)(run_experiment)
+app.command(hidden=True)(mend)
 app.command()(compare)
 app.command()(search)
 
