@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from stillmotion.commands.compare import compare
+from stillmotion.commands.mend import mend
 from stillmotion.commands.run import run as run_experiment
 from stillmotion.commands.search import search
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_file
+from stillmotion.printed import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +47,7 @@ score = typer.Typer(
 app.add_typer(score, name="score")
 app.command("run")(run_experiment)
 app.command("ablate", hidden=True)(run_experiment)
+app.command(hidden=True)(mend)
 app.command()(compare)
 app.command()(search)
 
@@ -90,7 +93,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"stillmotion: error: {' '.join(message.split())}", file=sys.stderr)
+    print(one_line(f"stillmotion: error: {message.strip()}"), file=sys.stderr)
     return USER_ERROR_STATUS
 
 

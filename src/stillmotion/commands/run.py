@@ -8,6 +8,7 @@ import typer
 
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_file
+from stillmotion.printed import one_line, one_per_line
 
 if TYPE_CHECKING:
     from stillmotion.experiments.definition import Experiment
@@ -77,14 +78,14 @@ def run(
         for run in planned
     }
     if dry_run:
-        typer.echo("\n".join(commands.values()))
+        typer.echo(one_per_line(commands.values()))
         return
     commit = dvc_queue.current_commit(planned[0].dataset)
     done = dvc_queue.finished_experiments(commit)
     pending = [run for run in planned if run.name not in done]
     for run in planned:
         has_results = f"# {run.name} has results; dvc exp remove {run.name} to have it run again"
-        typer.echo(has_results if run.name in done else commands[run.name], err=True)
+        typer.echo(one_line(has_results if run.name in done else commands[run.name]), err=True)
     try:
         if is_study:
             all_ran = _run_study(planned, pending, collection, commit=commit, jobs=jobs, keep_queue=keep_queue)
@@ -103,7 +104,7 @@ def _listing() -> str:
 
     experiments = [load_experiment(name) for name in experiment_names()]
     width = max((len(experiment.name) for experiment in experiments), default=0)
-    return "\n".join(
+    return one_per_line(
         f"{experiment.name:<{width}}  {experiment.about}{_varied(experiment)}" for experiment in experiments
     )
 
@@ -146,7 +147,7 @@ def _run_study(
                 except InputError as error:
                     failures[run.name] = str(error)
     for failed, reason in failures.items():
-        typer.echo(f"failed: {failed}: {reason}", err=True)
+        typer.echo(one_line(f"failed: {failed}: {reason}"), err=True)
     if pending and not keep_queue:
         dvc_queue.remove_from_queue({run.name for run in pending})
     if collection and collected:

@@ -1,12 +1,12 @@
 """The `stillmotion search` command: moments of the dataset's videos for a text, an image or a span of a video."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stillmotion.errors import InputError
+from stillmotion.printed import json_text, one_line, one_per_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +123,7 @@ def search(
         if wholes is not None and whole_D is not None:
             cosines_V = wholes.cosines(videos, whole_D)
             if not video and (reason := doubt(chosen.raw, embedded, wholes, query_D, cosines_V)):
-                typer.echo(f"nothing may fit: {reason}", err=True)
+                typer.echo(one_line(f"nothing may fit: {reason}"), err=True)
     found = find_moments(
         embedded.frames,
         videos,
@@ -136,8 +136,8 @@ def search(
     )
     if frames is not None and packed is not None:
         num_files = write_frames(frames, found, packed)
-        typer.echo(f"{frames}: {num_files} frames", err=True)
-    typer.echo(_as_json(found) if as_json else _as_text(found, chosen, wholes, len(videos), paths))
+        typer.echo(one_line(f"{frames}: {num_files} frames"), err=True)
+    typer.echo(json_text(_as_objects(found)) if as_json else _as_text(found, chosen, wholes, len(videos), paths))
 
 
 def _span(
@@ -231,8 +231,8 @@ def _paths(chosen: "Artefacts") -> dict[str, str]:
     return {video.video_id: str(chosen.root / video.path) for video in load_records(chosen.raw, Video)}
 
 
-def _as_json(found: list["FoundMoment"]) -> str:
-    objects = [
+def _as_objects(found: list["FoundMoment"]) -> list[dict[str, Any]]:
+    return [
         {
             "video_id": moment.video_id,
             "start": moment.start,
@@ -241,7 +241,6 @@ def _as_json(found: list["FoundMoment"]) -> str:
         }
         for moment in found
     ]
-    return json.dumps(objects, indent=2, ensure_ascii=False)
 
 
 def _as_shares(
@@ -255,7 +254,7 @@ def _as_shares(
     recall = None if wholes is None else {"system": wholes.system, "t2v R@1": wholes.recall}
     if as_json:
         found = {name: {"texts": num, "found_first": share} for name, (num, share) in shares.items()}
-        return json.dumps(found | {"retrieval": recall}, indent=2)
+        return json_text(found | {"retrieval": recall})
     lines = [f"{_made_by(chosen, wholes)}, {num_videos} videos"]
     for name, (num, share) in shares.items():
         first = "-" if share is None else f"{share:.1f} %"
@@ -274,11 +273,11 @@ def _as_text(
     found: list["FoundMoment"], chosen: "Artefacts", wholes: "Wholes | None", num_videos: int, paths: dict[str, str]
 ) -> str:
     counted = f"{num_videos} video" + ("" if num_videos == 1 else "s")
-    lines = [f"{_made_by(chosen, wholes)}, {counted}"]
-    lines.append(f"{'':>4}  {'score':>6}  {'start':>8}  {'end':>8}  video")
-    width = max(len(moment.video_id) for moment in found)
+    rows = [f"{_made_by(chosen, wholes)}, {counted}"]
+    rows.append(f"{'':>4}  {'score':>6}  {'start':>8}  {'end':>8}  video")
+    width = max(len(one_line(moment.video_id)) for moment in found)
     for rank, moment in enumerate(found, start=1):
         times = f"{moment.start:7.1f}s  {moment.end:7.1f}s"
         path = paths.get(moment.video_id, "")
-        lines.append(f"{rank:4}  {moment.score:6.3f}  {times}  {moment.video_id:{width}}  {path}".rstrip())
-    return "\n".join(lines)
+        rows.append(f"{rank:4}  {moment.score:6.3f}  {times}  {one_line(moment.video_id):{width}}  {path}".rstrip())
+    return one_per_line(rows)
