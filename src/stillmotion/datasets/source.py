@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stillmotion.io.memo import Memo
-from stillmotion.io.records import Action, Caption, Moment, Video
+from stillmotion.io.records import MISSING, Action, Caption, Moment, Video
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,8 @@ class SourceVideo:
     split: str
     file: Path | None
     """None: it is missing."""
+    reason: str = MISSING
+    """Its status where it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
