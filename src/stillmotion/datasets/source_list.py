@@ -73,7 +73,7 @@ def read_source_list(file: Path) -> SourceList:
         InputError: names the entry, and the mend.
     """
     try:
-        data = ruamel.yaml.YAML(typ="safe").load(file.read_text(encoding="utf-8-sig"))
+        data = ruamel.yaml.YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
     except ruamel.yaml.YAMLError as error:
@@ -85,7 +85,8 @@ def read_source_list(file: Path) -> SourceList:
 
 
 def _first_fault(error: ValidationError, file: Path) -> str:
-    first = error.errors()[0]
+    # A misspelt field is both unknown and missing: the unknown one says more.
+    first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     place: tuple[Any, ...] = first["loc"]
     where = ".".join(map(str, place))
     if len(place) > 1:

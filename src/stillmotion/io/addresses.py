@@ -16,17 +16,21 @@ HUB = re.compile(r"hf://datasets/(?P<name>[^/@]+/[^/@]+)@(?P<revision>[^/@]+)(?:
 class FetchError(Exception):
     """Why an address can't be read; the reason is the same in every run."""
 
-    def __init__(self, reason: str, *, again: bool = False, wait_s: float = 0.0):
-        """`again`: it may go better later, after `wait_s` seconds at least."""
+    def __init__(self, reason: str, *, again: bool = False, anew: bool = False, wait_s: float = 0.0):
+        """`again`: it may go better later, after `wait_s` seconds at least; `anew`: from its start."""
         super().__init__(reason)
         self.reason = reason
         self.again = again
+        self.anew = anew
         self.wait_s = wait_s
 
 
 def shown(url: str) -> str:
     """The address without what may be secret: user and password, and all of a query."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "…"
     query = "…" if parts.query else ""
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
 

@@ -218,15 +218,15 @@ def _fetch(
                 digest = file_digest(partial.path)
                 if wanted.sha256 in (None, digest):
                     return store.keep(wanted, partial, digest)
-                partial.clear()
                 # One that came in parts may be of two files; one that came as a whole is what the server has.
-                raise FetchError(f"its SHA-256 is {digest}, not the {wanted.sha256} that is stated", again=not whole)
+                reason = f"its SHA-256 is {digest}, not the {wanted.sha256} that is stated"
+                raise FetchError(reason, again=not whole, anew=True)
             except FetchError as error:
+                if error.anew or not error.again:
+                    partial.clear()
                 tries = 1 if partial.length > longest else tries + 1
                 longest = max(longest, partial.length)
                 if not error.again or tries >= TRIES or error.wait_s > MAX_ASKED_WAIT_S:
-                    if not error.again:
-                        partial.clear()
                     raise
                 if stop.wait(max(error.wait_s, _wait_s(wanted, tries))):
                     raise FetchError("stopped", again=True) from None
@@ -252,9 +252,8 @@ def _read(
     with transport.open_at(wanted.url, offset, known["validator"]) as body:
         if body.start == 0:
             partial.clear()
-        elif body.start != offset or (body.validator, body.size) != (known["validator"], known["size"]):
-            partial.clear()
-            raise FetchError("it changes while it is read", again=True)
+        elif body.start != offset or body.validator != known["validator"] or known["size"] not in (None, body.size):
+            raise FetchError("it changes while it is read", again=True, anew=True)
         partial.note(body.validator, body.size)
         most = max_bytes if wanted.size is None else wanted.size
         if (body.size or 0) > most:

@@ -189,7 +189,7 @@ class Transport:
             with self._reading():
                 changed = _state(fs, path)[1] != version
             if changed:
-                raise FetchError("it changed while it was read", again=True)
+                raise FetchError("it changes while it is read", again=True, anew=True)
 
     def _filesystem(self, url: str) -> tuple[Any, str]:
         import fsspec
