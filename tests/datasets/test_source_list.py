@@ -1,9 +1,16 @@
+import re
+import urllib.parse
+from pathlib import Path
+
 import pytest
 
 from stillmotion.datasets.source_list import placed, read_source_list
 from stillmotion.errors import InputError
 from stillmotion.io.addresses import FetchError
+from stillmotion.io.memo import file_digest
 from stillmotion.io.transport import Listed
+
+SOURCES = Path(__file__).resolve().parents[2] / "data" / "sources"
 
 
 class Listing:
@@ -116,3 +123,28 @@ def test_a_digest_may_be_in_capitals(tmp_path):
 
 def test_an_address_that_stands_twice_is_one_file(places):
     assert len(places("files: [{url: s3://b/a}, {url: s3://b/a}]")) == 1
+
+
+LISTS = sorted((SOURCES / "lists").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", LISTS, ids=lambda file: file.stem)
+def test_a_list_of_public_annotations_names_what_the_page_of_sources_states(file):
+    page = (SOURCES / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| (.*) \| `([0-9a-f]{64})` \|$", page, re.MULTILINE)
+    origin, stated = "", {}
+    for name, told, digest in rows:
+        origin = origin if told == "the same" else told
+        stated[name] = (origin, digest)
+    for entry in read_source_list(file).files:
+        owner, repository, commit, *folders, name = urllib.parse.urlsplit(entry.url).path.strip("/").split("/")
+        assert stated[name] == (f"github.com/{owner}/{repository}, {'/'.join(folders)}, {commit[:7]}", entry.sha256)
+        assert entry.url.startswith("https://raw.githubusercontent.com/")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("file", LISTS, ids=lambda file: file.stem)
+def test_a_list_of_public_annotations_fits_the_real_files(file, real_material):
+    for entry in read_source_list(file).files:
+        (real,) = real_material.glob(f"*/{Path(entry.url).name}")
+        assert (file_digest(real), real.stat().st_size) == (entry.sha256, entry.bytes)

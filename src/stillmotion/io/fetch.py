@@ -264,7 +264,8 @@ def _read(
         raise FetchError("the connection broke off", again=True)
     if wanted.size is not None and length < wanted.size:
         raise FetchError(f"it is shorter than the {wanted.size} bytes that are stated")
-    partial.note(body.validator, length)
+    if body.size is None:
+        partial.note(body.validator, length)
     return body.start == 0
 
 
