@@ -144,6 +144,10 @@ def test_nothing_is_fetched_twice_and_the_outs_are_the_same_bytes_with_the_memo_
     download(STILLMOTION_MEMO="off")
     assert contents(raw) == first
     assert set(dict(benchmark.requests).values()) == {2, 3}
+    (workplace / "file").touch()
+    log = download(STILLMOTION_MEMO=str(workplace / "file"))
+    assert f"{workplace / 'file'}: can't be written (Not a directory); what is fetched is not kept" in log
+    assert contents(raw) == first
 
 
 def test_no_secret_of_an_address_is_in_an_artefact_or_a_message(benchmark, download, workplace):

@@ -139,7 +139,7 @@ def test_a_file_is_not_taken_for_broken_where_the_disk_is_full(tmp_path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(archives, "_copy", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InputError, match="out: can't be written .No space left on device.; make room"):
         unpack(archive, tmp_path / "out", title="it", max_bytes=1 << 30)
     assert not (tmp_path / "out").exists()
 

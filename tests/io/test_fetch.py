@@ -4,12 +4,15 @@ import hashlib
 import json
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from stillmotion.errors import InputError
 from stillmotion.io import addresses, fetch
 from stillmotion.io.addresses import FetchError
 from stillmotion.io.fetch import Fetched, Wanted, fetch_all
@@ -330,3 +333,52 @@ def test_two_processes_that_want_the_same_file_fetch_it_once(site, get):
         thread.join()
     assert {answer.sha256 for answer in answers} == {DIGEST}
     assert site.requests["/a.mp4"] == 1
+
+
+def test_a_file_that_is_not_what_was_fetched_is_fetched_again(site, get, caplog):
+    site.files["/a.mp4"] = CONTENT
+    (first,) = get(Wanted(f"{site.url}/a.mp4"))
+    first.file.chmod(0o644)
+    first.file.write_bytes(CONTENT[:-1])
+    assert get(Wanted(f"{site.url}/a.mp4")) == [first]
+    assert first.file.read_bytes() == CONTENT
+    assert "not the bytes that were fetched" in caplog.text
+
+
+def test_a_full_disk_is_told_with_the_folder(site, get, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(fetch.os, "fsync", full)
+    site.files["/a.mp4"] = CONTENT
+    with pytest.raises(InputError) as caught:
+        get(Wanted(f"{site.url}/a.mp4"))
+    assert str(caught.value) == (
+        f"{tmp_path / 'fetched'}: can't be written (No space left on device); "
+        "make room, or set STILLMOTION_MEMO to another folder"
+    )
+
+
+def test_what_a_killed_process_had_fetched_is_not_asked_for_again(site, get, tmp_path):
+    contents = {f"/{number}": hashlib.sha256(b"%d" % number).digest() * 2000 for number in range(40)}
+    site.files |= contents
+    site.always |= dict.fromkeys(contents, "wait 0.05")
+    program = f"""
+from pathlib import Path
+from stillmotion.io.fetch import Wanted, fetch_all
+from stillmotion.io.transport import Transport
+wanted = [Wanted(f"{site.url}/{{number}}") for number in range(40)]
+fetch_all(wanted, Path("{tmp_path}/fetched"), Transport(timeout_s=5), parallel=4, timeout_s=5, max_bytes=1 << 30)
+"""
+    process = subprocess.Popen([sys.executable, "-c", program])
+    while len(list((tmp_path / "fetched" / "content").glob("*/*"))) < 12:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    whole = {path.name for path in (tmp_path / "fetched" / "content").glob("*/*")}
+    assert 12 <= len(whole) < 40
+    answers = get(*(Wanted(site.url + name) for name in contents))
+    assert [answer.file.read_bytes() for answer in answers] == list(contents.values())
+    asked = {name: site.requests[name] for name, content in contents.items()}
+    assert all(asked[name] == 1 for name, content in contents.items() if hashlib.sha256(content).hexdigest() in whole)
+    assert sum(asked.values()) <= 40 + 4

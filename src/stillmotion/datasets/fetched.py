@@ -1,7 +1,9 @@
 """A dataset whose files are named in source.yaml: they are fetched, and then seen as if they lay in its folder."""
 
 import contextlib
+import logging
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +26,8 @@ TABLE = "fetched.jsonl"
 FILES = "fetched"
 """The folder of the videos that were fetched, in the raw dataset."""
 _MAX_NAMED = 3
+
+log = logging.getLogger("stillmotion")
 
 
 @dataclass(frozen=True)
@@ -93,11 +97,24 @@ def laid_out(source: Path, scratch: Path, environment: Environment) -> Iterator[
         return
     view = scratch / "view" / source.name
     try:
-        yield _lay_out(source, view, scratch if environment.memo is None else environment.memo, environment)
+        yield _lay_out(source, view, _cache(environment.memo, scratch), environment)
     except InputError as error:
         raise InputError(str(error).replace(str(view), str(source))) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _cache(memo: Path | None, scratch: Path) -> Path:
+    """Where fetched files are kept: in the memo, if there is one that can be written."""
+    if memo is None:
+        return scratch
+    try:
+        (memo / FILES).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=memo / FILES):
+            return memo
+    except OSError as error:
+        log.warning("%s: can't be written (%s); what is fetched is not kept", memo, error.strerror)
+        return scratch
 
 
 def _lay_out(source: Path, view: Path, cache: Path, environment: Environment) -> Layout:

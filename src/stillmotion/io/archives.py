@@ -75,7 +75,7 @@ def unpack(archive: Path, target: Path, *, title: str, max_bytes: int) -> None:
                     )
         except (*_BROKEN, OSError) as error:
             if isinstance(error, OSError) and error.errno not in (None, errno.EEXIST, errno.ENOTDIR):
-                raise  # not the archive's fault: the disk is full
+                raise InputError(f"{target}: can't be written ({error.strerror}); make room") from None
             raise InputError(f"{title}: no zip or tar archive that is whole ({type(error).__name__})") from None
 
 

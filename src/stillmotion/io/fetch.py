@@ -12,6 +12,7 @@ folder wait for each other. Under the folder:
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import threading
 import time
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from stillmotion.errors import InputError
 from stillmotion.io.addresses import FetchError
 from stillmotion.io.memo import file_digest
 from stillmotion.io.tables import read_json, write_json
@@ -35,6 +37,8 @@ MAX_ASKED_WAIT_S = 600.0
 """A server that wants to be left alone for longer is given up."""
 LEAST_BYTES_S = 1024
 """Over STILLMOTION_FETCH_TIMEOUT: a server that sends less is stuck."""
+
+log = logging.getLogger("stillmotion")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +78,31 @@ def fetch_all(
         max_bytes: a longer file is refused.
     """
     store, stop = Store(root), threading.Event()
-    results: dict[Wanted, Fetched | FetchError] = {
-        one: found for one in wanted if (found := store.find(one)) is not None
-    }
-    left = [one for one in dict.fromkeys(wanted) if one not in results]
-    if not left:
-        return results
+    results: dict[Wanted, Fetched | FetchError] = {}
 
-    def fetch(one: Wanted) -> Fetched | FetchError:
+    def fetch(one: Wanted) -> tuple[Fetched | FetchError, bool]:
+        """The answer, and whether it was there."""
         try:
-            return _fetch(one, store, transport, stop, timeout_s=timeout_s, max_bytes=max_bytes)
+            found = store.find(one)
+            if found is not None:
+                return found, True
+            return _fetch(one, store, transport, stop, timeout_s=timeout_s, max_bytes=max_bytes), False
         except FetchError as error:
-            return error
+            return error, False
 
+    left = dict.fromkeys(wanted)
     with Progress("files fetched", len(left)) as progress, ThreadPoolExecutor(parallel) as pool:
         try:
             futures = {pool.submit(fetch, one): one for one in left}
             for future in as_completed(futures):
-                results[futures[future]] = future.result()
-                progress.advance()
+                results[futures[future]], was_there = future.result()
+                if was_there:
+                    progress.skip(1)
+                else:
+                    progress.advance()
+        except OSError as error:  # of the network's faults each is a FetchError
+            mend = "make room, or set STILLMOTION_MEMO to another folder"
+            raise InputError(f"{root}: can't be written ({error.strerror}); {mend}") from None
         finally:
             # Threads can't be interrupted: they look at this after each chunk.
             stop.set()
@@ -107,13 +117,19 @@ class Store:
     root: Path
 
     def find(self, wanted: Wanted) -> Fetched | None:
-        """The file of an address, where it is there."""
+        """The file of an address, where it is there, read whole before it is believed."""
         digest = wanted.sha256
         if digest is None:
             with contextlib.suppress(OSError, KeyError, ValueError):
                 digest = read_json(self._address(wanted))["sha256"]
-        file = self._content(digest) if digest is not None else None
-        return Fetched(file, str(digest)) if file is not None and file.is_file() else None
+        file = None if digest is None else self._content(digest)
+        if digest is None or file is None or not file.is_file():
+            return None
+        if file_digest(file) == digest:
+            return Fetched(file, digest)
+        log.warning("%s: not the bytes that were fetched; removed, and fetched again", file)
+        file.unlink(missing_ok=True)
+        return None
 
     def keep(self, wanted: Wanted, partial: "Partial", digest: str) -> Fetched:
         """Make a file that is whole the content of its address."""
