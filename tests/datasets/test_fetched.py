@@ -186,10 +186,27 @@ def test_a_list_that_cannot_be_had_stops_the_stage(benchmark, download):
     benchmark.always["/highlight_val_release.jsonl"] = "404"
     error = download(status=2).splitlines()[-1]
     assert error == (
-        "download: error: data/sources/mine/source.yaml: without these nobody knows what the dataset holds: "
+        "download: error: source.yaml: without these nobody knows what the dataset holds: "
         f"{benchmark.url}/highlight_val_release.jsonl: the server answers 404 (Not Found); "
         "run it again, which goes on from here, or get them by hand"
     )
+
+
+def test_an_archive_or_a_list_that_nobody_reads_is_needed_too(benchmark, source, download, workplace):
+    listed = json.loads((workplace / "data" / "sources" / "mine" / "source.yaml").read_text())["files"]
+    for more in ({"url": f"{benchmark.url}/none.zip", "unpack": True}, {"url": f"{benchmark.url}/none.json"}):
+        source(*listed, more)
+        error = download(status=2).splitlines()[-1]
+        assert f"nobody knows what the dataset holds: {more['url']}: the server answers 404 (Not Found);" in error
+
+
+def test_a_lost_video_without_an_extension_is_a_lost_video(site, source, download, workplace, film):
+    site.files["/a.mp4"] = film
+    source({"url": f"{site.url}/a.mp4"}, {"url": f"{site.url}/b_0.0_4.0"})
+    (workplace / "data" / "sources" / "mine" / "captions.csv").write_text("video,caption\na.mp4,x\nb_0.0_4.0,y\n")
+    download()
+    videos = load_records(workplace / "data" / "raw" / "mine" / "tables", Video)
+    assert [video.status for video in videos] == ["ok", "missing: the server answers 404 (Not Found)"]
 
 
 def test_an_error_in_a_fetched_list_names_it_as_if_it_lay_there(benchmark, download):

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class Layout:
     fetched: Mapping[str, Path] = field(default_factory=dict)
     lost: Mapping[str, str] = field(default_factory=dict)
     """Why a file can't be had."""
+    needed: Mapping[str, str] = field(default_factory=dict)
+    """What to say of those among them whose name is no video's."""
     rows: Sequence[Mapping[str, Any]] | None = None
     """What came of each address; None: there is no source.yaml."""
 
@@ -49,11 +51,12 @@ class Layout:
         Writes fetched.jsonl there too, which has the digest of each file: a change of content is a change of it.
 
         Raises:
-            InputError: more videos can't be had than `max_skip_fraction` allows.
+            InputError: more videos can't be had than `max_skip_fraction` allows, or something else that is needed.
         """
         if self.rows is None:
             return list(found)
         write_rows(raw / TABLE, self.rows)
+        self.check_needed({path for video in found if (path := self._path(video)) is not None})
         settled = [self._settle(video, raw) for video in found]
         lost = [video for video in settled if video.reason != MISSING]
         there = sum(video.file is not None for video in settled)
@@ -67,10 +70,26 @@ class Layout:
             )
         return settled
 
+    def check_needed(self, videos: Collection[str] = ()) -> None:
+        """Refuse to go on without what can't be had and is none of the videos: a list, perhaps.
+
+        Raises:
+            InputError: names it with its reason.
+        """
+        needed = [told for path, told in self.needed.items() if path not in videos]
+        if needed:
+            raise _needed(needed)
+
+    def _path(self, video: SourceVideo) -> str | None:
+        """Below the folder; None for one that is missing, or drawn."""
+        if video.file is None or not video.file.is_relative_to(self.folder):
+            return None
+        return video.file.relative_to(self.folder).as_posix()
+
     def _settle(self, video: SourceVideo, raw: Path) -> SourceVideo:
-        if video.file is None:
+        path = self._path(video)
+        if path is None:
             return video
-        path = video.file.relative_to(self.folder).as_posix()
         if path in self.lost:
             return replace(video, file=None, reason=f"{MISSING}: {self.lost[path]}")
         if path in self.own:
@@ -96,9 +115,13 @@ def laid_out(source: Path, scratch: Path, environment: Environment) -> Iterator[
         yield Layout(source)
         return
     view = scratch / "view" / source.name
+    layout = None
     try:
-        yield _lay_out(source, view, _cache(environment.memo, scratch), environment)
+        layout = _lay_out(source, view, _cache(environment.memo, scratch), environment)
+        yield layout
     except InputError as error:
+        if layout is not None:
+            layout.check_needed()  # the error may be that a list is not there
         raise InputError(str(error).replace(str(view), str(source))) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -133,24 +156,25 @@ def _lay_out(source: Path, view: Path, cache: Path, environment: Environment) ->
     own = {path: here for path, here in list_files(source).items() if path != FILE_NAME}
     fetched: dict[str, Path] = {}
     lost: dict[str, str] = {}
-    needed: list[str] = []
+    needed: dict[str, str] = {}
+    archives: list[str] = []
     for place in places:
         answer = answers[place.wanted]
         if isinstance(answer, FetchError):
-            if place.unpack or (Path(place.path).suffix and not is_video(place.path)):
-                needed.append(f"{shown(place.wanted.url)}: {answer.reason}")
+            told = f"{shown(place.wanted.url)}: {answer.reason}"
+            if place.unpack:
+                archives.append(told)
+                continue
             lost[place.path] = answer.reason
+            if not is_video(place.path):
+                needed[place.path] = told
             continue
         for path, there in _files(place, answer, root, max_bytes=listed.max_bytes).items():
             if path in fetched:
                 raise InputError(f"{file}: {path!r} comes from two addresses; give one another path")
             fetched[path] = there
-    if needed:
-        more = f"; and {len(needed) - _MAX_NAMED} more" if len(needed) > _MAX_NAMED else ""
-        raise InputError(
-            f"{file}: without these nobody knows what the dataset holds: {'; '.join(needed[:_MAX_NAMED])}{more}; "
-            "run it again, which goes on from here, or get them by hand"
-        )
+    if archives:
+        raise _needed([*archives, *needed.values()])
     for path in (*fetched, *lost):
         if path in own:
             raise InputError(f"{file}: {path!r} lies in {source} too; remove it, or its entry")
@@ -159,7 +183,15 @@ def _lay_out(source: Path, view: Path, cache: Path, environment: Environment) ->
         link.parent.mkdir(parents=True, exist_ok=True)
         # Of what is lost the link leads nowhere: it is listed, and no file.
         link.symlink_to(there.absolute())
-    return Layout(view, own, fetched, lost, [_row(place, answers[place.wanted]) for place in _sorted(places)])
+    return Layout(view, own, fetched, lost, needed, [_row(place, answers[place.wanted]) for place in _sorted(places)])
+
+
+def _needed(told: Sequence[str]) -> InputError:
+    more = f"; and {len(told) - _MAX_NAMED} more" if len(told) > _MAX_NAMED else ""
+    return InputError(
+        f"{FILE_NAME}: without these nobody knows what the dataset holds: {'; '.join(told[:_MAX_NAMED])}{more}; "
+        "run it again, which goes on from here, or get them by hand"
+    )
 
 
 def _files(place: Place, answer: Fetched, root: Path, *, max_bytes: int) -> dict[str, Path]:

@@ -115,9 +115,8 @@ def placed(listed: SourceList, transport: Transport, *, file: Path) -> list[Plac
         if entry.unpack:
             places.append(Place(wanted, entry.path or "", unpack=True))
             continue
-        name = urllib.parse.unquote(urllib.parse.urlsplit(entry.url).path.rpartition("/")[2])
         try:
-            places.append(Place(wanted, entry.path or _path(name)))
+            places.append(Place(wanted, entry.path or _path(_last_part(entry.url))))
         except ValueError:
             raise InputError(f"{file}: {shown(entry.url)} has no name of a file at its end; give it a path") from None
     seen: dict[str, str] = {}
@@ -126,6 +125,13 @@ def placed(listed: SourceList, transport: Transport, *, file: Path) -> list[Plac
             both = f"{shown(seen[place.path])} and {shown(place.wanted.url)}"
             raise InputError(f"{file}: {both} have one place, {place.path!r}; give one another path")
     return list({(place.path, place.wanted.key): place for place in places}.values())
+
+
+def _last_part(url: str) -> str:
+    # In a web address # and ? end the path, and a space is spelt %20; in others they are letters like any.
+    if not url.startswith(("http://", "https://")):
+        return url.partition("://")[2].partition("/")[2].rpartition("/")[2]
+    return urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
 
 
 def _below(entry: Entry, transport: Transport, *, file: Path) -> list[Place]:

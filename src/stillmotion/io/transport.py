@@ -10,6 +10,7 @@ import http
 import re
 import threading
 import time
+import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -98,7 +99,11 @@ class Transport:
         folder = (match["path"] or "").strip("/")
         with self._reading():
             tree = HfApi().list_repo_tree(
-                match["name"], folder or None, recursive=True, revision=match["revision"], repo_type="dataset"
+                match["name"],
+                folder or None,
+                recursive=True,
+                revision=urllib.parse.unquote(match["revision"]),
+                repo_type="dataset",
             )
             files = [item for item in tree if isinstance(item, RepoFile)]
         prefix = f"hf://datasets/{match['name']}@{match['revision']}/"
@@ -252,7 +257,8 @@ def _hub_url(url: str) -> str:
     from huggingface_hub import hf_hub_url
 
     match = _hub_match(url)
-    return hf_hub_url(match["name"], match["path"], repo_type="dataset", revision=match["revision"])
+    revision = urllib.parse.unquote(match["revision"])
+    return hf_hub_url(match["name"], match["path"], repo_type="dataset", revision=revision)
 
 
 def _http_validator(response: Any) -> str | None:
