@@ -5,8 +5,10 @@
 The dataset is named like the folder of `--source`: one of `download.generated`, as `toy` is, is drawn into
 data/raw/toy/videos; any other is a folder of videos with a captions.csv (stillmotion/datasets/folder.py says how it
 is read) or with the annotation files of a public benchmark (data/sources/README.md), whose files stay where they
-are. Writes tables/ with videos.jsonl, captions.jsonl, moments.jsonl and actions.jsonl. A video that can't be read, or
-that a benchmark names but that is not there, keeps its row in videos.jsonl, with the reason as its status.
+are. Files that its source.yaml names are fetched, and seen as if they lay there: the videos among them go to fetched/,
+and what came of each address to fetched.jsonl. Writes tables/ with videos.jsonl, captions.jsonl, moments.jsonl and
+actions.jsonl. A video that can't be read, or that a benchmark names but that is not there, keeps its row in
+videos.jsonl, with the reason as its status.
 """
 
 import stillmotion.config.capped
@@ -22,6 +24,7 @@ import typer
 
 from stillmotion.config.environment import Environment, read_environment
 from stillmotion.config.loading import load_params
+from stillmotion.datasets.fetched import laid_out
 from stillmotion.datasets.registry import open_source
 from stillmotion.datasets.source import Annotations, SourceVideo
 from stillmotion.io.atomic import atomic_folder
@@ -44,9 +47,10 @@ def main(
     """Turn a dataset's source into video files and canonical tables."""
     params = load_params()
     environment = read_environment()
-    dataset = open_source(source, params.download)
-    with atomic_folder(output) as folder:
+    with atomic_folder(output) as folder, laid_out(source, folder / ".source", environment) as layout:
+        dataset = open_source(layout.folder, params.download)
         found = dataset.collect(folder, workers=environment.workers, memo=Memo(environment.memo))
+        found = layout.settle(found, folder, max_skip_fraction=params.sample_frames.max_skip_fraction)
         videos = _probe(found, environment, made_in=folder, output=output)
         annotations = dataset.annotate(
             {video.video_id: video for video in videos}, clip_length_s=params.sample_frames.clip_length_s
@@ -63,7 +67,7 @@ def main(
 def _probe(found: Sequence[SourceVideo], environment: Environment, *, made_in: Path, output: Path) -> list[Video]:
     """A row for each video, in no particular order."""
     by_file = {video.file: video for video in found if video.file is not None}
-    videos = [_row(video, "", MISSING) for video in found if video.file is None]
+    videos = [_row(video, "", video.reason) for video in found if video.file is None]
     answers = run_in_workers(probe_video, by_file, workers=environment.workers, timeout_s=environment.video_timeout_s)
     with Progress("videos probed", len(by_file)) as progress:
         for file, probe in answers:
@@ -98,11 +102,7 @@ def _tell(videos: Sequence[Video], annotations: Annotations) -> None:
     _list("can't be read", [video for video in videos if not video.ok and video.status != MISSING], len(videos))
     for note in annotations.notes:
         log.info("%s", note)
-    lengths = {
-        Caption: len(annotations.captions),
-        Moment: len(annotations.moments),
-        Action: len(annotations.actions),
-    }
+    lengths = {Caption: len(annotations.captions), Moment: len(annotations.moments), Action: len(annotations.actions)}
     for kind, length in lengths.items():
         log.info("%s: %s", TABLES[kind], f"{length} rows" if length else "empty, which is allowed")
 

@@ -26,6 +26,7 @@ from stillmotion.datasets.benchmark import AnnotationFiles
 from stillmotion.datasets.captions_csv import FILE_NAME, did_you_mean
 from stillmotion.datasets.folder import read_folder
 from stillmotion.datasets.source import Source
+from stillmotion.datasets.source_list import FILE_NAME as SOURCE_LIST
 from stillmotion.datasets.toy import ToySource
 from stillmotion.errors import InputError
 
@@ -58,7 +59,11 @@ def open_source(folder: Path, params: DownloadParams) -> Source:
     if name in params.generated:
         return ToySource(params.generated[name])
     if not folder.is_dir():
-        own = (other.name for other in folder.parent.glob("*/") if (other / FILE_NAME).exists() or _readers(other))
+        own = (
+            other.name
+            for other in folder.parent.glob("*/")
+            if (other / FILE_NAME).exists() or (other / SOURCE_LIST).exists() or _readers(other)
+        )
         known = sorted({*params.generated, *own})
         raise InputError(
             f"dataset {name!r} is unknown{did_you_mean(name, known)}; there are {', '.join(known)}; "
