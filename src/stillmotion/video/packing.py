@@ -3,7 +3,6 @@
 Shapes: F stored frames, U uniform frames, L clips.
 """
 
-import os
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stillmotion.io.arrays import writable_map
 from stillmotion.io.atomic import atomic_file, link_or_copy
 from stillmotion.io.memo import Memo, file_digest
 from stillmotion.video.decode import Geometry, decode_frames
@@ -61,11 +61,7 @@ def planned_frames(probe: Probe, plan: SamplingPlan) -> tuple[NDArray[np.int64],
 def _decode_to_file(path: Path, target: Path, probe: Probe, stored_F: NDArray[np.int64], plan: SamplingPlan) -> None:
     """Fill a `.npy` file with frames; memory does not grow with their number."""
     shape = (len(stored_F), plan.size_px, plan.size_px, 3)
-    frames = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        # A disk that is full is an error here; later, in the memory map, it would kill the process.
-        with target.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, target.stat().st_size)
+    frames = writable_map(target, np.uint8, shape)
     decode_frames(path, probe, stored_F, plan.size_px, plan.geometry, out=frames)
     frames.flush()
 
