@@ -1,8 +1,11 @@
+import errno
 import hashlib
 import json
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -361,6 +364,39 @@ def test_of_two_processes_that_store_other_bytes_at_once_one_s_last_stays(tmp_pa
     found = Memo(tmp_path).read("checkpoints", KEY, Path.read_bytes, suffix=".bin")
     assert found in {b"a" * 20, b"b" * 20}
     assert len(files(tmp_path)) <= 2
+
+
+def test_what_a_killed_process_left_half_written_goes_when_its_key_is_stored(tmp_path):
+    for write in ("partial.write_bytes(b'half'); os._exit(9)", "save_array(partial, Killer())"):
+        code = f"""
+import os
+import numpy as np
+from pathlib import Path
+from stillmotion.io.arrays import save_array
+from stillmotion.io.memo import Memo
+class Killer:
+    def __array__(self, *arguments, **options):
+        os._exit(9)
+def write(partial):
+    {write}
+Memo(Path({str(tmp_path)!r})).store("kind", {KEY!r}, write, suffix=".npy")
+"""
+        assert subprocess.run([sys.executable, "-c", code]).returncode == 9
+        assert len(files(tmp_path)) == 1  # what the one before left is gone
+    Memo(tmp_path).store("kind", KEY, writes(b"whole"), suffix=".npy")
+    assert entry_of(tmp_path).read_bytes() == b"whole"
+
+
+def test_a_folder_that_its_file_system_can_not_sync_stops_no_training(tmp_path, monkeypatch):
+    def fsync(descriptor):
+        if Path(f"/proc/self/fd/{descriptor}").resolve().is_dir():
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    memo = Memo(tmp_path)
+    memo.store("checkpoints", KEY, writes(b"step 1"), suffix=".bin")
+    monkeypatch.setattr(os, "fsync", fsync)
+    memo.store("checkpoints", KEY, writes(b"step 2"), suffix=".bin")
+    assert entry_of(tmp_path).read_bytes() == b"step 2"
 
 
 @pytest.mark.real

@@ -22,7 +22,7 @@ from stillmotion.errors import InputError
 
 ABANDONED_S = 7 * 24 * 3600
 """What nobody has written to for so long is given up, whoever's it was: a week."""
-_OWNER = re.compile(r"-([0-9a-f]{12})-([0-9]{1,9})-[0-9a-f]{8}")
+_OWNER = re.compile(r"-([0-9a-f]{12})-([0-9]{1,9})-[0-9a-f]{8}$")
 _FILE, _FOLDER = "a file", "a folder"
 _KINDS = {
     stat.S_IFREG: _FILE,
@@ -58,9 +58,9 @@ def _is_running(process_id: int) -> bool:
     return True
 
 
-def _is_abandoned(path: Path, owner: str) -> bool:
-    """Whether the process that `owner`, the end of a name, speaks of is surely dead, or has long done nothing."""
-    found = _OWNER.fullmatch(owner)
+def _is_abandoned(path: Path) -> bool:
+    """Whether the process that the name tells of is surely dead, or has long done nothing."""
+    found = _OWNER.search(path.name)
     if found and found[1] == _host() and not _is_running(int(found[2])):
         return True
     changes = [0.0]
@@ -71,10 +71,9 @@ def _is_abandoned(path: Path, owner: str) -> bool:
 
 
 def _abandoned(path: Path, kind: str) -> list[Path]:
-    """What dead processes have left of this kind beside `path`."""
-    prefix = f".{path.name}.{kind}"
-    found = [left for left in path.parent.iterdir() if left.name.startswith(f"{prefix}-")]
-    return [left for left in found if _is_abandoned(left, left.name.removeprefix(prefix))]
+    """What dead processes have left of this kind beside `path`; two dots where one was written in the place of one."""
+    prefixes = tuple(f"{dots}{path.name}.{kind}-" for dots in (".", ".."))
+    return [left for left in path.parent.iterdir() if left.name.startswith(prefixes) and _is_abandoned(left)]
 
 
 def remove_abandoned(path: Path) -> None:
@@ -87,12 +86,13 @@ def remove_abandoned(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, would survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Wait until a file, or the names in a folder where the file system can tell, would survive a power cut."""
+    with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def writable_place(path: str | os.PathLike[str], *, folder: bool = False) -> Path:
