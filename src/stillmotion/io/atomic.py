@@ -63,11 +63,9 @@ def _is_abandoned(path: Path) -> bool:
     found = _OWNER.search(path.name)
     if found and found[1] == _host() and not _is_running(int(found[2])):
         return True
-    changes = [0.0]
-    for file in (path, *path.rglob("*")):
-        with contextlib.suppress(OSError):  # gone meanwhile
-            changes.append(file.lstat().st_mtime)
-    return time.time() - max(changes) > ABANDONED_S
+    with contextlib.suppress(OSError):  # its owner has just put it in its place, or removed it
+        return time.time() - max(file.lstat().st_mtime for file in (path, *path.rglob("*"))) > ABANDONED_S
+    return False
 
 
 def _abandoned(path: Path, kind: str) -> list[Path]:
@@ -77,12 +75,13 @@ def _abandoned(path: Path, kind: str) -> list[Path]:
 
 
 def remove_abandoned(path: Path) -> None:
-    """Remove what dead processes left half-written beside `path`, whose folder there is."""
+    """Remove what dead processes left half-written beside `path`, whose folder there is; another user's may stay."""
     for left in _abandoned(path, "partial"):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
-            left.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                left.unlink()
 
 
 def sync(path: Path) -> None:
@@ -171,7 +170,8 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         if place.exists():  # the new one
             _discard(former, place)
         else:
-            former.rename(place)
+            with contextlib.suppress(OSError):
+                former.rename(place)
     remove_abandoned(place)
     partial = _beside(place, "partial")
     partial.mkdir()
@@ -203,7 +203,7 @@ def _put_in_place(new: Path, place: Path) -> None:
 
 def _discard(former: Path, place: Path) -> None:
     """Remove a folder that stood aside, under another name, as one that is half gone must not come back."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
         shutil.rmtree(former.rename(_beside(place, "partial")), ignore_errors=True)
 
 
