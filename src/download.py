@@ -25,7 +25,7 @@ from stillmotion.config.loading import load_params
 from stillmotion.datasets.registry import open_source
 from stillmotion.datasets.source import Annotations, SourceVideo
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.memo import Memo
+from stillmotion.io.memo import open_memo
 from stillmotion.io.records import MISSING, SPLITS, TABLES, Action, Caption, Moment, Video, save_records
 from stillmotion.stage import Progress, run_stage
 from stillmotion.video.probe import VideoError, probe_video
@@ -46,7 +46,7 @@ def main(
     environment = read_environment()
     dataset = open_source(source, params.download)
     with atomic_folder(output) as folder:
-        found = dataset.collect(folder, workers=environment.workers, memo=Memo(environment.memo))
+        found = dataset.collect(folder, workers=environment.workers, memo=open_memo(environment.memo))
         videos = _probe(found, environment, made_in=folder, output=output)
         annotations = dataset.annotate(
             {video.video_id: video for video in videos}, clip_length_s=params.sample_frames.clip_length_s

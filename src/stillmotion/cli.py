@@ -21,7 +21,7 @@ from stillmotion.commands.run import run as run_experiment
 from stillmotion.commands.search import search
 from stillmotion.config.interrupts import LINES, Terminated, raise_instead, status_of
 from stillmotion.errors import InputError, machine_refusal
-from stillmotion.io.atomic import atomic_file
+from stillmotion.io.atomic import atomic_file, writable_place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -197,10 +197,9 @@ def moments(
 
 def _check_output(path: Path) -> None:
     """Refuse an output that could not be written, before any work is done."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file in it")
-    if not path.parent.is_dir():
+    if not path.parent.exists():
         raise InputError(f"{path}: its folder {path.parent} does not exist; make it first")
+    writable_place(path)
 
 
 def _write_json(path: Path, value: dict[str, Any], *, indent: int) -> None:

@@ -251,13 +251,11 @@ def write_contexts(
             clip_1F = uniform[clip_layout(len(uniform), num_clips=1, clip_frames=backbone.clip_frames)]
             digest = file_digest(packed.file(video.video_id))
             key = embedder.key | {"frames": digest, "clips": clip_1F.tolist()}
-            found = embedder.memo.find("contexts", key, suffix=".npy")
-            if found is None:
+            context_PD = embedder.memo.read("contexts", key, load_array, suffix=".npy")
+            if context_PD is None:
                 pixels = backbone.pixels(packed.all(video.video_id)[clip_1F[0]])[None]
                 context_PD = backbone.contexts(pixels)[0].cpu().numpy()
                 embedder.memo.store("contexts", key, partial(save_array, array=context_PD), suffix=".npy")
-            else:
-                context_PD = load_array(found)
             contexts_VPD[row] = context_PD
         lengths = [np.zeros(0, np.float32)]
         wanted = [text for text in captions if text is not None]

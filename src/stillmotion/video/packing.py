@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillmotion.io.arrays import writable_map
-from stillmotion.io.atomic import atomic_file, link_or_copy
 from stillmotion.io.memo import Memo, file_digest
 from stillmotion.video.decode import Geometry, decode_frames
 from stillmotion.video.packed import PackedVideo
@@ -80,19 +79,16 @@ def pack_video(task: PackingTask) -> PackedVideo:
         "code": task.code,
         "versions": {name: version(name) for name in ("av", "decord", "numpy")},
     }
-    found = task.memo.find("frames", key, suffix=".npy")
-    if found is not None:
-        link_or_copy(found, task.target)
-    else:
-        # Decoded beside the target and not in the memo: what a killed process leaves goes with that folder.
-        with atomic_file(task.target) as partial:
-            _decode_to_file(task.path, partial, probe, stored_F, task.plan)
-        task.memo.store("frames", key, lambda entry: link_or_copy(task.target, entry), suffix=".npy")
+
+    def decode(target: Path) -> None:
+        _decode_to_file(task.path, target, probe, stored_F, task.plan)
+
+    from_memo = task.memo.fetch("frames", key, task.target, decode, suffix=".npy")
     columns = ("duration", "fps", "num_frames", "width", "height", "codec")
     return PackedVideo(
         probed={name: getattr(probe, name) for name in columns},
         timestamps=probe.timestamps[stored_F],
         uniform=uniform_U,
         clips=clips_L,
-        from_memo=found is not None,
+        from_memo=from_memo,
     )
