@@ -168,7 +168,7 @@ def moments(
         Path,
         typer.Option(help="JSON Lines with qid, duration, relevant_windows, relevant_clip_ids, saliency_scores."),
     ],
-    output: Annotated[Path, typer.Option(help="JSON file to write, as the official evaluator writes it.")],
+    output: Annotated[Path, typer.Option(help="JSON file to write: the official result, and R1@0.3 and mIoU.")],
 ) -> None:
     """Score a QVHighlights submission with the official protocol.
 
@@ -185,7 +185,7 @@ def moments(
         predictions_name=str(predictions),
         truth_name=str(ground_truth),
     )
-    result = metrics.official_metrics(values)
+    result = metrics.official_metrics(values) | metrics.newer_metrics(values)
     _write_json(output, result, indent=4)
     brief, extra = result["brief"], metrics.additions(values)
     typer.echo(

@@ -43,6 +43,8 @@ def test_there_is_an_experiment_for_each_task_each_ablation_and_each_published_t
             "partial_captions_stan_mug",
         ),
         *("thesis_8_frames", "thesis_16_frames", "thesis_32_frames", "video_llama_msrvtt", "mug_stan_msrvtt"),
+        *(f"mug_stan_{name}" for name in ("didemo", "lsmdc", "hmdb51", "ucf101", "kinetics_400")),
+        *("xclip_hmdb51", "xclip_ucf101", "xclip_kinetics_400_8_frames", "xclip_kinetics_400_16_frames"),
         *("vclipper_qvhighlights", "vclipper_qvhighlights_frames"),
     } <= set(NAMES)
 
