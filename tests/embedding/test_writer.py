@@ -135,6 +135,17 @@ def test_with_a_memo_or_without_it_the_bytes_are_the_same_and_nothing_is_made_tw
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
 
 
+def test_tokens_that_a_bad_disk_changed_in_the_memo_are_made_again(tmp_path, store, backbone, spoil):
+    memo = tmp_path / "memo"
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        write_clip_frames(tmp_path / name, embedder(backbone, memo), store, store.videos, clip_frames=4)
+        write_caption_tokens(tmp_path / name, embedder(backbone, memo), CAPTIONS)
+        assert spoil(memo) > 1
+    for path in (tmp_path / "first").iterdir():
+        assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
+
+
 def test_another_key_or_another_clip_is_embedded_anew(tmp_path, store, backbone):
     for name, frames, key in (("first", 4, {}), ("fewer", 2, {}), ("other", 4, {"model": "def"})):
         (tmp_path / name).mkdir()

@@ -299,6 +299,12 @@ def test_highlight_precision_is_the_interpolated_curve_of_scikit_learn(seed, num
         ([prediction_row()], [truth_row(relevant_clip_ids=[0])], "differ in length"),
         ([prediction_row()], [truth_row(relevant_clip_ids=[0, 75])], "outside"),
         ([prediction_row()], [truth_row(duration=None)], "duration"),
+        (
+            [prediction_row()],
+            [truth_row(duration=1e10)],
+            "duration is 10000000000.0; give the video's seconds, above 0",
+        ),
+        ([prediction_row()], [truth_row(duration=10**4000)], "duration"),
         ([prediction_row()], [truth_row(saliency_scores=[[1], [1, 2]])], "saliency_scores"),
         ([prediction_row(pred_saliency_scores=[float("nan")])], [truth_row()], "finite"),
         ([prediction_row(pred_saliency_scores=3)], [truth_row()], "finite"),
