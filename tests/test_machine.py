@@ -104,8 +104,9 @@ def test_a_full_disk_is_an_error_of_the_map_and_does_not_kill_the_process(small_
 
 def test_an_output_on_a_full_disk_is_one_line_and_no_file(small_disk, tmp_path, capsys):
     full = small_disk / "full"
-    with pytest.raises(OSError, match="No space left"):
-        full.write_bytes(bytes(2**20))
+    with full.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            file.write(bytes(4096))
     np.save(tmp_path / "S.npy", np.eye(3))
     output = small_disk / "OUT.json"
     assert cli.run(["score", "retrieval", "--scores", str(tmp_path / "S.npy"), "--output", str(output)]) == 2
