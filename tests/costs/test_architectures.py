@@ -6,7 +6,7 @@ from open_clip.transform import PreprocessCfg
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import XCLIPConfig
 
-from stillmotion.backbones.stan_branch import StanSettings
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.config.evaluation import MeasureArchitecturesParams
 from stillmotion.config.models import ClipArchitectureParams, StanArchitectureParams, XClipArchitectureParams
 from stillmotion.costs.architectures import (
