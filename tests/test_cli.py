@@ -105,12 +105,13 @@ def test_a_byte_order_mark_before_the_header_is_no_obstacle(retrieval):
     assert cli.run(retrieval(np.eye(1), "\ufefftext,video\n0,0\n")) == 0
 
 
-@pytest.mark.parametrize(("ties", "rank"), [("average", 1.5), ("optimistic", 1), ("pessimistic", 2)])
+@pytest.mark.parametrize(("ties", "rank"), [("average", 1.5), ("expected", 1.5), ("optimistic", 1), ("pessimistic", 2)])
 def test_the_tie_rule_is_an_option(retrieval, tmp_path, ties, rank):
     assert cli.run(retrieval(np.zeros((2, 2)), None, "--ties", ties)) == 0
     result = json.loads((tmp_path / "OUT.json").read_text())
     assert result["t2v"]["MeanR"] == rank
     assert result["protocol"]["ties"] == ties
+    assert ("MedR" in result["protocol"]) is (ties == "expected")  # whose median is of the queries' expected ranks
 
 
 def test_the_same_input_gives_the_same_bytes(retrieval, tmp_path):

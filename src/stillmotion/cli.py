@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 USER_ERROR_STATUS = 2
 BOOTSTRAP_SEED = 0
 
-Ties = Literal["average", "optimistic", "pessimistic"]
+Ties = Literal["average", "expected", "optimistic", "pessimistic"]
 
 app = typer.Typer(
     name="stillmotion",
@@ -119,7 +119,9 @@ def retrieval(
             "Without it the matrix is square and its diagonal is relevant."
         ),
     ] = None,
-    ties: Annotated[Ties, typer.Option(help="How items of equal score share their ranks.")] = "average",
+    ties: Annotated[
+        Ties, typer.Option(help="How items of equal score share their ranks; expected: over all their orders.")
+    ] = "average",
 ) -> None:
     """Score a similarity matrix: R@1, R@2, R@5, R@10, MedR, MeanR, MRR, mAP in both directions.
 
@@ -152,6 +154,7 @@ def retrieval(
         "relevance": "diagonal" if relevance is None else "pairs",
         "num_relevant_pairs": len(pairs),
         "ties": ties,
+        **({"MedR": "median of the queries' expected ranks"} if ties == "expected" else {}),
         "v2t": "any_caption",
         "bootstrap": {"resamples": metrics.NUM_RESAMPLES, "seed": BOOTSTRAP_SEED},
     }

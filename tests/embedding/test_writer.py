@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.config.models import BuiltinBackboneParams
 from stillmotion.embedding import embedder as embedding
 from stillmotion.embedding.embedder import Embedder
