@@ -21,7 +21,7 @@ def test_a_probe_says_what_was_encoded(make_video, tmp_path):
     assert (probe.num_frames, probe.width, probe.height, probe.codec) == (60, 128, 96, "h264")
     assert probe.duration == pytest.approx(3.0)
     assert probe.fps == pytest.approx(20.0)
-    assert (probe.rotation, probe.decoder) == (0, "pyav")
+    assert (probe.orientation, probe.decoder) == ((False, 0), "pyav")
     np.testing.assert_allclose(probe.timestamps, np.arange(60) / 20)
 
 
@@ -43,7 +43,7 @@ def test_a_variable_frame_rate_is_kept(make_video, tmp_path):
 @pytest.mark.parametrize("turned", [90, 180, 270])
 def test_width_and_height_are_those_of_the_upright_picture(make_video, tmp_path, turned):
     probe = probe_video(make_video(tmp_path / "t.mp4", num_frames=4, size=(128, 96), turned=turned))
-    assert probe.rotation == turned
+    assert probe.orientation == (False, turned)
     assert (probe.width, probe.height) == ((128, 96) if turned == 180 else (96, 128))
 
 
