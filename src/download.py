@@ -3,10 +3,10 @@
     python src/download.py --source data/sources/toy --output data/raw/toy
 
 The dataset is named like the folder of `--source`: one of `download.generated`, as `toy` is, is drawn into
-data/raw/toy/videos; any other is a folder of videos with a captions.csv (stillmotion/datasets/folder.py says how it
-is read) or with the annotation files of a public benchmark (data/sources/README.md), whose files stay where they
-are. Writes videos.jsonl, captions.jsonl, moments.jsonl and actions.jsonl. A video that can't be read, or that a
-benchmark names but that is not there, keeps its row in videos.jsonl, with the reason as its status.
+data/raw/toy/videos; any other is a folder of videos with a captions.csv (stillmotion/datasets/folder.py) or with the
+annotation files of a public benchmark (data/sources/README.md), whose files stay where they are. Writes videos.jsonl,
+captions.jsonl, moments.jsonl and actions.jsonl. A video that can't be read, or that a benchmark names but that is not
+there, keeps its row in videos.jsonl, with the reason as its status.
 """
 
 import stillmotion.config.capped
@@ -61,7 +61,7 @@ def main(
 def _probe(found: Sequence[SourceVideo], environment: Environment, *, made_in: Path, output: Path) -> list[Video]:
     """A row for each video, in no particular order."""
     by_file = {video.file: video for video in found if video.file is not None}
-    videos = [_row(video, "", MISSING) for video in found if video.file is None]
+    videos, mended = [_row(video, "", MISSING) for video in found if video.file is None], list[str]()
     answers = run_in_workers(probe_video, by_file, workers=environment.workers, timeout_s=environment.video_timeout_s)
     with Progress("videos probed", len(by_file)) as progress:
         for file, probe in answers:
@@ -72,7 +72,10 @@ def _probe(found: Sequence[SourceVideo], environment: Environment, *, made_in: P
             else:
                 values = {name: getattr(probe, name) for name in PROBED}
                 videos.append(replace(_row(by_file[file], path, "ok"), **values))
+                mended += [by_file[file].video_id] if probe.num_mends else []
             progress.advance()
+    if mended:
+        log.info("time stamps start again or jump in %s: taken as going on", ", ".join(sorted(mended)[:MAX_LISTED]))
     return videos
 
 

@@ -8,7 +8,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from stillmotion.video.pictures import holds_picture, vp9_sizes
+from stillmotion.video.pictures import holds_picture, should_decode, vp9_sizes
 
 # The encoder delay in packed MPEG-4 is a packet of one byte; a frame's start code alone has four. One that says that
 # nothing has changed, and gives no frame, has up to 19 (FFmpeg's MAX_NVOP_SIZE).
@@ -38,6 +38,8 @@ class Packets:
     """With those that are empty."""
     cut: bool = False
     """The last packet is shorter than it says."""
+    begins_damaged: bool = False
+    """The first key frame can't be decoded."""
     in_doubt: bool = False
     """A packet may give no frame, or is stamped out of order."""
 
@@ -68,9 +70,10 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
         if not ours:
             continue
         if found.first is None:
-            # A decoder that fails here fails again in decode.py, which tells why.
-            with contextlib.suppress(av.error.FFmpegError):
+            try:
                 found.first = next(iter(context.decode(packet)), None)
+            except av.error.FFmpegError:
+                found.begins_damaged |= should_decode(packet, stream)
         if codec == "vp9":
             found.sizes |= vp9_sizes(packet)
         if not found.dts and not packet.is_keyframe:

@@ -19,11 +19,13 @@ _WITHOUT_PICTURE = {"h264": range(6, 16), "hevc": range(32, 41)}
 """Types of units that are parameters, messages, delimiters or filling."""
 
 
-def _unit_heads(data: bytes, codec: str, configuration: bytes) -> Iterator[int]:
+def _unit_heads(packet: Packet, stream: VideoStream) -> Iterator[int]:
     """The first byte of each NAL unit, with lengths before them (MP4, Matroska) or start codes; -1 for damage."""
-    at = 0
-    if configuration[:1] == b"\x01" and len(configuration) > _LENGTH_AT[codec]:
-        size = (configuration[_LENGTH_AT[codec]] & 3) + 1
+    data, at = bytes(packet), 0
+    configuration = stream.codec_context.extradata or b""
+    length_at = _LENGTH_AT[stream.codec_context.codec.canonical_name]
+    if configuration[:1] == b"\x01" and len(configuration) > length_at:
+        size = (configuration[length_at] & 3) + 1
         while at < len(data):
             length = int.from_bytes(data[at : at + size], "big")
             is_whole = length and at + size + length <= len(data)
@@ -36,13 +38,18 @@ def _unit_heads(data: bytes, codec: str, configuration: bytes) -> Iterator[int]:
 
 def holds_picture(packet: Packet, stream: VideoStream) -> bool:
     """Whether a packet should give a picture; what can't be told, or is damaged, should."""
-    context = stream.codec_context
-    codec = context.codec.canonical_name
+    codec = stream.codec_context.codec.canonical_name
     if not packet.size or codec not in _LENGTH_AT:
         return packet.size > 0
     mask, shift = (0x9F, 0) if codec == "h264" else (0xFE, 1)  # with the bit that must be 0
-    heads = _unit_heads(bytes(packet), codec, context.extradata or b"")
-    return any((head & mask) >> shift not in _WITHOUT_PICTURE[codec] for head in heads)
+    return any((head & mask) >> shift not in _WITHOUT_PICTURE[codec] for head in _unit_heads(packet, stream))
+
+
+def should_decode(packet: Packet, stream: VideoStream) -> bool:
+    """Whether a first packet that can't be decoded is damaged: a later one of its GOP can't be in any case."""
+    codec = stream.codec_context.codec.canonical_name
+    broken = codec in _LENGTH_AT and -1 in _unit_heads(packet, stream)
+    return broken or (packet.is_keyframe and holds_picture(packet, stream))
 
 
 def stamp_of(frame: av.VideoFrame) -> int | None:

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from stillmotion.video.clock import Timeline, frame_timeline
 from stillmotion.video.geometry import Crop, Orientation, orientation_of, stated_crop
+from stillmotion.video.joined_flv import JoinedFlv
 from stillmotion.video.packets import Packets, read_packets, tell_frames
 from stillmotion.video.pictures import frames_of, stamp_of
 
@@ -91,7 +92,11 @@ def open_video(path: Path) -> InputContainer:
     """
     try:
         # With its protocol named, no part of the path can be taken for another one.
-        return av.open(f"file:{path}", metadata_errors="ignore", options={"protocol_whitelist": "file"})
+        container = av.open(f"file:{path}", metadata_errors="ignore", options={"protocol_whitelist": "file"})
+        if container.format.name == "flv" and (parts := JoinedFlv(path)).num_parts > 1:
+            container.close()
+            return av.open(parts, mode="r", metadata_errors="ignore")
+        return container
     except FileNotFoundError:
         raise VideoError("no such file") from None
     except (PermissionError, IsADirectoryError):
@@ -172,6 +177,8 @@ def probe_video(path: Path) -> Probe:
             raise VideoError(f"truncated: {lost}")
         if not packets.pts:
             raise VideoError("no frames")
+        if packets.begins_damaged:
+            raise VideoError("corrupt: its first key frame can't be decoded")
         if packets.first is None:
             raise VideoError("corrupt: not one frame can be decoded")
         told = tell_frames(container, stream, packets, packets.first)
