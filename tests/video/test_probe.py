@@ -26,7 +26,7 @@ def test_a_probe_says_what_was_encoded(make_video, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["late.mkv", "late.mp4", "late.ts"])
-def test_timestamps_count_from_the_first_frame_wherever_the_stream_starts(make_video, tmp_path, name):
+def test_a_file_of_pictures_alone_starts_with_the_first_whatever_its_stamp(make_video, tmp_path, name):
     times_ms = (5000 + 50 * np.arange(40)).tolist()
     probe = probe_video(make_video(tmp_path / name, num_frames=40, times_ms=times_ms))
     np.testing.assert_allclose(probe.timestamps, np.arange(40) / 20, atol=2e-3)
