@@ -176,7 +176,7 @@ def test_real_clips_become_a_dataset(workplace, download, real_material):
 @pytest.mark.real
 def test_captions_are_on_the_clock_of_the_player(workplace, download, real_material):
     source = workplace / "data" / "sources" / "awkward"
-    source.mkdir()
+    source.mkdir(parents=True)
     for name in ("late.mp4", "cat.ts"):
         (source / name).write_bytes((real_material / "awkward" / name).read_bytes())
     (source / "captions.csv").write_text(

@@ -8,7 +8,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from stillmotion.video.pictures import holds_picture, should_decode, vp9_sizes
+from stillmotion.video.pictures import Pictures, vp9_sizes
 
 # The encoder delay in packed MPEG-4 is a packet of one byte; a frame's start code alone has four. One that says that
 # nothing has changed, and gives no frame, has up to 19 (FFmpeg's MAX_NVOP_SIZE).
@@ -53,14 +53,17 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
     found = Packets()
     context = stream.codec_context
     codec = context.codec.canonical_name
+    pictures = Pictures(stream)
+    # A packet makes its time base a fraction each time that it is asked.
+    units = {stream.index: float(stream.time_base or 0) for stream in container.streams}
     last_dts: int | None = None
     for packet in container.demux():
-        ours = packet.stream.index == stream.index
-        if packet.pts is not None and packet.time_base is not None:
-            duration = packet.duration or 0
-            found.end_s = max(found.end_s, float((packet.pts + duration) * packet.time_base))
+        ours = packet.stream_index == stream.index
+        if packet.pts is not None:
+            duration, unit = packet.duration or 0, units.get(packet.stream_index, 0.0)
+            found.end_s = max(found.end_s, (packet.pts + duration) * unit)
             if not ours:
-                found.others_s.append(float(packet.pts * packet.time_base))
+                found.others_s.append(packet.pts * unit)
             elif not packet.is_discard:
                 found.spans.append((packet.pts, duration))
         found.num_samples += ours and (packet.size > 0 or packet.dts is not None)
@@ -73,7 +76,7 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
             try:
                 found.first = next(iter(context.decode(packet)), None)
             except av.error.FFmpegError:
-                found.begins_damaged |= should_decode(packet, stream)
+                found.begins_damaged |= pictures.begin_with(packet)
         if codec == "vp9":
             found.sizes |= vp9_sizes(packet)
         if not found.dts and not packet.is_keyframe:
@@ -84,7 +87,7 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
         found.dts.append(packet.dts)
         placeholder = codec == "mpeg4" and packet.size < _SMALLEST_FRAME_BYTES
         # What an edit list cuts away is decoded but never shown.
-        if not packet.is_discard and not placeholder and holds_picture(packet, stream):
+        if not packet.is_discard and not placeholder and pictures.held_by(packet):
             found.pts.append(packet.pts)
             found.in_doubt |= codec == "mpeg4" and packet.size <= _LARGEST_UNCODED_BYTES
     if found.first is None:

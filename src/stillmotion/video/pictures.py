@@ -19,37 +19,41 @@ _WITHOUT_PICTURE = {"h264": range(6, 16), "hevc": range(32, 41)}
 """Types of units that are parameters, messages, delimiters or filling."""
 
 
-def _unit_heads(packet: Packet, stream: VideoStream) -> Iterator[int]:
-    """The first byte of each NAL unit, with lengths before them (MP4, Matroska) or start codes; -1 for damage."""
-    data, at = bytes(packet), 0
-    configuration = stream.codec_context.extradata or b""
-    length_at = _LENGTH_AT[stream.codec_context.codec.canonical_name]
-    if configuration[:1] == b"\x01" and len(configuration) > length_at:
-        size = (configuration[length_at] & 3) + 1
-        while at < len(data):
-            length = int.from_bytes(data[at : at + size], "big")
-            is_whole = length and at + size + length <= len(data)
-            yield data[at + size] if is_whole else -1
-            at = at + size + length if is_whole else len(data)
-    else:
-        while (at := data.find(b"\0\0\1", at) + 3) > 2:
-            yield data[at] if at < len(data) else -1
+class Pictures:
+    """What the packets of a stream hold."""
 
+    def __init__(self, stream: VideoStream):
+        context = stream.codec_context
+        self._codec = context.codec.canonical_name
+        configuration, at = context.extradata or b"", _LENGTH_AT.get(self._codec, 0)
+        has_lengths = 0 < at < len(configuration) and configuration[0] == 1
+        self._length_bytes = (configuration[at] & 3) + 1 if has_lengths else 0
+        self._mask, self._shift = (0x9F, 0) if self._codec == "h264" else (0xFE, 1)  # with the bit that must be 0
 
-def holds_picture(packet: Packet, stream: VideoStream) -> bool:
-    """Whether a packet should give a picture; what can't be told, or is damaged, should."""
-    codec = stream.codec_context.codec.canonical_name
-    if not packet.size or codec not in _LENGTH_AT:
-        return packet.size > 0
-    mask, shift = (0x9F, 0) if codec == "h264" else (0xFE, 1)  # with the bit that must be 0
-    return any((head & mask) >> shift not in _WITHOUT_PICTURE[codec] for head in _unit_heads(packet, stream))
+    def _unit_heads(self, packet: Packet) -> Iterator[int]:
+        """The first byte of each NAL unit, with lengths before them (MP4, Matroska) or start codes; -1 for damage."""
+        data, at, size = bytes(packet), 0, self._length_bytes
+        if size:
+            while at < len(data):
+                length = int.from_bytes(data[at : at + size], "big")
+                is_whole = length and at + size + length <= len(data)
+                yield data[at + size] if is_whole else -1
+                at = at + size + length if is_whole else len(data)
+        else:
+            while (at := data.find(b"\0\0\1", at) + 3) > 2:
+                yield data[at] if at < len(data) else -1
 
+    def held_by(self, packet: Packet) -> bool:
+        """Whether a packet should give a picture; what can't be told, or is damaged, should."""
+        if not packet.size or self._codec not in _LENGTH_AT:
+            return packet.size > 0
+        others = _WITHOUT_PICTURE[self._codec]
+        return any((head & self._mask) >> self._shift not in others for head in self._unit_heads(packet))
 
-def should_decode(packet: Packet, stream: VideoStream) -> bool:
-    """Whether a first packet that can't be decoded is damaged: a later one of its GOP can't be in any case."""
-    codec = stream.codec_context.codec.canonical_name
-    broken = codec in _LENGTH_AT and -1 in _unit_heads(packet, stream)
-    return broken or (packet.is_keyframe and holds_picture(packet, stream))
+    def begin_with(self, packet: Packet) -> bool:
+        """Whether a first packet that can't be decoded is damaged: a later one of its GOP can't be in any case."""
+        broken = self._codec in _LENGTH_AT and -1 in self._unit_heads(packet)
+        return broken or (packet.is_keyframe and self.held_by(packet))
 
 
 def stamp_of(frame: av.VideoFrame) -> int | None:
@@ -77,7 +81,7 @@ def frames_of(packets: Iterable[Packet], stream: VideoStream, *, lenient: bool =
         try:
             frames = context.decode(packet)
         except av.error.FFmpegError:
-            if begun and not lenient and holds_picture(packet, stream):
+            if begun and not lenient and Pictures(stream).held_by(packet):
                 raise
             continue
         begun = begun or bool(frames)
