@@ -17,6 +17,7 @@ from typing import Any, Literal
 import av
 import numpy as np
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import Interpolation
 from numpy.typing import ArrayLike, NDArray
 
@@ -88,10 +89,10 @@ def decoded_frames(
     with open_video(path) as container:
         stream = video_stream(container)
         stream.codec_context.thread_count = 1
-        packets = container.demux(stream)
-        for count, frame in enumerate(
-            frames_of(_skipping(packets, left) if skip else packets, stream, lenient=lenient)
-        ):
+        packets: Iterable[Packet] = container.demux(stream)
+        if skip:
+            packets = _skipping(packets, stream.codec_context, left)
+        for count, frame in enumerate(frames_of(packets, stream, lenient=lenient)):
             key = count if probe.pts is None else stamp_of(frame)
             if key not in left:
                 continue
@@ -103,11 +104,11 @@ def decoded_frames(
                 return
 
 
-def _skipping(packets: Iterable[Packet], left: Container[int]) -> Iterator[Packet]:
+def _skipping(packets: Iterable[Packet], context: VideoCodecContext, left: Container[int]) -> Iterator[Packet]:
     """The packets, the decoder told before each to skip what is not in `left` and no other frame refers to."""
     for packet in packets:
         needed = packet.pts is None or packet.pts in left
-        packet.stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
+        context.skip_frame = "DEFAULT" if needed else "NONREF"
         yield packet
 
 

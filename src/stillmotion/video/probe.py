@@ -75,7 +75,7 @@ class Probe:
     """What the container hides of each decoded frame."""
     decoder: Literal["decord", "pyav"]
     whole_packets: bool
-    """The container keeps each frame in one packet (MP4, Matroska); a stream may split it into fields."""
+    """Each frame is one packet with its stamp, as MP4 and Matroska keep them; a stream may split it into fields."""
     timestamps: NDArray[np.float64]
     """(num_frames,) seconds from the start of the container at which each frame appears, in display order."""
     pts: NDArray[np.int64] | None
@@ -207,7 +207,7 @@ def probe_video(path: Path) -> Probe:
             orientation=orientation,
             crop=crop,
             decoder="decord" if in_decord else "pyav",
-            whole_packets=whole and timeline.pts is not None,
+            whole_packets=told and whole and timeline.pts is not None,
             timestamps=timeline.timestamps,
             pts=timeline.pts,
             num_mends=timeline.num_mends,
