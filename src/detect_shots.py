@@ -5,8 +5,8 @@
 
 Reads the video files that videos.jsonl of the raw dataset names, relative to the root of the repository, of the test
 videos that the stored frames have. Writes shots.jsonl, a row a video: video_id, its shots [[start, end], …] in
-seconds, which cover it without gaps, and `reason`: null, or why PySceneDetect could not read a video, which then is
-one shot; and detector.json, how they were found.
+seconds, which cover it without gaps, and `reason`: null, or why a video could not be read, which then is one shot; and
+detector.json, how they were found.
 """
 
 import stillmotion.config.capped

@@ -3,12 +3,11 @@
     python src/download.py --source data/sources/toy --output data/raw/toy
 
 The dataset is named like the folder of `--source`: one of `download.generated`, as `toy` is, is drawn into
-data/raw/toy/videos; any other is a folder of videos with a captions.csv (stillmotion/datasets/folder.py says how it
-is read) or with the annotation files of a public benchmark (data/sources/README.md), whose files stay where they
-are. Files that its source.yaml names are fetched, and seen as if they lay there: the videos among them go to fetched/,
-and what came of each address to fetched.jsonl. Writes tables/ with videos.jsonl, captions.jsonl, moments.jsonl and
-actions.jsonl. A video that can't be read, or that a benchmark names but that is not there, keeps its row in
-videos.jsonl, with the reason as its status.
+data/raw/toy/videos; any other is a folder of videos with a captions.csv (stillmotion/datasets/folder.py) or with the
+annotation files of a public benchmark (data/sources/README.md), whose files stay where they are. Files that its
+source.yaml names are fetched, and seen as if they lay there: the videos among them go to fetched/, and what came of
+each address to fetched.jsonl. Writes tables/ with videos.jsonl, captions.jsonl, moments.jsonl and actions.jsonl. A
+video that can't be read, or that a benchmark names but that is not there, keeps its row, with the reason as its status.
 """
 
 import stillmotion.config.capped
@@ -55,8 +54,7 @@ def main(
         annotations = dataset.annotate(
             {video.video_id: video for video in videos}, clip_length_s=params.sample_frames.clip_length_s
         )
-        # Apart from the videos: most stages depend on the tables alone, and dvc looks at each file of a dependency.
-        tables = folder / "tables"
+        tables = folder / "tables"  # apart, as most stages depend on them alone
         save_records(tables, Video, videos)
         save_records(tables, Caption, annotations.captions)
         save_records(tables, Moment, annotations.moments)
@@ -65,13 +63,12 @@ def main(
 
 
 def _probe(found: Sequence[SourceVideo], environment: Environment, *, made_in: Path, output: Path) -> list[Video]:
-    """A row for each video, in no particular order."""
+    """A row for each video, in no particular order; what is `made_in` a temporary folder goes to `output`."""
     by_file = {video.file: video for video in found if video.file is not None}
-    videos = [_row(video, "", video.reason) for video in found if video.file is None]
-    answers = run_in_workers(probe_video, by_file, workers=environment.workers, timeout_s=environment.video_timeout_s)
+    videos, mended = [_row(video, "", video.reason) for video in found if video.file is None], list[str]()
+    limits = {"workers": environment.workers, "timeout_s": environment.video_timeout_s}
     with Progress("videos probed", len(by_file)) as progress:
-        for file, probe in answers:
-            # What was made is in the temporary folder that becomes `output`.
+        for file, probe in run_in_workers(probe_video, by_file, **limits):
             path = _from_here(output / file.relative_to(made_in) if file.is_relative_to(made_in) else file)
             if isinstance(probe, VideoError):
                 videos.append(_row(by_file[file], path, probe.reason))
@@ -79,7 +76,10 @@ def _probe(found: Sequence[SourceVideo], environment: Environment, *, made_in: P
                 values = {name: getattr(probe, name) for name in PROBED}
                 values["duration"] = min(probe.duration, by_file[file].used_s or probe.duration)
                 videos.append(replace(_row(by_file[file], path, "ok"), **values))
+                mended += [by_file[file].video_id] if probe.num_mends else []
             progress.advance()
+    if mended:
+        log.info("time stamps start again or jump in %s: taken as going on", ", ".join(sorted(mended)[:MAX_LISTED]))
     return videos
 
 

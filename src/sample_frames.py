@@ -5,7 +5,7 @@
 Reads videos.jsonl of the raw dataset and the video files it names, relative to the root of the repository.
 Writes a frames store (stillmotion/video/packed.py): the frames, frames.jsonl, videos.jsonl with the final
 status of each video, and skipped.jsonl. A video that can't be decoded is listed there with the reason; the
-run fails when a split loses more than max_skip_fraction of the videos that were there.
+run fails when more than max_skip_fraction of the videos that were there are lost, or all of a split.
 """
 
 import stillmotion.config.capped
@@ -30,31 +30,34 @@ from stillmotion.video.packed import PackedVideo, frame_file, write_tables
 from stillmotion.video.probe import VideoError
 from stillmotion.video.workers import run_in_workers
 
-NUM_REASONS = 3  # lost videos that the error names, of each split
+NUM_REASONS = 3  # lost videos that an error names
 
 
 def check_losses(videos: Sequence[Video], max_skip_fraction: float) -> None:
-    """Refuse to go on when a split has lost too many of its videos.
+    """Raise an InputError with counts, reasons and mend when too many of the videos are lost, or all of a split.
 
     Files that belong to no split (junk beside the videos of a folder) are listed but count for none, nor do videos
     that a benchmark names but that were never there: every metrics file counts them.
-
-    Raises:
-        InputError: names the counts, the first reasons, and the mend.
     """
-    too_many = []
+    there = [video for video in videos if video.split in SPLITS and video.status != MISSING]
     for split in SPLITS:
-        of_split = [video for video in videos if video.split == split and video.status != MISSING]
-        lost = [video for video in of_split if not video.ok]
-        if len(lost) > max_skip_fraction * len(of_split):
-            reasons = "; ".join(f"{video.path}: {video.status}" for video in lost[:NUM_REASONS])
-            rest = f"; and {len(lost) - NUM_REASONS} more" if len(lost) > NUM_REASONS else ""
-            too_many.append(f"{len(lost)} of {len(of_split)} {split} videos are lost ({reasons}{rest})")
-    if too_many:
+        of_split = [video for video in there if video.split == split]
+        if of_split and not any(video.ok for video in of_split):
+            raise InputError(
+                f"{len(of_split)} of {len(of_split)} {split} videos are lost ({_reasons(of_split)}), and no split may "
+                f"be left empty; mend these files, or put others into {split}"
+            )
+    lost = [video for video in there if not video.ok]
+    if len(lost) > max_skip_fraction * len(there):
         raise InputError(
-            f"{', '.join(too_many)}: more than sample_frames.max_skip_fraction {max_skip_fraction:g} allows; "
-            "mend or remove these files, or raise it"
+            f"{len(lost)} of {len(there)} videos are lost ({_reasons(lost)}): more than "
+            f"sample_frames.max_skip_fraction {max_skip_fraction:g} allows; mend or remove these files, or raise it"
         )
+
+
+def _reasons(lost: Sequence[Video]) -> str:
+    rest = [f"and {len(lost) - NUM_REASONS} more"] if len(lost) > NUM_REASONS else []
+    return "; ".join([f"{video.path}: {video.status}" for video in lost[:NUM_REASONS]] + rest)
 
 
 def main(

@@ -1,5 +1,6 @@
 """What the machine refuses, and signals: one line, the status that is promised, nothing half-written."""
 
+import contextlib
 import errno
 import os
 import resource
@@ -32,7 +33,7 @@ sys.meta_path.insert(0, Sender())
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def small_disk(tmp_path_factory):
     """A disk of its own with 256 KiB."""
     if os.geteuid() != 0:
@@ -42,7 +43,8 @@ def small_disk(tmp_path_factory):
     if mounted.returncode:
         pytest.skip("no disk can be mounted here")
     yield folder
-    subprocess.run(["umount", folder], check=True)
+    # At once from sight; what a traceback still maps keeps its pages meanwhile.
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_a_full_disk_is_an_error_of_the_map_and_does_not_kill_the_process(small_
 
 def test_an_output_on_a_full_disk_is_one_line_and_no_file(small_disk, tmp_path, capsys):
     full = small_disk / "full"
-    with full.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+    with full.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(4096))
     np.save(tmp_path / "S.npy", np.eye(3))

@@ -28,8 +28,8 @@ class Video:
     """Relative to the root of the repository, with forward slashes."""
     split: str
     duration: float | None
-    """Seconds from the first frame to the end of the last, or to where the dataset stops; null when the file could not
-    be probed."""
+    """Seconds from the start of the file to the end of its last frame, or to where the dataset stops; null when the
+    file could not be probed."""
     fps: float | None
     """Average frames a second."""
     num_frames: int | None

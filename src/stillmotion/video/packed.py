@@ -5,7 +5,7 @@ A folder with
 - `videos.jsonl`: the records, with the final status of each video;
 - `skipped.jsonl`: video_id, path, split and reason of each that is not ok;
 - `frames.jsonl`: for each ok video its id, its file, the timestamps of its stored frames (seconds from the
-  first frame of the video), and which of them are the uniform ones and which stand for the clips, as lists
+  start of the video file), and which of them are the uniform ones and which stand for the clips, as lists
   of indices (a short video repeats some); a frame that both ask for is stored once;
 - `frames/<hash of the id>.npy`: its frames, (stored frames, size, size, 3) uint8 RGB. Ids may hold
   anything, slashes and letters that differ in case alone included; a hash is safe on every file system.
@@ -39,7 +39,7 @@ class PackedVideo:
     probed: dict[str, Any]
     """The columns of Video that a probe fills."""
     timestamps: NDArray[np.float64]
-    """(F,) seconds from the first frame of the video, ascending."""
+    """(F,) seconds from the start of the video file, ascending."""
     uniform: NDArray[np.int64]
     """(U,) which of the F are the uniform frames."""
     clips: NDArray[np.int64]
@@ -173,7 +173,7 @@ class PackedFrames:
         return load_array(self.file(video_id))
 
     def timestamps(self, video_id: str) -> NDArray[np.float64]:
-        """(F,) seconds from the video's first frame at which each stored frame appears."""
+        """(F,) seconds from the start of the video file at which each stored frame appears."""
         return self._row(video_id).timestamps
 
     def uniform_indices(self, video_id: str) -> NDArray[np.int64]:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillmotion.io.arrays import writable_map
-from stillmotion.io.memo import Memo, file_digest
+from stillmotion.io.memo import Memo
 from stillmotion.video.decode import Geometry, decode_frames
 from stillmotion.video.packed import PackedVideo
-from stillmotion.video.probe import Probe, probe_video
+from stillmotion.video.probe import Probe, probe_video, video_digest
 from stillmotion.video.sampling import clip_times, frames_shown_at, segment_times
 
 
@@ -80,7 +80,7 @@ def pack_video(task: PackingTask) -> PackedVideo:
         probe = replace(probe, duration=task.duration)
     stored_F, uniform_U, clips_L = planned_frames(probe, task.plan)
     key = {
-        "content": file_digest(task.path) if task.memo.root is not None else None,
+        "content": video_digest(task.path) if task.memo.root is not None else None,
         "plan": asdict(task.plan) | shortened,
         "code": task.code,
         "versions": {name: version(name) for name in ("av", "decord", "numpy")},
