@@ -43,8 +43,6 @@ def main(
         xclip.save(output, source | system)
         return
     with importing():
-        import open_clip
-
         from stillmotion.backbones.open_clip_backbone import save_backbone
     if isinstance(backbone, BuiltinBackboneParams):
         with importing():
@@ -57,9 +55,11 @@ def main(
         save_backbone(output, trained.model, trained.config, source | system)
         return
     with importing():
-        from stillmotion.backbones.pretrained import pretrained_model
+        from stillmotion.backbones.pretrained import find_tokenizer, pretrained_model
+    # First, as it costs nothing where it is not to be had.
+    tokenizer = find_tokenizer(name, backbone, weights)
     model, config, source = pretrained_model(name, backbone, weights)
-    save_backbone(output, model, config, source | system, tokenizer=open_clip.get_tokenizer(backbone.architecture))
+    save_backbone(output, model, config, source | system, tokenizer=tokenizer)
 
 
 if __name__ == "__main__":

@@ -77,6 +77,7 @@ def _probe(found: Sequence[SourceVideo], environment: Environment, *, made_in: P
                 videos.append(_row(by_file[file], path, probe.reason))
             else:
                 values = {name: getattr(probe, name) for name in PROBED}
+                values["duration"] = min(probe.duration, by_file[file].used_s or probe.duration)
                 videos.append(replace(_row(by_file[file], path, "ok"), **values))
             progress.advance()
     return videos

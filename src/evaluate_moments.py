@@ -18,8 +18,9 @@ Reads also the tables of the dataset. Writes the metrics and the tables of still
 beside those of its search, so that what the report shows of a system lies together. Without moments to test, or to
 search thresholds on, the result is empty. `pessimistic` is what the headline values would be if every query about a
 test video that could not be decoded were answered wrongly; `boundaries`, of VC2, is whether its cuts fall where true
-moments begin and end. A reference rates no clips, so its metrics have no HL-*. A query without a row in a submission
-counts as an empty list and is named in `protocol.missing_rows`.
+moments begin and end; `annotators`, where several marked each moment, is the score of DiDeMo. A reference rates no
+clips, so its metrics have no HL-*. A query without a row in a submission counts as an empty list and is named in
+`protocol.missing_rows`.
 """
 
 import stillmotion.config.capped

@@ -85,6 +85,7 @@ def main(
                 plan=plan,
                 memo=memo,
                 code=code,
+                duration=video.duration,
             )
             for video in videos
             if video.ok

@@ -52,6 +52,7 @@ def project(tmp_path_factory):
         "temporal": "self_attention",
         "inter_proj": "linear",
         "class_token": "clip",
+        "class_token_mean": "after_attention",
         "max_frames": 4,
         "context_frames": 4,
     }

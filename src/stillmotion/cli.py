@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from stillmotion.commands.compare import compare
+from stillmotion.commands.mend import mend
 from stillmotion.commands.run import run as run_experiment
 from stillmotion.commands.search import search
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_file
+from stillmotion.printed import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +47,7 @@ score = typer.Typer(
 app.add_typer(score, name="score")
 app.command("run")(run_experiment)
 app.command("ablate", hidden=True)(run_experiment)
+app.command(hidden=True)(mend)
 app.command()(compare)
 app.command()(search)
 
@@ -90,7 +93,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"stillmotion: error: {' '.join(message.split())}", file=sys.stderr)
+    print(one_line(f"stillmotion: error: {message.strip()}"), file=sys.stderr)
     return USER_ERROR_STATUS
 
 
@@ -160,7 +163,7 @@ def moments(
         Path,
         typer.Option(help="JSON Lines with qid, duration, relevant_windows, relevant_clip_ids, saliency_scores."),
     ],
-    output: Annotated[Path, typer.Option(help="JSON file to write, as the official evaluator writes it.")],
+    output: Annotated[Path, typer.Option(help="JSON file to write: the official result, and R1@0.3 and mIoU.")],
 ) -> None:
     """Score a QVHighlights submission with the official protocol.
 
@@ -177,7 +180,7 @@ def moments(
         predictions_name=str(predictions),
         truth_name=str(ground_truth),
     )
-    result = metrics.official_metrics(values)
+    result = metrics.official_metrics(values) | metrics.newer_metrics(values)
     _write_json(output, result, indent=4)
     brief, extra = result["brief"], metrics.additions(values)
     typer.echo(

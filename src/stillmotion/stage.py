@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from stillmotion.errors import InputError
+from stillmotion.lifeline import end_with_dvc
+from stillmotion.printed import OneLine, one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -54,16 +56,19 @@ def run_stage(main: Callable[..., Any]) -> None:
             os._exit(0)
 
     if main.__module__ == "__main__":  # otherwise the process is another's, a test's for one
+        end_with_dvc()
         # What is registered first runs last, after what torch and others do at exit.
         atexit.register(leave)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("stillmotion").setLevel(logging.INFO)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command(help=main.__doc__)(main)
     try:
         app()
     except InputError as error:
-        print(f"{Path(sys.argv[0]).stem}: error: {error}", file=sys.stderr)
+        print(one_line(f"{Path(sys.argv[0]).stem}: error: {error}"), file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:
         succeeded = not end.code
@@ -78,7 +83,7 @@ class Progress:
 
     def __init__(self, label: str, total: int, *, silent: bool = False):
         """Begin at nothing done; `silent` where something else tells of the whole."""
-        self.label = label
+        self.label = one_line(label)
         self.total = total
         self.silent = silent
         self.done = 0
@@ -98,9 +103,9 @@ class Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        console = Console(stderr=True)
-        self._bar = RichProgress(*columns, TimeRemainingColumn(), console=console, transient=True)
+        label = TextColumn("{task.description}", markup=False)
+        columns = (label, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
         self._task = self._bar.add_task(self.label, total=self.total)
         self._bar.start()
 

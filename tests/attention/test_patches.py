@@ -30,6 +30,7 @@ def make_stan(*, temporal="self_attention", num_layers=1, class_token="clip"):
         temporal=temporal,
         inter_proj="linear",
         class_token=class_token,
+        class_token_mean="after_attention",
         max_frames=4,
         context_frames=4,
         drop_path=0.0,

@@ -27,6 +27,7 @@ SETTINGS = StanSettings(
     temporal="self_attention",
     inter_proj="linear",
     class_token="clip",
+    class_token_mean="after_attention",
     max_frames=6,
     context_frames=4,
     drop_path=0.0,

@@ -24,6 +24,7 @@ SETTINGS = StanSettings(
     temporal="conv",
     inter_proj="linear",
     class_token="clip",
+    class_token_mean="after_attention",
     max_frames=6,
     context_frames=4,
     drop_path=0.1,

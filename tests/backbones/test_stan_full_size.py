@@ -24,6 +24,7 @@ def test_a_training_step_of_the_published_size(architecture):
         temporal="self_attention",
         inter_proj="linear",
         class_token="clip",
+        class_token_mean="after_attention",
         max_frames=MAX_FRAMES,
         context_frames=12,
         drop_path=0.1,

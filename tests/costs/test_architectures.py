@@ -33,6 +33,7 @@ STAN = {
     "temporal": "self_attention",
     "inter_proj": "linear",
     "class_token": "clip",
+    "class_token_mean": "after_attention",
     "max_frames": 12,
     "context_frames": 4,
     "drop_path": 0.1,
@@ -123,10 +124,12 @@ def clip_heads():
 
 
 def stan_layer(patches, *, projects):
-    """Attention of each patch over the frames with its silent linear; the tower's block on the frames; projections."""
+    """Attention of each patch over the frames with its silent linear; the tower's block on the frames, but for the MLP
+    of the class token, which is one a clip by then; projections."""
     sequences = B * patches
     over_frames, scores = sequences * F * 5 * VISION * VISION, sequences * 2 * F * F * VISION
     products, more_scores = block(B * F, 1 + patches, VISION, CLIP_VISION_MLP)
+    products -= (B * F - B) * 2 * VISION * CLIP_VISION_MLP
     projections = projects * (B + B * F * patches) * VISION * VISION
     return over_frames + products + projections, scores + more_scores
 

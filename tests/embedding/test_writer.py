@@ -68,7 +68,9 @@ def test_frames_are_those_of_the_one_clip_that_spans_the_video(tmp_path, store, 
 
 
 def test_the_frames_of_a_stan_see_one_another_as_in_its_clips(tmp_path, store, backbone):
-    settings = StanSettings(1, 0, 1, "branch", "self_attention", "linear", "clip", 8, 2, drop_path=0.0, seed=0)
+    settings = StanSettings(
+        1, 0, 1, "branch", "self_attention", "linear", "clip", "after_attention", 8, 2, drop_path=0.0, seed=0
+    )
     stan = expand_stan(backbone, settings).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -202,7 +204,9 @@ def test_views_of_spans_leave_all_other_files_as_they_are(tmp_path, store, backb
 def test_a_model_that_mixes_frames_has_those_by_themselves_where_they_are_wanted(
     tmp_path, store, backbone, single_frames
 ):
-    settings = StanSettings(1, 0, 1, "branch", "self_attention", "linear", "clip", 8, 2, drop_path=0.0, seed=0)
+    settings = StanSettings(
+        1, 0, 1, "branch", "self_attention", "linear", "clip", "after_attention", 8, 2, drop_path=0.0, seed=0
+    )
     for name, own in (("image", embedder(backbone)), ("video", embedder(expand_stan(backbone, settings).eval()))):
         folder = tmp_path / name
         folder.mkdir()

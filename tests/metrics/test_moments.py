@@ -1,6 +1,7 @@
 import copy
 import json
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from stillmotion.metrics.moments import (
     evaluate_moments,
     moment_intervals,
     moment_values,
+    newer_metrics,
     official_metrics,
     recall_at_1,
     top1_iou,
@@ -56,6 +58,36 @@ def test_the_published_sample_is_reproduced_to_the_last_digit(real_material):
     assert json.dumps(result, indent=4) == expected  # the order of the keys as well
     assert evaluate_moments(predictions[::-1], truth) == result
     assert additions(moment_values(predictions, truth))["num_empty"] == 0
+
+
+@pytest.mark.real
+def test_the_keys_of_newer_evaluators_follow_from_the_first_window_of_each_query_of_the_sample(real_material):
+    predictions = sample(real_material, "sample_val_preds.jsonl")
+    truth = sample(real_material, "highlight_val_release.jsonl")
+    windows_of_qid = {row["qid"]: row["pred_relevant_windows"] for row in predictions}
+    ious = []
+    for row in truth:
+        start, end, _ = windows_of_qid[row["qid"]][0]
+        shared = [
+            (max(0, min(end, last) - max(start, first)), max(end, last) - min(start, first))
+            for first, last in row["relevant_windows"]
+        ]
+        ious.append(max(Fraction(overlap) / Fraction(hull) for overlap, hull in shared))
+    reached = sum(iou >= Fraction(3, 10) for iou in ious)
+    found = newer_metrics(moment_values(predictions, truth))
+    assert found == {
+        "MR-full-R1@0.3": round(100 * reached / len(truth), 2),
+        "MR-full-mIoU": round(float(100 * sum(ious) / len(truth)), 2),
+    }
+    assert found["MR-full-R1@0.3"] > evaluate_moments(predictions, truth)["brief"]["MR-full-R1@0.5"]
+
+
+def test_r1_at_0_3_counts_an_iou_of_0_3_and_miou_counts_a_query_without_a_window_as_0():
+    truth = [truth_row(qid) for qid in (1, 2, 3, 4)]
+    # IoU 3/10, 2/10 and 10/10 with [0, 10]; the fourth query has no window.
+    windows = [[(0, 3, 1)], [(0, 2, 1), (0, 10, 0.5)], [(0, 10, 1)], []]
+    rows = [prediction_row(qid, of_query) for qid, of_query in enumerate(windows, start=1)]
+    assert newer_metrics(moment_values(rows, truth)) == {"MR-full-R1@0.3": 50.0, "MR-full-mIoU": 37.5}
 
 
 @pytest.mark.real

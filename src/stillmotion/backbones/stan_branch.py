@@ -5,6 +5,12 @@ section 6 decides. The source has a `conv` and a joint space-time variant withou
 the one is a convolution over time of the size of the attention it replaces, the other one attention over all
 tokens of the clip in place of both attentions. Eq. 5's dropout of the input has no rate there; there is none here.
 
+With `inter_proj: none` and `class_token_mean: after_attention` a layer computes what the released code does, on equal
+weights. What differs: its first class token is (the frames' mean + the class embedding + the first position) / 2, here
+the mean alone, as in the paper. In training, its branch learns the tower's own table of positions, here a copy; its
+time table starts as N(0, 1), here at zero; and its DropPath draws for each sequence of a patch and each frame, never
+for the MLP, here once a clip for each of the three residuals.
+
 Shapes: B clips, F frames of a clip, P patches of a frame (under patch dropout the kept ones), W width, K layers,
 N sequences, S tokens of a sequence, C class tokens of a clip: 1, or one for each frame.
 """
@@ -23,8 +29,15 @@ Structure = Literal["branch", "last_level_branch", "posterior"]
 Temporal = Literal["self_attention", "conv", "joint"]
 InterProj = Literal["linear", "none"]
 ClassToken = Literal["clip", "frame"]
+ClassTokenMean = Literal["after_attention", "after_mlp"]
 
-_CHOICES = {"structure": Structure, "temporal": Temporal, "inter_proj": InterProj, "class_token": ClassToken}
+_CHOICES = {
+    "structure": Structure,
+    "temporal": Temporal,
+    "inter_proj": InterProj,
+    "class_token": ClassToken,
+    "class_token_mean": ClassTokenMean,
+}
 _KERNEL_FRAMES = 3
 _DROP_PATHS = 3
 """Residuals of a layer: temporal, spatial attention, MLP."""
@@ -48,9 +61,12 @@ class StanSettings:
     """What the second layer and those above read goes through a `linear` of the layer's own first (the paper), or
     not (its code). It starts as the identity, where both are the same."""
     class_token: ClassToken
-    """What has a class token in the branch: the `clip`, the mean of its frames' after each layer (the source), or each
+    """What has a class token in the branch: the `clip`, the mean of its frames' in each layer (the source), or each
     `frame`, which learns of the others through its patches alone. The clip's gives all frames a share of one vector;
     the frames' are ours, for what compares frames one by one, as Mug does."""
+    class_token_mean: ClassTokenMean
+    """Where the clip's becomes that mean: between the attention within frames and the MLP (the source's code), or after
+    both. Of no effect where no mean is taken: with a class token of each frame, and in joint attention."""
     max_frames: int
     """Rows of the time table: a clip has at most this many frames."""
     context_frames: int
@@ -164,6 +180,7 @@ class StanLayer(torch.nn.Module):
         self.spatial = copy.deepcopy(block).requires_grad_(True)
         self.is_joint = settings.temporal == "joint"
         self.class_token = settings.class_token
+        self.means_first = settings.class_token == "clip" and settings.class_token_mean == "after_attention"
         if self.is_joint:  # its attention is in the place of the one within frames
             del self.spatial.ln_1, self.spatial.attn, self.spatial.ls_1
 
@@ -196,14 +213,17 @@ class StanLayer(torch.nn.Module):
         if self.is_joint:
             tokens = torch.cat([classes_BCW, patches_BFPW.flatten(1, 2)], dim=1)
             tokens = tokens + scaled(self.temporal(tokens), 0)
-            tokens = tokens + scaled(self._mlp(tokens), 2)
-            return tokens[:, :1], tokens[:, 1:].unflatten(1, (F, P))
-        change_NFW = self.temporal(patches_BFPW.transpose(1, 2).flatten(0, 1))
-        patches_BFPW = patches_BFPW + scaled(change_NFW.unflatten(0, (B, P)).transpose(1, 2), 0)
-        frames_BFSW = torch.cat([classes_BCW.expand(-1, F, -1)[:, :, None], patches_BFPW], dim=2)
-        frames_BFSW = frames_BFSW + scaled(self._attended(frames_BFSW.flatten(0, 1)).unflatten(0, (B, F)), 1)
-        frames_BFSW = frames_BFSW + scaled(self._mlp(frames_BFSW), 2)
-        return _classes(frames_BFSW, self.class_token), frames_BFSW[:, :, 1:]
+        else:
+            change_NFW = self.temporal(patches_BFPW.transpose(1, 2).flatten(0, 1))
+            patches_BFPW = patches_BFPW + scaled(change_NFW.unflatten(0, (B, P)).transpose(1, 2), 0)
+            frames_BFSW = torch.cat([classes_BCW.expand(-1, F, -1)[:, :, None], patches_BFPW], dim=2)
+            frames_BFSW = frames_BFSW + scaled(self._attended(frames_BFSW.flatten(0, 1)).unflatten(0, (B, F)), 1)
+            if not self.means_first:
+                frames_BFSW = frames_BFSW + scaled(self._mlp(frames_BFSW), 2)
+                return _classes(frames_BFSW, self.class_token), frames_BFSW[:, :, 1:]
+            tokens = torch.cat([_classes(frames_BFSW, "clip"), frames_BFSW[:, :, 1:].flatten(1, 2)], dim=1)
+        tokens = tokens + scaled(self._mlp(tokens), 2)
+        return tokens[:, :1], tokens[:, 1:].unflatten(1, (F, P))
 
 
 def _classes(frames_BFSW: torch.Tensor, class_token: ClassToken) -> torch.Tensor:

@@ -10,8 +10,6 @@ Which files lie in the folder says which protocol it is:
 A caption that a video has twice stays twice: two annotators wrote it, and published numbers count both.
 """
 
-import csv
-import io
 import json
 import zipfile
 from collections import defaultdict
@@ -21,6 +19,7 @@ from typing import Any
 
 from stillmotion.config.data import BenchmarksParams
 from stillmotion.datasets.benchmark import VIDEOS, AnnotationFiles, CaptionedBenchmark, Entry, train_or_validation
+from stillmotion.datasets.lists import read_csv
 from stillmotion.datasets.video_files import find_videos
 from stillmotion.errors import InputError
 from stillmotion.io.records import Split
@@ -77,17 +76,8 @@ def _entries_1k_a(folder: Path, everything: dict[str, Entry], params: Benchmarks
 
 def _read_list(path: Path, columns: Sequence[str], known: dict[str, Entry]) -> list[tuple[str, str, dict[str, str]]]:
     """Where each row is, its video and its cells."""
-    try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), strict=True, restval="")
-        rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not CSV in UTF-8 ({error}); get the file again") from None
-    for name in columns:
-        if name not in (reader.fieldnames or ()):
-            raise InputError(f"{path} row 1: column {name!r} is missing; get the file again")
     listed = []
-    for number, row in enumerate(rows, start=2):
-        where = f"{path} row {number}"
+    for where, row in read_csv(path, columns):
         if row["video_id"] not in known:
             raise InputError(f"{where}: video {row['video_id']!r} is in neither of {', '.join(_MEMBERS)}; mend the row")
         listed.append((where, row["video_id"], row))

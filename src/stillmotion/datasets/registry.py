@@ -8,7 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stillmotion.config.data import BenchmarksParams, DownloadParams
-from stillmotion.datasets import activitynet, charades, msrvtt, qvhighlights
+from stillmotion.datasets import (
+    activitynet,
+    charades,
+    didemo,
+    hmdb51,
+    kinetics,
+    lsmdc,
+    msrvtt,
+    msvd,
+    qvhighlights,
+    something_something,
+    ucf101,
+    vatex,
+)
 from stillmotion.datasets.benchmark import AnnotationFiles
 from stillmotion.datasets.captions_csv import FILE_NAME, did_you_mean
 from stillmotion.datasets.folder import read_folder
@@ -22,6 +35,14 @@ BENCHMARKS: tuple[tuple[tuple[AnnotationFiles, ...], Callable[[Path, BenchmarksP
     ((msrvtt.FILES,), msrvtt.read_msrvtt),
     ((qvhighlights.FILES,), qvhighlights.read_qvhighlights),
     ((charades.FILES,), charades.read_charades),
+    ((didemo.FILES,), didemo.read_didemo),
+    ((msvd.FILES,), msvd.read_msvd),
+    ((lsmdc.FILES,), lsmdc.read_lsmdc),
+    ((vatex.FILES,), vatex.read_vatex),
+    ((ucf101.FILES,), ucf101.read_ucf101),
+    ((hmdb51.FILES,), hmdb51.read_hmdb51),
+    ((kinetics.FILES,), kinetics.read_kinetics),
+    ((something_something.FILES,), something_something.read_something_something),
 )
 """How a folder is read in which any of the files lies."""
 

@@ -17,6 +17,8 @@ class SourceVideo:
     split: str
     file: Path | None
     """None: it is missing."""
+    used_s: float | None = None
+    """Seconds from the start that the dataset uses; None: all."""
     reason: str = MISSING
     """Its status where it is missing."""
 

@@ -41,10 +41,9 @@ class Artefacts:
     def frames(self) -> Path:
         return self._built(self.root / "data" / "frames" / self.dataset, "frames.jsonl")
 
-    @property
-    def model_folder(self) -> Path:
+    def model_folder(self, model: str) -> Path:
         """A fine-tuned model's, or a backbone's."""
-        return self.root / "models" / "backbones" / self.model
+        return self.root / "models" / "backbones" / model
 
     def _built(self, folder: Path, file: str) -> Path:
         if not (folder / file).is_file():

@@ -4,7 +4,7 @@ Shapes: F stored frames, U uniform frames, L clips.
 """
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -42,6 +42,8 @@ class PackingTask:
     memo: Memo
     code: str
     """Digest of the source that decides the bytes."""
+    duration: float | None = None
+    """Seconds from the start that the dataset uses; None: all."""
 
 
 def planned_frames(probe: Probe, plan: SamplingPlan) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -77,10 +79,14 @@ def pack_video(task: PackingTask) -> PackedVideo:
         VideoError: the video can't be used; there is then no file at the target.
     """
     probe = probe_video(task.path)
+    shortened = {}
+    if task.duration is not None and task.duration < probe.duration:
+        shortened = {"duration": task.duration}
+        probe = replace(probe, duration=task.duration)
     stored_F, uniform_U, clips_L = planned_frames(probe, task.plan)
     key = {
         "content": file_digest(task.path) if task.memo.root is not None else None,
-        "plan": asdict(task.plan),
+        "plan": asdict(task.plan) | shortened,
         "code": task.code,
         "versions": {name: version(name) for name in ("av", "decord", "numpy")},
     }
