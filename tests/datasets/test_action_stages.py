@@ -47,11 +47,11 @@ def test_videos_of_ucf101_are_named_without_captions_and_a_missing_one_is_counte
         assert done.returncode == 0, done.stderr
 
     run("download", "--source", "data/sources/ucf101", "--output", "raw")
-    run("sample_frames", "--raw", "raw", "--output", "frames")
-    run("embed", "--model", "clip", "--raw", "raw", "--frames", "frames", "--output", "embeddings")
+    run("sample_frames", "--raw", "raw/tables", "--output", "frames")
+    run("embed", "--model", "clip", "--raw", "raw/tables", "--frames", "frames", "--output", "embeddings")
     run("linear_probe", "--embeddings", "embeddings", "--output", "probes")
     outputs = ("--metrics", "metrics.json", "--predictions", "predictions", "--plot", "plot.json")
-    run("evaluate_actions", "--probes", "probes", "--raw", "raw", "--embeddings", "embeddings", *outputs)
+    run("evaluate_actions", "--probes", "probes", "--raw", "raw/tables", "--embeddings", "embeddings", *outputs)
     found = read_json(tmp_path / "metrics.json")
     (named,) = read_rows(tmp_path / "predictions" / "spans.jsonl")
     assert (named["video_id"], named["label"]) == ("v_SoccerJuggling_g24_c01", "Soccer Juggling")
