@@ -133,11 +133,11 @@ def test_of_a_didemo_video_the_first_30_seconds_are_stored(workplace, run):
     for split in ("train", "val", "test"):
         (source / f"{split}_data.json").write_text(json.dumps([row] if split == "test" else []))
     run("download", "--source", "data/sources/didemo", "--output", "data/raw/didemo")
-    (video,) = load_records(workplace / "data" / "raw" / "didemo", Video)
+    (video,) = load_records(workplace / "data" / "raw" / "didemo" / "tables", Video)
     assert (video.video_id, video.duration, video.num_frames) == ("a", 30.0, 330)
-    (moment,) = load_records(workplace / "data" / "raw" / "didemo", Moment)
+    (moment,) = load_records(workplace / "data" / "raw" / "didemo" / "tables", Moment)
     assert (moment.qid, moment.duration, moment.annotated_windows) == (4, 30.0, [[25.0, 30.0]] * 4)
-    run("sample_frames", "--raw", "data/raw/didemo", "--output", "data/frames/didemo")
+    run("sample_frames", "--raw", "data/raw/didemo/tables", "--output", "data/frames/didemo")
     store = PackedFrames(workplace / "data" / "frames" / "didemo")
     assert store.videos[0].duration == 30.0
     assert len(store.clip_indices("a")) == 15
