@@ -20,7 +20,7 @@ from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.config.models import BuiltinBackboneParams, XClipBackboneParams
 from stillmotion.config.processor import instructions
-from stillmotion.io.memo import Memo
+from stillmotion.io.memo import open_memo
 from stillmotion.provenance import code_version
 from stillmotion.stage import importing, run_stage
 
@@ -49,7 +49,7 @@ def main(
             from stillmotion.backbones.compute import prepare_torch
             from stillmotion.training import builtin
         device = prepare_torch(environment, params.threads)
-        code, memo = code_version(builtin.__file__), Memo(environment.memo)
+        code, memo = code_version(builtin.__file__), open_memo(environment.memo)
         trained = builtin.train_builtin(backbone, device, memo, code, params.threads)
         source = {"trained_by": "backbone stage", "seed": backbone.seed, "instructions": instructions()}
         save_backbone(output, trained.model, trained.config, source | system)

@@ -21,7 +21,7 @@ import typer
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.memo import Memo
+from stillmotion.io.memo import open_memo
 from stillmotion.io.records import Video, load_records
 from stillmotion.io.tables import write_json, write_rows
 from stillmotion.moments import shot_detection
@@ -45,7 +45,7 @@ def main(
     chosen = params.shot_detectors[detector]
     environment = read_environment()
     settings = DetectorSettings(chosen.detector, chosen.threshold, chosen.min_shot_s)
-    memo, code = Memo(environment.memo), code_version(shot_detection.__file__)
+    memo, code = open_memo(environment.memo), code_version(shot_detection.__file__)
     paths = {video.video_id: Path(video.path) for video in load_records(raw, Video)}
     durations = {
         video.video_id: float(video.duration or 0.0)

@@ -28,7 +28,7 @@ from stillmotion.datasets.fetched import laid_out
 from stillmotion.datasets.registry import open_source
 from stillmotion.datasets.source import Annotations, SourceVideo
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.memo import Memo
+from stillmotion.io.memo import open_memo
 from stillmotion.io.records import MISSING, SPLITS, TABLES, Action, Caption, Moment, Video, save_records
 from stillmotion.stage import Progress, run_stage
 from stillmotion.video.probe import VideoError, probe_video
@@ -49,7 +49,7 @@ def main(
     environment = read_environment()
     with atomic_folder(output) as folder, laid_out(source, folder / ".source", environment) as layout:
         dataset = open_source(layout.folder, params.download)
-        found = dataset.collect(folder, workers=environment.workers, memo=Memo(environment.memo))
+        found = dataset.collect(folder, workers=environment.workers, memo=open_memo(environment.memo))
         found = layout.settle(found, folder, max_skip_fraction=params.sample_frames.max_skip_fraction)
         videos = _probe(found, environment, made_in=folder, output=output)
         annotations = dataset.annotate(

@@ -34,14 +34,15 @@ from stillmotion.config.loading import load_params
 from stillmotion.embedding.reader import Embeddings
 from stillmotion.errors import InputError
 from stillmotion.io.records import Moment, Video, load_records
-from stillmotion.io.tables import read_json, read_rows
+from stillmotion.io.tables import read_rows
 from stillmotion.moments.predictions import NO_MODEL
 from stillmotion.moments.queries import embedded_queries
 from stillmotion.moments.references import reference_predictions
 from stillmotion.moments.selected import selection_predictions
-from stillmotion.moments.shots import shot_predictions
+from stillmotion.moments.shots import read_shots, shot_predictions
 from stillmotion.moments.stored import stored_truth
 from stillmotion.moments.submitted import submitted_predictions
+from stillmotion.moments.thresholds import read_thresholds
 from stillmotion.moments.truth import missing_of_split
 from stillmotion.moments.writer import score_and_write
 from stillmotion.stage import run_stage
@@ -88,10 +89,9 @@ def main(
 
     if thresholds is not None:
         stored_frames = {video.video_id: video.clips for video in embedded.videos}
-        predicted = selection_predictions(queries, read_json(thresholds / "thresholds.json"), stored_frames)
+        predicted = selection_predictions(queries, read_thresholds(thresholds / "thresholds.json"), stored_frames)
     elif shots is not None:
-        table, detector = shots / "shots.jsonl", read_json(shots / "detector.json")
-        predicted = shot_predictions(queries, read_rows(table), detector, name=str(table))
+        predicted = shot_predictions(queries, *read_shots(shots), name=str(shots / "shots.jsonl"))
     elif submission is not None:
         if not submission.is_file():
             raise InputError(

@@ -20,8 +20,8 @@ import typer
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.errors import InputError
-from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.memo import Memo
+from stillmotion.io.atomic import atomic_folder, remove_abandoned
+from stillmotion.io.memo import open_memo
 from stillmotion.io.records import MISSING, SPLITS, Video, load_records
 from stillmotion.provenance import code_version
 from stillmotion.stage import Progress, run_stage
@@ -72,7 +72,7 @@ def main(
         clip_length_s=params.sample_frames.clip_length_s,
         clip_position=params.sample_frames.clip_position,
     )
-    memo, code = Memo(environment.memo), code_version(packing.__file__)
+    memo, code = open_memo(environment.memo), code_version(packing.__file__)
     packed: dict[str, PackedVideo] = {}
     reasons: dict[str, str] = {}
     with atomic_folder(output) as partial:
@@ -98,8 +98,7 @@ def main(
                 if isinstance(outcome, VideoError):
                     reasons[task.video_id] = outcome.reason
                     # A process that was killed has left its half of the file.
-                    for half in task.target.parent.glob(f".{task.target.name}.partial-*"):
-                        half.unlink()
+                    remove_abandoned(task.target)
                 else:
                     packed[task.video_id] = outcome
                 if isinstance(outcome, PackedVideo) and outcome.from_memo:

@@ -123,6 +123,22 @@ def site() -> Iterator[Any]:
         yield running
 
 
+@pytest.fixture
+def spoil() -> Callable[[Path], int]:
+    """Changes one bit in the middle of each entry of a memo, as a bad disk does; how many there were."""
+
+    def change(memo: Path) -> int:
+        entries = [path for path in memo.rglob("*") if path.is_file()]
+        for entry in entries:
+            content = bytearray(entry.read_bytes())
+            content[len(content) // 2] ^= 1
+            entry.unlink()  # of an out that is a link to it nothing changes
+            entry.write_bytes(content)
+        return len(entries)
+
+    return change
+
+
 @pytest.fixture(autouse=True)
 def denormals() -> Iterator[None]:
     """A stage that ran in this process flushes denormal numbers from then on, which hypothesis refuses to work with."""

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from stillmotion.backbones.stan_backbone import StanBackbone
-from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.config.evaluation import MeasureResourcesParams
 from stillmotion.config.models import BuiltinBackboneParams
 from stillmotion.config.training import SeededRecipe

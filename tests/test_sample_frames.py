@@ -148,6 +148,27 @@ def test_one_more_video_is_one_decode_and_the_memo_changes_no_byte(workplace, fi
     }
 
 
+@pytest.mark.parametrize("damage", ["flipped", "cut"])
+def test_frames_that_a_bad_disk_changed_in_the_memo_are_told_and_decoded_again(workplace, film, spoil, damage):
+    for number in range(3):
+        workplace.add(f"v{number}", labelled(film, number))
+    workplace.run()
+    first = workplace.digest()
+    if damage == "flipped":
+        assert spoil(workplace.root / "memo") == 3
+    else:
+        entry = next((workplace.root / "memo").rglob("*.npy"))
+        entry.chmod(0o644)
+        os.truncate(entry, 200)
+    log, bad = workplace.run("second"), 3 if damage == "flipped" else 1
+    assert f"{bad} decoded, {3 - bad} from the memo" in log
+    told = [line for line in log.splitlines() if "not the bytes that were stored there" in line]
+    assert len(told) == bad
+    assert all(line.startswith(str(workplace.root / "memo" / "frames")) for line in told)
+    assert workplace.digest("second") == first
+    assert "0 decoded, 3 from the memo" in workplace.run("third")
+
+
 def test_a_run_killed_halfway_goes_on_where_it_was(workplace, slow_film):
     for number in range(8):
         workplace.add(f"v{number:02}", labelled(slow_film, number))

@@ -9,6 +9,7 @@ import stillmotion.config.capped
 
 import csv
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,8 +20,9 @@ from stillmotion.commands.compare import compare
 from stillmotion.commands.mend import mend
 from stillmotion.commands.run import run as run_experiment
 from stillmotion.commands.search import search
-from stillmotion.errors import InputError
-from stillmotion.io.atomic import atomic_file
+from stillmotion.config.interrupts import LINES, Terminated, raise_instead, status_of
+from stillmotion.errors import InputError, machine_refusal
+from stillmotion.io.atomic import atomic_file, writable_place
 from stillmotion.printed import one_line
 
 if TYPE_CHECKING:
@@ -28,10 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 USER_ERROR_STATUS = 2
-INTERRUPTED_STATUS = 130
 BOOTSTRAP_SEED = 0
 
-Ties = Literal["average", "optimistic", "pessimistic"]
+Ties = Literal["average", "expected", "optimistic", "pessimistic"]
 
 app = typer.Typer(
     name="stillmotion",
@@ -79,6 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """As `main`, but return the exit status."""
+    raise_instead()
     try:
         status = app(args=arguments, standalone_mode=False)
     except typer.TyperException as error:  # an unknown option, a missing argument, a bad value
@@ -86,9 +88,15 @@ def run(arguments: list[str] | None = None) -> int:
     except InputError as error:
         return _fail(str(error))
     except typer.Abort:  # interrupted from the keyboard
-        return INTERRUPTED_STATUS
-    except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return status_of(signal.SIGINT)
+    except Terminated:
+        print(f"stillmotion: {LINES[signal.SIGTERM]}", file=sys.stderr)
+        return status_of(signal.SIGTERM)
+    except (OSError, MemoryError) as error:
+        refused = machine_refusal(error)
+        if refused is None and isinstance(error, OSError) and error.filename:
+            refused = f"{error.filename}: {error.strerror}"
+        return _fail(refused or str(error))
     return status if isinstance(status, int) else 0
 
 
@@ -111,7 +119,9 @@ def retrieval(
             "Without it the matrix is square and its diagonal is relevant."
         ),
     ] = None,
-    ties: Annotated[Ties, typer.Option(help="How items of equal score share their ranks.")] = "average",
+    ties: Annotated[
+        Ties, typer.Option(help="How items of equal score share their ranks; expected: over all their orders.")
+    ] = "average",
 ) -> None:
     """Score a similarity matrix: R@1, R@2, R@5, R@10, MedR, MeanR, MRR, mAP in both directions.
 
@@ -144,6 +154,7 @@ def retrieval(
         "relevance": "diagonal" if relevance is None else "pairs",
         "num_relevant_pairs": len(pairs),
         "ties": ties,
+        **({"MedR": "median of the queries' expected ranks"} if ties == "expected" else {}),
         "v2t": "any_caption",
         "bootstrap": {"resamples": metrics.NUM_RESAMPLES, "seed": BOOTSTRAP_SEED},
     }
@@ -192,10 +203,9 @@ def moments(
 
 def _check_output(path: Path) -> None:
     """Refuse an output that could not be written, before any work is done."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file in it")
-    if not path.parent.is_dir():
+    if not path.parent.exists():
         raise InputError(f"{path}: its folder {path.parent} does not exist; make it first")
+    writable_place(path)
 
 
 def _write_json(path: Path, value: dict[str, Any], *, indent: int) -> None:
@@ -206,12 +216,7 @@ def _write_json(path: Path, value: dict[str, Any], *, indent: int) -> None:
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     from stillmotion.io.tables import read_rows
 
-    try:
-        return read_rows(path)
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, a list 10,000 deep
-        raise InputError(f"{path}: cannot be read as JSON ({error}); save it again") from None
+    return read_rows(path)
 
 
 def _read_matrix(path: Path) -> "NDArray[Any]":

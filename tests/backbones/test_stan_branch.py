@@ -5,7 +5,8 @@ import open_clip
 import pytest
 import torch
 
-from stillmotion.backbones.stan_branch import StanBranch, StanSettings
+from stillmotion.backbones.stan_branch import StanBranch
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.errors import InputError
 
 WIDTH, HEADS, GRID = 16, 2, 4

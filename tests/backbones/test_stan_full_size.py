@@ -6,7 +6,7 @@ import torch
 
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.stan_backbone import StanBackbone
-from stillmotion.backbones.stan_branch import StanSettings
+from stillmotion.backbones.stan_settings import StanSettings
 
 WIDTH, FRAMES, MAX_FRAMES = 768, 2, 64
 BLOCK = 12 * WIDTH**2 + 13 * WIDTH

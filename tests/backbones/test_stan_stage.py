@@ -15,7 +15,7 @@ from open_clip.transform import PreprocessCfg
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.registry import load_backbone
 from stillmotion.backbones.stan_backbone import StanBackbone
-from stillmotion.backbones.stan_branch import ClassToken, ClassTokenMean, InterProj, StanSettings, Structure, Temporal
+from stillmotion.backbones.stan_settings import ClassToken, ClassTokenMean, InterProj, StanSettings, Structure, Temporal
 from stillmotion.backbones.xclip_backbone import XClipBackbone
 from stillmotion.config.models import XClipExpansionParams
 from stillmotion.config.section import Section

@@ -731,7 +731,8 @@ def test_a_file_that_is_not_utf_8_is_refused(tmp_path):
 def test_a_file_without_params_is_refused(tmp_path, text):
     path = tmp_path / "params.yaml"
     path.write_text(text, encoding="utf-8")
-    assert message_of(path).startswith("param at the top level is ")
+    assert message_of(path).startswith("holds no")
+    assert "write `name: value` lines" in message_of(path)
 
 
 def test_a_missing_file_is_named_with_where_to_stand(tmp_path):

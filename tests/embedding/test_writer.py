@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.config.models import BuiltinBackboneParams
 from stillmotion.embedding import embedder as embedding
 from stillmotion.embedding.embedder import Embedder
@@ -132,6 +132,17 @@ def test_with_a_memo_or_without_it_the_bytes_are_the_same_and_nothing_is_made_tw
     assert len(paths) == 3
     for path in paths:
         assert path.read_bytes() == (tmp_path / "first" / path.name).read_bytes(), path.name
+        assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
+
+
+def test_tokens_that_a_bad_disk_changed_in_the_memo_are_made_again(tmp_path, store, backbone, spoil):
+    memo = tmp_path / "memo"
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        write_clip_frames(tmp_path / name, embedder(backbone, memo), store, store.videos, clip_frames=4)
+        write_caption_tokens(tmp_path / name, embedder(backbone, memo), CAPTIONS)
+        assert spoil(memo) > 1
+    for path in (tmp_path / "first").iterdir():
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
 
 

@@ -215,6 +215,15 @@ def test_a_range_without_queries_is_null_and_no_crash():
     assert list(result["long"]["MR-R1"]) == list(result["full"]["MR-R1"])
 
 
+def test_a_predicted_and_a_true_window_of_no_length_have_iou_0_though_they_are_the_same():
+    point = np.array([[5.0, 5.0]])
+    assert window_iou(point, point).tolist() == [0]
+    assert top1_iou(point, pad_windows([[[5.0, 5.0]]], columns=2, name="x", key="y")).tolist() == [0]
+    result = evaluate_moments([prediction_row(windows=[(5, 5, 1)])], [truth_row(windows=[(5, 5)])])
+    assert result["brief"]["MR-full-mAP"] == result["brief"]["MR-full-R1@0.5"] == 0
+    assert [result["brief"][f"MR-{name}-mAP"] for name in ("short", "middle", "long")] == [None] * 3
+
+
 def test_windows_longer_than_any_of_the_benchmark_count_in_full():
     row = truth_row(windows=[(0, 400)], duration=600)
     result = evaluate_moments([prediction_row(windows=[(0, 400, 1)])], [row])
@@ -299,6 +308,12 @@ def test_highlight_precision_is_the_interpolated_curve_of_scikit_learn(seed, num
         ([prediction_row()], [truth_row(relevant_clip_ids=[0])], "differ in length"),
         ([prediction_row()], [truth_row(relevant_clip_ids=[0, 75])], "outside"),
         ([prediction_row()], [truth_row(duration=None)], "duration"),
+        (
+            [prediction_row()],
+            [truth_row(duration=1e10)],
+            "duration is 10000000000.0; give the video's seconds, above 0",
+        ),
+        ([prediction_row()], [truth_row(duration=10**4000)], "duration"),
         ([prediction_row()], [truth_row(saliency_scores=[[1], [1, 2]])], "saliency_scores"),
         ([prediction_row(pred_saliency_scores=[float("nan")])], [truth_row()], "finite"),
         ([prediction_row(pred_saliency_scores=3)], [truth_row()], "finite"),

@@ -89,6 +89,13 @@ def test_the_memo_gives_the_same_cuts_without_a_look_at_the_frames(tmp_path, mon
             cuts(path, memo=tmp_path / "memo", **changed)
 
 
+def test_cuts_that_a_bad_disk_changed_in_the_memo_are_found_again(tmp_path, spoil):
+    path = film(tmp_path / "a.mp4", [20] * 13 + [200] * 20)
+    first = cuts(path, memo=tmp_path / "memo")
+    assert spoil(tmp_path / "memo") == 1
+    assert cuts(path, memo=tmp_path / "memo") == first
+
+
 def test_shots_lie_between_cuts():
     assert shots_between([4.0, 12.0], 10.0) == [[0.0, 4.0], [4.0, 10.0]]
     assert shots_between([], 10.0) == [[0.0, 10.0]]

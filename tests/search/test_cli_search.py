@@ -369,10 +369,6 @@ def test_parts_that_are_missing_or_damaged_are_named(project, search):
     text = [TEXT, "--selection", "vc1_none"]
     shutil.rmtree(project / "data" / "frames")
     assert "frames.jsonl: not built; build it with `dvc repro`" in search(project, *text, "--frames", "f", status=2)
-    path = project / "models" / "thresholds" / "small_clip-vc1_none" / "thresholds.json"
-    write_json(path, {"method": "vc1"})
-    assert f"{path}: holds no thresholds; build it with `dvc repro`" in search(project, *text, status=2)
-    write_json(path, thresholds(0.6))
     write_json(project / "models" / "backbones" / "small_clip" / "source.json", {"changed": True})
     assert "toy-small_clip: made by another model than" in search(project, *text, status=2)
     shutil.rmtree(project / "models" / "backbones")
@@ -383,3 +379,57 @@ def test_parts_that_are_missing_or_damaged_are_named(project, search):
 
 def test_frames_do_not_go_among_other_files(built, search):
     assert "is there and not an empty folder" in search(built, TEXT, "--frames", built, status=2)
+
+
+THRESHOLDS = "models/thresholds/small_clip-vc1_none/thresholds.json"
+EMBEDDED = "data/embeddings/toy-small_clip"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        (THRESHOLDS, '"parameters"', '"others"', "parameters is missing"),
+        (THRESHOLDS, '"threshold"', '"others"', "parameters.threshold is missing, which vc1, none needs"),
+        (THRESHOLDS, "0.6", '"0.6"', "parameters.threshold is '0.6': Input should be a valid number"),
+        (THRESHOLDS, "0.6", "1e999", "parameters.threshold is inf: Input should be a finite number"),
+        (THRESHOLDS, '"vc1"', '"vc3"', "method is 'vc3': Input should be 'vc1' or 'vc2'"),
+        (THRESHOLDS, '"none"', '"adjust_norm"', "frozen_range is null, which adjust_norm needs"),
+        (THRESHOLDS, None, 60, "cut, or no JSON (EOF"),
+        (THRESHOLDS, None, 0, "cut, or no JSON (EOF"),
+        (f"{EMBEDDED}/model.json", '"system"', '"others"', "system is missing"),
+        (f"{EMBEDDED}/model.json", '"model": "', '"model": 3, "x": "', "model is 3: Input should be a valid string"),
+        (f"{EMBEDDED}/model.json", None, 40, "cut, or no JSON (EOF"),
+        (f"{EMBEDDED}/index.jsonl", '"offset"', '"others"', "row 1: offset is missing"),
+        (f"{EMBEDDED}/index.jsonl", '"clips": [1,', '"clips": ["1",', "row 1: clips.0 is '1'"),
+        (f"{EMBEDDED}/index.jsonl", None, -20, "row 3: cut, or no JSON (EOF"),
+        ("data/frames/toy/frames.jsonl", '"clips"', '"others"', "row 1: clips is missing"),
+        ("data/frames/toy/frames.jsonl", None, -20, "row 3: cut, or no JSON (EOF"),
+        ("metrics/moments/small_clip-vc1_none.json", "50.0", '"high"', "brief.MR-full-R1@0.5 is 'high'"),
+    ],
+)
+def test_a_file_that_is_read_by_key_and_damaged_is_one_line_with_the_mend(project, search, file, old, new, message):
+    path = project / file
+    if path.parent.name == "moments":
+        write_json(path, {"brief": {"MR-full-R1@0.5": 50.0}})
+    content = path.read_text(encoding="utf-8")
+    damaged = content[:new] if old is None else content.replace(old, new)
+    assert damaged != content
+    path.write_text(damaged, encoding="utf-8")
+    line = search(project, TEXT, "--selection", "vc1_none", "--frames", project / "found", status=2)
+    assert line.startswith(f"stillmotion: error: {path}")
+    assert message in line
+    assert line.endswith("; make it anew with `dvc repro`\n")
+
+
+def test_a_table_that_is_cut_between_two_rows_is_one_line(project, search):
+    path = project / EMBEDDED / "index.jsonl"
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:2]), encoding="utf-8")
+    line = search(project, TEXT, "--selection", "vc1_none", status=2)
+    assert "frames.npy: 18 rows, but index.jsonl beside it tells of 12; make it anew" in line
+
+
+def test_a_video_that_was_skipped_by_a_damaged_table_is_one_line(project, search):
+    path = project / "data" / "frames" / "toy" / "skipped.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace('"reason"', '"why"'), encoding="utf-8")
+    line = search(project, TEXT, "--selection", "vc1_none", "--video", "torn", status=2)
+    assert f"{path} row 1: reason is missing; make it anew with `dvc repro`" in line

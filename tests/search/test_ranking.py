@@ -158,6 +158,23 @@ def test_clips_of_another_length_are_refused_with_the_mend(stored):
         find_moments(frames, videos, QUERY, UNTUNED, clip_length_s=1.0, top=1)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda frames: frames[:, :1],
+        lambda frames: frames[:0],
+        lambda frames: frames[:-1],
+        lambda frames: frames.astype(np.int64),
+        lambda frames: frames.ravel(),
+    ],
+    ids=["another width", "no rows", "a row less", "another type", "another shape"],
+)
+def test_a_table_that_the_videos_are_not_of_is_refused(stored, damage):
+    frames, videos = stored({"a": [0.9, 0.9]})
+    with pytest.raises(InputError, match="frames.npy: holds .* remove the folder and run `dvc repro`"):
+        search((damage(frames), videos), UNTUNED)
+
+
 def test_an_embedding_that_is_not_finite_is_refused(stored):
     frames, videos = stored({"a": [0.9, 0.9]})
     frames[2] = np.nan

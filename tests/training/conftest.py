@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from stillmotion.backbones.backbone import Backbone
-from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.backbones.xclip_expansion import expand_clip
 from stillmotion.config.models import BuiltinBackboneParams, XClipExpansionParams
 from stillmotion.config.training import SeededRecipe

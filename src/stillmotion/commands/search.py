@@ -207,15 +207,16 @@ def _query(
 
 
 def _find_video(option: str, video_id: str, embedded: "Embeddings", chosen: "Artefacts") -> "EmbeddedVideo":
+    from stillmotion.io.checked import read_checked_rows
     from stillmotion.io.records import Video, load_records
-    from stillmotion.io.tables import read_rows
     from stillmotion.search.artefacts import nearest
+    from stillmotion.video.packed import SkippedRow
 
     row = embedded.row_of.get(video_id)
     if row is not None:
         return embedded.videos[row]
     skipped = chosen.root / "data" / "frames" / chosen.dataset / "skipped.jsonl"
-    for lost in read_rows(skipped) if skipped.is_file() else []:
+    for lost in read_checked_rows(skipped, SkippedRow) if skipped.is_file() else []:
         if lost["video_id"] == video_id:
             raise InputError(f"{option} {video_id}: has no frames: {lost['reason']} ({skipped})")
     for video in load_records(chosen.raw, Video):

@@ -48,7 +48,7 @@ class Environment:
 def read_environment() -> Environment:
     """Read the settings; InputError names a variable that can't be used."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    memo = os.environ.get("STILLMOTION_MEMO", str(platformdirs.user_cache_path("stillmotion")))
+    memo = os.environ.get("STILLMOTION_MEMO") or str(platformdirs.user_cache_path("stillmotion"))
     return Environment(
         workers=_count("STILLMOTION_WORKERS", cpus),
         device=os.environ.get("STILLMOTION_DEVICE", "auto"),

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stillmotion.config.bounds import MAX_MEMBER_BYTES
 from stillmotion.config.data import BenchmarksParams
 from stillmotion.datasets.benchmark import VIDEOS, AnnotationFiles, CaptionedBenchmark, Entry, train_or_validation
 from stillmotion.datasets.lists import read_csv
@@ -86,8 +87,11 @@ def _read_list(path: Path, columns: Sequence[str], known: dict[str, Entry]) -> l
 
 def _read_zip(path: Path, member: str) -> dict[str, Entry]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            content = json.loads(archive.read(member))
+        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+            text = file.read(MAX_MEMBER_BYTES + 1)
+        if len(text) > MAX_MEMBER_BYTES:
+            raise ValueError(f"more than {MAX_MEMBER_BYTES:,} bytes unpacked")
+        content = json.loads(text)
         captions: dict[str, list[str]] = defaultdict(list)
         for sentence in content["sentences"]:
             captions[sentence["video_id"]].append(sentence["caption"])

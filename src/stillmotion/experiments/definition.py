@@ -10,6 +10,7 @@ import ruamel.yaml
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
 from stillmotion.config.section import Count, Section, Seed
+from stillmotion.config.yaml_files import read_yaml
 from stillmotion.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -205,14 +206,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, or no YAML mapping.
     """
-    try:
-        data = ruamel.yaml.YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run this from the root of the repository") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    except ruamel.yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}); mend that line") from None
+    data = read_yaml(path)
     if not isinstance(data, dict):
         raise InputError(f"{path}: holds no `name: value` lines; write some")
     return data

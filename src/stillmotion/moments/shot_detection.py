@@ -76,9 +76,9 @@ def find_cuts(task: DetectionTask) -> list[float]:
         "code": task.code,
         "versions": {name: version(name) for name in ("av", "opencv-python-headless", "scenedetect-headless")},
     }
-    found = task.memo.find("shots", key, suffix=".json")
+    found: list[float] | None = task.memo.read("shots", key, read_json, suffix=".json")
     if found is not None:
-        return list(read_json(found))
+        return found
     cuts = _detect(task.path, task.settings)
     task.memo.store("shots", key, lambda entry: write_json(entry, cuts), suffix=".json")
     return cuts

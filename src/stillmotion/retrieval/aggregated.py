@@ -11,15 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from stillmotion.config.scorers import AggregatorParams
 from stillmotion.embedding.reader import Embeddings
-from stillmotion.io.tables import read_json
+from stillmotion.io.checked import STRICT, read_checked
 from stillmotion.io.weights import load_tensors
 from stillmotion.metrics.embedding_ranks import rank_embeddings
 from stillmotion.metrics.retrieval import TieRule
 from stillmotion.retrieval.aggregators import aggregate, build_aggregator
 from stillmotion.retrieval.scoring import Queries, Ranked, ScorerInputs
+
+
+class _Trained(BaseModel):
+    """What aggregator.json says, beside the params of the scorer."""
+
+    model_config = STRICT
+
+    model: str
+    dim: int
+    clip_counts: list[int]
+    seeds: list[int]
+    selected_on: str
 
 
 @dataclass(frozen=True)
@@ -61,7 +74,7 @@ def open_aggregators(params: AggregatorParams, embedded: Embeddings, folder: Pat
     Raises:
         InputError: it has trained them on others.
     """
-    trained = read_json(folder / "aggregator.json")
+    trained = read_checked(folder / "aggregator.json", _Trained)
     embedded.require_model(trained["model"], folder)
     return Aggregated(params, folder, trained["dim"], trained["clip_counts"], trained["seeds"], trained["selected_on"])
 

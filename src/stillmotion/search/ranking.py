@@ -94,6 +94,7 @@ def find_moments(
     if not videos:
         return []
     check_clips(videos, clip_length_s)
+    _check_frames(frames_ND, videos, len(query_D))
     (best_V,) = best_cosines(frames_ND, videos, query_D[None])
     if wholes_V is not None:
         best_V = (best_V + wholes_V) / 2
@@ -120,6 +121,17 @@ def check_clips(videos: Sequence[EmbeddedVideo], clip_length_s: float) -> None:
                 f"params.yaml: sample_frames.clip_length_s is {clip_length_s:g}, but {video.video_id} of "
                 f"{video.duration:g} s is embedded in {len(video.clips)} clips; run `dvc repro`"
             )
+
+
+def _check_frames(frames_ND: NDArray[np.floating], videos: Sequence[EmbeddedVideo], dim: int) -> None:
+    """Raise InputError where the table is not the one that the videos' rows are counted in."""
+    num_rows = max(video.offset + video.count for video in videos)
+    fits = frames_ND.ndim == 2 and frames_ND.shape[1] == dim and len(frames_ND) >= num_rows
+    if not fits or frames_ND.dtype.kind != "f":
+        raise InputError(
+            f"frames.npy: holds {frames_ND.dtype} of shape {frames_ND.shape}; index.jsonl and the model ask for floats "
+            f"of shape ({num_rows}, {dim}): remove the folder and run `dvc repro`"
+        )
 
 
 def best_cosines(

@@ -22,11 +22,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from stillmotion.errors import InputError
 from stillmotion.io.arrays import load_array
+from stillmotion.io.checked import STRICT, read_checked_rows
 from stillmotion.io.records import Video, load_records, save_records
-from stillmotion.io.tables import read_rows, write_rows
+from stillmotion.io.tables import write_rows
 from stillmotion.video.sampling import span_indices
 
 
@@ -97,6 +99,25 @@ def write_tables(
     return final
 
 
+class SkippedRow(BaseModel):
+    """What is read of a row of skipped.jsonl."""
+
+    model_config = STRICT
+
+    video_id: str
+    reason: str
+
+
+class _StoredRow(BaseModel):
+    model_config = STRICT
+
+    video_id: str
+    file: str
+    timestamps: list[float]
+    uniform: list[int]
+    clips: list[int]
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     file: str
@@ -131,7 +152,7 @@ class PackedFrames:
                 np.array(row["uniform"], dtype=np.int64),
                 np.array(row["clips"], dtype=np.int64),
             )
-            for row in read_rows(self.folder / "frames.jsonl")
+            for row in read_checked_rows(self.folder / "frames.jsonl", _StoredRow)
         }
 
     def _row(self, video_id: str) -> _Row:

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
+from stillmotion.errors import machine_refusal
 from stillmotion.lifeline import die_with
 from stillmotion.video.probe import VideoError
 
@@ -42,8 +43,9 @@ def _serve(connection: Connection, function: Callable[[Any], Any], parent: int) 
                 answer: Answer = "result", function(item)
             except VideoError as error:
                 answer = "lost", error.reason
-            except Exception:
-                answer = "bug", traceback.format_exc()
+            except Exception as error:
+                refused = isinstance(error, OSError | MemoryError) and machine_refusal(error)
+                answer = ("refused", error) if refused else ("bug", traceback.format_exc())
             connection.send(answer)
 
 
@@ -114,6 +116,7 @@ def run_in_workers(
         (item, what `function` returned or the VideoError in its place), in order of completion.
 
     Raises:
+        OSError, MemoryError: the machine refused something, such as room on a disk.
         RuntimeError: `function` raised something else: a bug, with the traceback of the worker.
     """
     queue = iter(items)
@@ -141,6 +144,8 @@ def run_in_workers(
                     worker.kill()
                 else:
                     idle.append(worker)
+                if kind == "refused":
+                    raise value
                 if kind == "bug":
                     raise RuntimeError(f"while working on {item!r}:\n{value}")
                 yield item, value if kind == "result" else VideoError(value)
