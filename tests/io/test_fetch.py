@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from stillmotion.errors import InputError
-from stillmotion.io import addresses, fetch
+from stillmotion.io import addresses, fetch, fetch_store
 from stillmotion.io.addresses import FetchError
-from stillmotion.io.fetch import Fetched, Wanted, fetch_all
+from stillmotion.io.fetch import fetch_all
+from stillmotion.io.fetch_store import Fetched, Wanted
 from stillmotion.io.transport import Transport
 
 CONTENT = bytes(range(256)) * 400
@@ -349,7 +350,7 @@ def test_a_full_disk_is_told_with_the_folder(site, get, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fetch.os, "fsync", full)
+    monkeypatch.setattr(fetch_store.os, "fsync", full)
     site.files["/a.mp4"] = CONTENT
     with pytest.raises(InputError) as caught:
         get(Wanted(f"{site.url}/a.mp4"))
@@ -365,7 +366,8 @@ def test_what_a_killed_process_had_fetched_is_not_asked_for_again(site, get, tmp
     site.always |= dict.fromkeys(contents, "wait 0.05")
     program = f"""
 from pathlib import Path
-from stillmotion.io.fetch import Wanted, fetch_all
+from stillmotion.io.fetch import fetch_all
+from stillmotion.io.fetch_store import Wanted
 from stillmotion.io.transport import Transport
 wanted = [Wanted(f"{site.url}/{{number}}") for number in range(40)]
 fetch_all(wanted, Path("{tmp_path}/fetched"), Transport(timeout_s=5), parallel=4, timeout_s=5, max_bytes=1 << 30)

@@ -11,7 +11,8 @@ from moto.server import ThreadedMotoServer
 from stillmotion.errors import InputError
 from stillmotion.io import addresses, fetch, transport
 from stillmotion.io.addresses import FetchError, check_address, shown
-from stillmotion.io.fetch import Wanted, fetch_all
+from stillmotion.io.fetch import fetch_all
+from stillmotion.io.fetch_store import Wanted
 from stillmotion.io.transport import Listed, Transport
 
 CONTENT = bytes(range(256)) * 400

@@ -17,7 +17,8 @@ from stillmotion.errors import InputError
 from stillmotion.io.addresses import FetchError, shown
 from stillmotion.io.archives import unpack
 from stillmotion.io.atomic import link_or_copy
-from stillmotion.io.fetch import Fetched, fetch_all
+from stillmotion.io.fetch import fetch_all
+from stillmotion.io.fetch_store import Fetched
 from stillmotion.io.records import MISSING
 from stillmotion.io.tables import write_rows
 from stillmotion.io.transport import Transport

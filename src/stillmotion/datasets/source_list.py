@@ -15,7 +15,7 @@ from stillmotion.config.section import Count, Section
 from stillmotion.errors import InputError
 from stillmotion.io.addresses import FetchError, check_address, shown
 from stillmotion.io.archives import safe_path
-from stillmotion.io.fetch import Wanted
+from stillmotion.io.fetch_store import Wanted
 from stillmotion.io.transport import Transport
 
 FILE_NAME = "source.yaml"
