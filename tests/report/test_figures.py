@@ -183,3 +183,24 @@ def test_figures_are_drawn_for_what_has_results(make_system, make_evidence):
     assert set(drawn_systems(make_evidence(one, named), {"b": history})) == {"retrieval", "actions", "finetune"}
     several = make_system(scorer="mean", metrics=metrics | {"by_num_clips": by_num_clips}, protocol={"clip_frames": 8})
     assert set(drawn_systems(make_evidence(several), {})) == {"retrieval", "clips"}
+
+
+def test_a_figure_that_a_solver_lays_out_has_the_same_bytes_wherever_memory_puts_its_parts(tmp_path):
+    def draw(place):
+        figure = plt.figure(figsize=(7, 9), layout="constrained")
+        grid = figure.add_gridspec(3, 1)
+        for row in range(3):
+            upper, lower = grid[row].subgridspec(2, 1).subplots(sharex=True)
+            upper.set_title("one")
+            upper.plot([0.0, 1.0, 0.5])
+            lower.imshow(np.zeros((10, 100)), aspect="auto")
+            lower.set_xlabel("seconds")
+        save_figure(figure, tmp_path / f"{place}.svg")
+        return (tmp_path / f"{place}.svg").read_bytes()
+
+    # Without rounding about half of them differ from the rest.
+    kept, drawn = [], set()
+    for place in range(12):
+        kept.append([object() for _ in range(997 * place)])
+        drawn.add(draw(place))
+    assert len(drawn) == 1

@@ -59,9 +59,9 @@ def attention_panels(found: AttendedExamples, strips: Sequence[NDArray[np.uint8]
     num_strips = 1 if found.attention_NFGG is None else 2
     heights = [BARS_IN, *[strip_height(strips) for _ in range(num_strips)], COSINES_IN, BARS_IN]
     figure = plt.figure(figsize=(WIDTH_IN, (sum(heights) + WORDS_IN) * len(strips)), layout="constrained")
-    parts = figure.subfigures(len(strips), 1, squeeze=False)[:, 0]
-    for place, (part, row, strip) in enumerate(zip(parts, found.rows, strips, strict=True)):
-        panels = part.subplots(len(heights), 1, gridspec_kw={"height_ratios": heights})
+    grid = figure.add_gridspec(len(strips), 1)
+    for place, (row, strip) in enumerate(zip(found.rows, strips, strict=True)):
+        panels = grid[place].subgridspec(len(heights), 1, height_ratios=heights).subplots()
         _draw_weights(panels[0], row["text_to_frame"], "frame")
         panels[0].set_xticks([])
         panels[0].set_title(_title(row), loc="left", fontsize=8, parse_math=False)

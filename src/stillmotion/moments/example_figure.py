@@ -38,11 +38,10 @@ def example_panels(
         change: α, None where the method has none.
     """
     figure = plt.figure(figsize=(7.5, 3.3 * len(examples)), layout="constrained")
-    parts = figure.subfigures(len(examples), 1, squeeze=False)[:, 0]
-    for part, example, strip in zip(parts, examples, strips, strict=True):
-        picture_axes, window_axes, sc_axes, cfsc_axes = part.subplots(
-            4, 1, sharex=True, gridspec_kw={"height_ratios": [0.62, 0.4, 1.2, 0.9]}
-        )
+    grid = figure.add_gridspec(len(examples), 1)
+    for place, (example, strip) in enumerate(zip(examples, strips, strict=True)):
+        rows = grid[place].subgridspec(4, 1, height_ratios=[0.62, 0.4, 1.2, 0.9])
+        picture_axes, window_axes, sc_axes, cfsc_axes = rows.subplots(sharex=True)
         duration = example["duration"]
         _draw_strip(picture_axes, strip, duration)
         picture_axes.set_title(_title(example), loc="left", fontsize=8, parse_math=False)

@@ -28,9 +28,22 @@ plt.rcParams.update(
     }
 )
 
+POSITION_DIGITS = 4
+"""Of places as fractions of the figure: a hundredth of a pixel."""
+
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure without a date, and close it."""
+    """Write a figure without a date, and close it.
+
+    Where a solver lays the axes out, it goes through its constraints in the order of their addresses in memory: last
+    digits differ from run to run, and matplotlib names clip paths after those. What it has found is rounded and kept.
+    """
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for axes in figure.axes:
+            left, bottom, width, height = np.round(axes.get_position().bounds, POSITION_DIGITS)
+            axes.set_position((left, bottom, width, height))
     with atomic_file(path) as partial:
         figure.savefig(partial, format="svg", metadata={"Date": None}, bbox_inches="tight")
     plt.close(figure)
