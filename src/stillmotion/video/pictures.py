@@ -79,13 +79,12 @@ def frames_of(packets: Iterable[Packet], stream: VideoStream, *, lenient: bool =
             continue
         begun = begun or packet.is_keyframe
         try:
-            frames = context.decode(packet)
+            for frame in context.decode(packet):
+                begun = True
+                yield frame
         except av.error.FFmpegError:
             if begun and not lenient and Pictures(stream).held_by(packet):
                 raise
-            continue
-        begun = begun or bool(frames)
-        yield from frames
     try:
         yield from context.decode(None)
     except av.error.FFmpegError:
