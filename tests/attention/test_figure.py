@@ -32,7 +32,7 @@ ATTENTION = np.full((1, 2, 4, 4), 1 / 16, np.float32)
 
 
 def panels(attention=None):
-    (part,) = attention_panels(AttendedExamples([ROW], attention), [STRIP]).subfigs
+    part = attention_panels(AttendedExamples([ROW], attention), [STRIP])
     return part.axes
 
 
@@ -87,7 +87,7 @@ def test_a_figure_for_each_model_with_examples_has_their_frames(tmp_path):
     found["stan"] = AttendedExamples([ROW], ATTENTION)
     figures = drawn_attention(found, PackedFrames(tmp_path))
     assert list(figures) == ["attention-clip", "attention-stan"]
-    strip = figures["attention-clip"].subfigs[0].axes[1].images[0].get_array()
+    strip = figures["attention-clip"].axes[1].images[0].get_array()
     assert [int(strip[0, 0, 0]), int(strip[0, -1, 0])] == [10, 30]
     for name in ("first", "second"):
         figures = drawn_attention(found, PackedFrames(tmp_path))

@@ -38,7 +38,7 @@ STRIP = np.arange(4 * 12 * 3, dtype=np.uint8).reshape(4, 12, 3)
 
 def panels(row, change=None):
     """Axes by place: picture, windows, Sc, CFSc, and the raw Sc where there is one."""
-    (part,) = example_panels([row], [STRIP], change).subfigs
+    part = example_panels([row], [STRIP], change)
     return part.axes
 
 

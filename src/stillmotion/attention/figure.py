@@ -61,7 +61,7 @@ def attention_panels(found: AttendedExamples, strips: Sequence[NDArray[np.uint8]
     figure = plt.figure(figsize=(WIDTH_IN, (sum(heights) + WORDS_IN) * len(strips)), layout="constrained")
     grid = figure.add_gridspec(len(strips), 1)
     for place, (row, strip) in enumerate(zip(found.rows, strips, strict=True)):
-        panels = grid[place].subgridspec(len(heights), 1, height_ratios=heights).subplots()
+        panels = grid[place].subgridspec(len(heights), 1, height_ratios=heights).subplots(squeeze=False)[:, 0]
         _draw_weights(panels[0], row["text_to_frame"], "frame")
         panels[0].set_xticks([])
         panels[0].set_title(_title(row), loc="left", fontsize=8, parse_math=False)

@@ -41,7 +41,7 @@ def example_panels(
     grid = figure.add_gridspec(len(examples), 1)
     for place, (example, strip) in enumerate(zip(examples, strips, strict=True)):
         rows = grid[place].subgridspec(4, 1, height_ratios=[0.62, 0.4, 1.2, 0.9])
-        picture_axes, window_axes, sc_axes, cfsc_axes = rows.subplots(sharex=True)
+        picture_axes, window_axes, sc_axes, cfsc_axes = rows.subplots(sharex=True, squeeze=False)[:, 0]
         duration = example["duration"]
         _draw_strip(picture_axes, strip, duration)
         picture_axes.set_title(_title(example), loc="left", fontsize=8, parse_math=False)
