@@ -269,7 +269,7 @@ class Params(Section):
         """Whether a model sees the frames of a clip together: an expansion, or an X-CLIP."""
         line = self._ancestors(model)
         expanded = any(isinstance(self.made.get(name), ExpandedModel) for name in line)
-        return expanded or self.backbones[line[-1]].family == "xclip"
+        return expanded or self.backbones[line[-1]].sees_clips_whole
 
 
 def _check_names(

@@ -1,6 +1,6 @@
 """Params of backbones, what expands them, and what they embed."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,8 @@ from stillmotion.config.section import Count, Fraction, NotNegative, Positive, S
 class BuiltinBackboneParams(Section):
     """The small CLIP that the DAG trains itself, on drawn single frames."""
 
+    sees_clips_whole: ClassVar = False
+    """Whether the model looks at the frames of a clip together, and at one by itself only where it is asked to."""
     family: Literal["builtin"]
     image_size_px: Count
     patch_size_px: Count
@@ -41,6 +43,7 @@ class BuiltinBackboneParams(Section):
 class OpenClipBackboneParams(Section):
     """Any model of open_clip."""
 
+    sees_clips_whole: ClassVar = False
     family: Literal["open_clip"]
     architecture: str
     """open_clip's model name, such as ViT-B-32."""
@@ -55,6 +58,7 @@ class OpenClipBackboneParams(Section):
 class XClipBackboneParams(Section):
     """An X-CLIP in the layout of transformers."""
 
+    sees_clips_whole: ClassVar = True
     family: Literal["xclip"]
     checkpoint: str
     """Hub id such as microsoft/xclip-base-patch32, or `folder`: data/weights/<backbone>/ in the hub's layout."""
