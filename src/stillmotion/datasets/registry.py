@@ -14,6 +14,7 @@ from stillmotion.datasets.captions_csv import FILE_NAME, did_you_mean
 from stillmotion.datasets.folder import read_folder
 from stillmotion.datasets.source import Source
 from stillmotion.datasets.toy import ToySource
+from stillmotion.datasets.video_files import is_video, list_files
 from stillmotion.errors import InputError
 
 BENCHMARKS: tuple[tuple[tuple[AnnotationFiles, ...], Callable[[Path, BenchmarksParams], Source]], ...] = (
@@ -37,11 +38,12 @@ def open_source(folder: Path, params: DownloadParams) -> Source:
     if name in params.generated:
         return ToySource(params.generated[name])
     if not folder.is_dir():
-        own = (other.name for other in folder.parent.glob("*/") if (other / FILE_NAME).exists() or _readers(other))
+        others = folder.parent.glob("*/")
+        own = (other.name for other in others if _readers(other) or any(map(is_video, list_files(other))))
         known = sorted({*params.generated, *own})
         raise InputError(
             f"dataset {name!r} is unknown{did_you_mean(name, known)}; there are {', '.join(known)}; "
-            f"for videos of your own make the folder {folder} with the video files and a {FILE_NAME}, "
+            f"for videos of your own, `stillmotion add FOLDER --name {name}`, "
             f"for a public benchmark see {folder.parent / 'README.md'}"
         )
     readers = {} if (folder / FILE_NAME).exists() else _readers(folder)
