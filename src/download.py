@@ -14,25 +14,22 @@ import stillmotion.config.capped
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stillmotion.config.environment import Environment, read_environment
+from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
+from stillmotion.datasets.probing import probe_videos
 from stillmotion.datasets.registry import open_source
-from stillmotion.datasets.source import Annotations, SourceVideo
+from stillmotion.datasets.source import Annotations
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.memo import Memo
 from stillmotion.io.records import MISSING, SPLITS, TABLES, Action, Caption, Moment, Video, save_records
-from stillmotion.stage import Progress, run_stage
-from stillmotion.video.probe import VideoError, probe_video
-from stillmotion.video.workers import run_in_workers
+from stillmotion.stage import run_stage
 
 MAX_LISTED = 10
-PROBED = ("duration", "fps", "num_frames", "width", "height", "codec")
 
 log = logging.getLogger("stillmotion")
 
@@ -47,7 +44,13 @@ def main(
     dataset = open_source(source, params.download)
     with atomic_folder(output) as folder:
         found = dataset.collect(folder, workers=environment.workers, memo=Memo(environment.memo))
-        videos = _probe(found, environment, made_in=folder, output=output)
+        videos = probe_videos(
+            found,
+            workers=environment.workers,
+            timeout_s=environment.video_timeout_s,
+            # What was made is in the temporary folder that becomes `output`.
+            path_of=lambda file: _from_here(output / file.relative_to(folder) if file.is_relative_to(folder) else file),
+        )
         annotations = dataset.annotate(
             {video.video_id: video for video in videos}, clip_length_s=params.sample_frames.clip_length_s
         )
@@ -58,28 +61,6 @@ def main(
         save_records(tables, Moment, annotations.moments)
         save_records(tables, Action, annotations.actions)
     _tell(videos, annotations)
-
-
-def _probe(found: Sequence[SourceVideo], environment: Environment, *, made_in: Path, output: Path) -> list[Video]:
-    """A row for each video, in no particular order."""
-    by_file = {video.file: video for video in found if video.file is not None}
-    videos = [_row(video, "", MISSING) for video in found if video.file is None]
-    answers = run_in_workers(probe_video, by_file, workers=environment.workers, timeout_s=environment.video_timeout_s)
-    with Progress("videos probed", len(by_file)) as progress:
-        for file, probe in answers:
-            # What was made is in the temporary folder that becomes `output`.
-            path = _from_here(output / file.relative_to(made_in) if file.is_relative_to(made_in) else file)
-            if isinstance(probe, VideoError):
-                videos.append(_row(by_file[file], path, probe.reason))
-            else:
-                values = {name: getattr(probe, name) for name in PROBED}
-                videos.append(replace(_row(by_file[file], path, "ok"), **values))
-            progress.advance()
-    return videos
-
-
-def _row(video: SourceVideo, path: str, status: str) -> Video:
-    return Video(video.video_id, path, video.split, None, None, None, None, None, None, status)
 
 
 def _from_here(path: Path) -> str:

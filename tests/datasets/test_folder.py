@@ -101,6 +101,13 @@ def test_other_files_are_left_out_and_noted_but_not_hidden_ones(folder):
     assert "2 files are no videos by their name and were left out: README.md, notes/x.txt" in source.notes
 
 
+def test_subtitles_beside_the_videos_are_counted_apart(folder):
+    source = folder(None, ["a.mp4", "a.srt", "b.mp4", "b.en.VTT", "cover.jpg"])
+    assert list(source.files) == ["a", "b"]
+    assert "2 subtitles were left out" in source.notes
+    assert "1 files are no videos by their name and were left out: cover.jpg" in source.notes
+
+
 def test_a_file_that_a_row_names_is_a_video_whatever_its_extension(folder):
     assert list(folder("video,caption\na.y4m,one\n", ["a.y4m", "b.y4m"]).files) == ["a"]
 

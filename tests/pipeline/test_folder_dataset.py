@@ -194,6 +194,33 @@ def test_a_folder_without_times_and_actions_has_empty_results_for_them_and_a_rep
     assert clone.dvc("repro").stages == []
 
 
+def test_a_folder_without_captions_goes_through_the_whole_dag(clone, make_clip):
+    for number in range(10):
+        make_clip(clone.root / "data" / "sources" / "bare" / f"{number}.mp4", seed=number)
+    clone.dvc("add", "data/sources/bare")
+    clone.commit("Add my videos")
+    run = clone.dvc("exp", "run", "--set-param", "dataset=bare")
+
+    for stage, said in {
+        "finetune": "no captions to train on, so the model stays as it was",
+        "train_aggregator": "fewer than two training pairs: nothing can be trained, the result is empty",
+        "evaluate_retrieval": "the test split has no captioned videos: an empty result",
+    }.items():
+        assert said in run.err, stage
+    source = read_json(clone.root / "models" / "backbones" / MODEL / "source.json")
+    assert source["selected_on"] == "nothing: no captions to train on"
+    assert (source["system"]["model"], source["system"]["recipe"], source["system"]["seed"]) == (MODEL, None, None)
+    weights = clone.digests("models/backbones/small_clip")
+    kept = clone.digests(f"models/backbones/{MODEL}")
+    assert {name for name, digest in weights.items() if kept[name] != digest} == {"source.json"}
+    retrieval = read_json(clone.root / "metrics" / "retrieval" / f"{MODEL}-mean.json")
+    assert (retrieval["t2v"], retrieval["system"]["recipe"]) == ({}, None)
+    assert "# Results on bare" in (clone.root / "reports" / "results" / "results.md").read_text(encoding="utf-8")
+    found = clone.run("stillmotion", "search", "a square", "--json")
+    assert {row["video_id"] for row in json.loads(found.out)} <= {str(number) for number in range(10)}
+    assert clone.dvc("repro").stages == []
+
+
 @pytest.mark.real
 def test_real_videos_go_through_the_whole_dag(clone, real_material):
     folder = clone.root / "data" / "sources" / "real"

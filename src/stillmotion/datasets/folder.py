@@ -28,6 +28,7 @@ from stillmotion.errors import MAX_NAMED, InputError, fault_of_rows
 from stillmotion.io.memo import Memo
 from stillmotion.io.records import SPLITS, Action, Caption, Moment, Split, Video
 
+SUBTITLE_SUFFIXES = frozenset({".srt", ".vtt", ".ass", ".ssa", ".sub"})
 END_TOLERANCE_S = 1.0
 """Annotators round up to whole seconds: an end this far past the video's end is moved to it."""
 
@@ -215,6 +216,10 @@ def _notes(
     splits: Mapping[str, Split],
 ) -> list[str]:
     notes = []
+    subtitles = {relative for relative in others if Path(relative).suffix.lower() in SUBTITLE_SUFFIXES}
+    if subtitles:
+        notes.append(f"{len(subtitles)} subtitles were left out")
+    others = [relative for relative in others if relative not in subtitles]
     if others:
         shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
         notes.append(f"{len(others)} files are no videos by their name and were left out: {shown}")

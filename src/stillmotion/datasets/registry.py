@@ -46,15 +46,22 @@ def open_source(folder: Path, params: DownloadParams) -> Source:
             f"for videos of your own, `stillmotion add FOLDER --name {name}`, "
             f"for a public benchmark see {folder.parent / 'README.md'}"
         )
+    read = benchmark_reader(folder)
+    return read_folder(folder, params.folder) if read is None else read(folder, params.benchmarks)
+
+
+def benchmark_reader(folder: Path) -> Callable[[Path, BenchmarksParams], Source] | None:
+    """How a folder is read in which the annotation files of a public benchmark lie, and no captions.csv.
+
+    Raises:
+        InputError: those of several benchmarks lie there.
+    """
     readers = {} if (folder / FILE_NAME).exists() else _readers(folder)
     if len(readers) > 1:
         raise InputError(
             f"{folder}: annotation files of several benchmarks ({', '.join(readers)}); give each a folder of its own"
         )
-    if not readers:
-        return read_folder(folder, params.folder)
-    (read,) = readers.values()
-    return read(folder, params.benchmarks)
+    return next(iter(readers.values()), None)
 
 
 def _readers(folder: Path) -> dict[str, Callable[[Path, BenchmarksParams], Source]]:
