@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from stillmotion.commands.add import add
 from stillmotion.commands.compare import compare
 from stillmotion.commands.run import run as run_experiment
 from stillmotion.commands.search import search
@@ -33,7 +34,7 @@ Ties = Literal["average", "optimistic", "pessimistic"]
 
 app = typer.Typer(
     name="stillmotion",
-    help="Run the experiments of the Stillmotion pipeline, search its videos, compare its systems, score predictions.",
+    help="Add videos to the Stillmotion pipeline, run experiments, search videos, compare systems, score predictions.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -45,6 +46,7 @@ score = typer.Typer(
 app.add_typer(score, name="score")
 app.command("run")(run_experiment)
 app.command("ablate", hidden=True)(run_experiment)
+app.command()(add)
 app.command()(compare)
 app.command()(search)
 

@@ -1,5 +1,6 @@
 """The `stillmotion search` command: moments of the dataset's videos for a text or an image."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,6 +38,9 @@ def search(
     selection: Annotated[
         str, typer.Option(help="Without it the one of run.selections, likewise.", show_default=False)
     ] = "",
+    experiment: Annotated[
+        str, typer.Option(help="Of experiments/: brings the model, as clip does.", show_default=False)
+    ] = "",
     frames: Annotated[
         Path | None,
         typer.Option(help="A new folder for the stored frames of each moment, as PNG.", show_default=False),
@@ -46,12 +50,16 @@ def search(
 ) -> None:
     """Search the videos for the moments that show a text or an image.
 
-    Uses the embeddings, the thresholds and the model that dvc repro has made. A moment's score is the mean cosine of
-    the query and the frames within.
+    Uses the embeddings, the thresholds and the model that dvc repro has made. With another dataset than that of
+    params.yaml, or an experiment, the embeddings come from the experiment, and are made beside the workspace where it
+    has not run: that takes as long as to decode and embed the videos, once. A moment's score is the mean cosine of the
+    query and the frames within.
 
     For example:
 
     stillmotion search "a red circle moves left" --top 5 --frames found
+
+    stillmotion search "a dog jumps" --dataset mine --experiment clip
     """
     if (text is None) == (image is None):
         raise InputError("give either a text or --image FILE" + ("" if text is None else ", not both"))
@@ -59,12 +67,18 @@ def search(
         raise InputError("the text is empty; say what to look for")
 
     from stillmotion.config.loading import load_params
-    from stillmotion.search.artefacts import choose_artefacts
+    from stillmotion.experiments.index import build_index
+    from stillmotion.search.artefacts import check_dataset, choose_artefacts, is_embedded
     from stillmotion.search.frames import check_folder, write_frames
 
     if frames is not None:
         check_folder(frames)
     params = load_params(root / "params.yaml")
+    where = dataset or params.dataset
+    if experiment or (where != params.dataset and not is_embedded(root, where, model)):
+        check_dataset(root, params, where)
+        with contextlib.chdir(root):
+            model = build_index(where, experiment, model, with_frames=frames is not None)
     chosen = choose_artefacts(root, params, dataset, model, selection)
 
     from stillmotion.embedding.reader import Embeddings

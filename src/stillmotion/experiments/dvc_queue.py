@@ -116,10 +116,13 @@ def exp_command(run: PlannedRun, how: Literal["--queue", "--temp"], targets: Seq
     return [*words, *targets]
 
 
-def run_beside(run: PlannedRun) -> int:
-    """Run an experiment beside the workspace and wait for it; return dvc's exit status, whose output is shown."""
-    command = [sys.executable, "-m", "dvc", *exp_command(run, "--temp")]
-    with subprocess.Popen(command, env=_environment()) as dvc:
+def run_beside(run: PlannedRun, targets: Sequence[str] = (), *, silent: bool = False) -> int:
+    """Run an experiment beside the workspace and wait for it; return dvc's exit status.
+
+    dvc's output is shown; where `silent`, on stderr, as stdout is for something else.
+    """
+    command = [sys.executable, "-m", "dvc", *exp_command(run, "--temp", targets)]
+    with subprocess.Popen(command, env=_environment(), stdout=sys.stderr.fileno() if silent else None) as dvc:
         try:
             return dvc.wait()
         except KeyboardInterrupt:
