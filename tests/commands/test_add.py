@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import ruamel.yaml
 
 from stillmotion import cli
 
@@ -171,6 +172,9 @@ def test_links_alone_need_no_room_and_are_in_git(add, clips):
     # Once links, they stay links.
     add(clips, "--name", "mine")
     assert (MINE / "new.mp4").is_symlink()
+    (MINE / "captions.csv").write_text("video,caption\nnew.mp4,a dog\n")
+    add(MINE)
+    assert git("log", "-1", "--format=", "--name-only") == "data/sources/mine/captions.csv\n"
     assert git("status", "--porcelain") == ""
 
 
@@ -212,7 +216,8 @@ def test_rows_that_fit_no_video_are_told_and_nothing_is_added(add, clips, projec
     [
         (["absent"], "absent: no such file or folder"),
         (["."], "no video files"),
-        (["https://host/a.mp4"], "https://host/a.mp4: addresses can't be added"),
+        (["https://me:secret@host/a.mp4"], "https://host…: a password or a query would stand in git for good"),
+        (["s3:///"], "'' makes no name for a dataset"),
         (["params.yaml"], "1 files, of which none is a video by its name"),
         (["CLIPS", "--captions", "absent.csv"], "--captions absent.csv: no such file"),
         (["CLIPS", "--name", "my videos"], "--name 'my videos' can't be a name"),
@@ -229,6 +234,19 @@ def test_what_cannot_be_added_is_one_line_with_the_mend(add, clips, project, arg
         words = ["empty"]
     assert message in add(*words, status=2)
     assert state(project / "data") == before
+
+
+def test_an_address_is_written_down_for_the_run_that_fetches_it(add, tmp_path):
+    address = "s3://bucket/some%20videos.zip"
+    add(address)
+    listed = Path("data/sources/some_videos/source.yaml")
+    assert ruamel.yaml.YAML(typ="safe").load(listed.read_text()) == {"files": [{"url": address}]}
+    assert git("status", "--porcelain") == ""
+    assert "nothing has changed" in add(address)
+    assert "names other addresses" in add("s3://bucket/other.mp4", "--name", "some_videos", status=2)
+    (tmp_path / "texts.csv").write_text("video,caption\na.mp4,a dog\n")
+    add(address, "--captions", tmp_path / "texts.csv")
+    assert (listed.parent / "captions.csv").read_text() == "video,caption\na.mp4,a dog\n"
 
 
 def test_a_name_that_leaves_nothing_has_to_be_said(add, clips, tmp_path):

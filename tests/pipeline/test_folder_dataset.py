@@ -222,6 +222,29 @@ def test_a_folder_without_captions_goes_through_the_whole_dag(clone, make_clip):
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("how", [[], ["--no-copy"]], ids=["in dvc", "as links"])
+def test_from_25_real_files_without_captions_to_a_hit_it_is_two_commands(clone, real_material, tmp_path, how):
+    for path in sorted((real_material / "videos").iterdir())[:25]:
+        target = tmp_path / "my clips" / path.name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, target)
+    added = clone.run("stillmotion", "add", tmp_path / "my clips", "--name", "mine", *how)
+    assert "mine: 25 videos in" in added.out
+    found = clone.run("stillmotion", "search", "a person plays the guitar", "--dataset", "mine", "--json")
+
+    names = {row["video_id"] for row in read_rows_of(clone, "raw/mine/tables/videos") if row["status"] == "ok"}
+    hits = json.loads(found.out)
+    assert len(hits) == 10
+    assert {hit["video_id"] for hit in hits} <= names
+    assert "dvc exp run --temp" in found.err
+    # Beside the workspace: its params and results are as they were.
+    assert clone.git("status", "--porcelain") == ""
+    again = clone.run("stillmotion", "search", "a person plays the guitar", "--dataset", "mine", "--json")
+    assert again.out == found.out
+    assert "dvc exp run" not in again.err
+
+
+@pytest.mark.real
 def test_real_videos_go_through_the_whole_dag(clone, real_material):
     folder = clone.root / "data" / "sources" / "real"
     shutil.copytree(real_material / "videos", folder, copy_function=shutil.copyfile)

@@ -1,9 +1,12 @@
 """The `stillmotion add` command: a folder of videos, one video or an address becomes a dataset."""
 
+import json
+import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import unquote, urlsplit
 
 import typer
 
@@ -20,7 +23,7 @@ MAX_BROKEN = 20
 
 
 def add(
-    path: Annotated[str, typer.Argument(help="A folder of videos in any layout, or one video.")],
+    path: Annotated[str, typer.Argument(help="A folder of videos in any layout, one video, or its address.")],
     name: Annotated[str, typer.Option(help="Of the dataset. Without it that of the folder.", show_default=False)] = "",
     captions: Annotated[
         Path | None,
@@ -41,7 +44,8 @@ def add(
     work, and a colleague gets what is computed but not the videos. A folder that is data/sources/NAME itself stays as
     it is. What is added is committed, as experiments start from a commit.
 
-    The same command again takes over what has changed.
+    The same command again takes over what has changed. An address (https://, s3://, hf://datasets/…) goes into
+    data/sources/NAME/source.yaml, and is fetched in a run.
 
     For example:
 
@@ -56,13 +60,14 @@ def add(
     from stillmotion.experiments import tracking
 
     params = load_params()
-    origin = Path(path).expanduser()
-    if "://" in path:
-        raise InputError(f"{path}: addresses can't be added; fetch it, and add the file")
-    if not origin.exists():
-        raise InputError(f"{path}: no such file or folder")
     if captions is not None and not captions.is_file():
         raise InputError(f"--captions {captions}: no such file")
+    if "://" in path:
+        _add_address(path, name, captions, params.download.generated)
+        return
+    origin = Path(path).expanduser()
+    if not origin.exists():
+        raise InputError(f"{path}: no such file or folder")
     word = origin.resolve().name if origin.is_dir() else origin.stem
     chosen = linking.dataset_name(name, word, params.download.generated)
     folder = SOURCES / chosen
@@ -82,7 +87,8 @@ def add(
                 f"{folder}: has files that are nowhere else ({shown}); have them kept first, with stillmotion add "
                 f"{folder}, or give another --name"
             )
-    in_git = not in_place and (no_copy or (tracking.is_in_git(folder) and not Path(f"{folder}.dvc").exists()))
+    # Once links, they stay links.
+    in_git = no_copy or (tracking.is_in_git(folder) and linking.holds_links(folder))
     videos = _look_into(source, chosen, origin, params.sample_frames.clip_length_s)
     if isinstance(source, FolderSource) and source.num_rows:
         typer.echo(f"{source.captions}: {source.num_rows} rows, {source.num_rows - source.num_unmatched} fit a video")
@@ -105,13 +111,48 @@ def add(
     if not in_git:
         typer.echo(f"dvc add {folder}: {len(files)} files, {num_bytes / 1e6:.1f} MB", err=True)
     message = tracking.track(folder, in_dvc=not in_git)
-    typer.echo(f"{folder}: {'committed as ' + repr(message) if message else 'nothing has changed'}")
+    _tell_commit(folder, message)
     if num_lost > most * len(videos):
         typer.echo(
             f"{num_lost} broken videos are more than sample_frames.max_skip_fraction ({most:g}) lets a run lose: mend "
             f"or remove them, or --set sample_frames.max_skip_fraction={num_lost / len(videos) + 0.005:.2f}"
         )
-    typer.echo(f"Next: stillmotion search TEXT --dataset {chosen}, or stillmotion run NAME --set dataset={chosen}")
+
+
+def _tell_commit(folder: Path, message: str) -> None:
+    typer.echo(f"{folder}: {'committed as ' + repr(message) if message else 'nothing has changed'}")
+    name = folder.name
+    typer.echo(f"Next: stillmotion search TEXT --dataset {name}, or stillmotion run NAME --set dataset={name}")
+
+
+def _add_address(address: str, name: str, captions: Path | None, taken: Collection[str]) -> None:
+    """Write the source.yaml that names an address; git has it, as it is small."""
+    from stillmotion.datasets.captions_csv import FILE_NAME, read_captions
+    from stillmotion.datasets.linking import dataset_name
+    from stillmotion.experiments.tracking import track
+    from stillmotion.io.atomic import atomic_file
+
+    parts = urlsplit(address)
+    if parts.username or parts.query:
+        raise InputError(
+            f"{parts.scheme}://{parts.hostname or ''}…: a password or a query would stand in git for good; write "
+            f"{SOURCES}/NAME/source.yaml by hand, or give an address without"
+        )
+    folder = SOURCES / dataset_name(name, Path(unquote(parts.path)).stem or parts.hostname or "", taken)
+    listed = folder / "source.yaml"
+    if Path(f"{folder}.dvc").exists() or (folder.exists() and not listed.exists()):
+        raise InputError(f"{folder}: there is a dataset of this name, with files; give another --name")
+    text = f"files:\n  - url: {json.dumps(address)}\n"
+    if listed.exists() and listed.read_text(encoding="utf-8") != text:
+        raise InputError(f"{listed}: names other addresses; add a line there, or give another --name")
+    if captions is not None:
+        read_captions(captions)
+        with atomic_file(folder / FILE_NAME) as partial:
+            shutil.copyfile(captions, partial)
+    with atomic_file(listed) as partial:
+        partial.write_text(text, encoding="utf-8")
+    typer.echo(f"{listed}: fetched and looked into when the dataset is first run or searched")
+    _tell_commit(folder, track(folder, in_dvc=False))
 
 
 def _read(

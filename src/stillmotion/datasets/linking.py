@@ -70,6 +70,11 @@ def require_same(folder: Path, files: Mapping[str, Path], origin: Path) -> None:
         )
 
 
+def holds_links(folder: Path) -> bool:
+    """Whether all that a dataset's folder holds are links, but for a captions.csv."""
+    return all(file.is_symlink() for name, file in _entries(folder).items() if name != FILE_NAME)
+
+
 def link_files(folder: Path, files: Mapping[str, Path]) -> int:
     """Make `folder` hold links to the files and nothing else, but for a captions.csv that it has.
 

@@ -60,12 +60,17 @@ def current_commit(dataset: str) -> str:
     if commit is None:
         raise InputError("this git repository has no commit for experiments to start from; commit the project first")
     sources = f"data/sources/{dataset}"
-    changed = _git("status", "--porcelain", "--", *VERSIONED, f"{sources}.dvc") or ""
+    if _git("status", "--porcelain", "--", f"{sources}.dvc"):
+        raise InputError(
+            f"{sources}.dvc: dvc has the dataset and git not, from which experiments take it; "
+            f"git add {sources}.dvc {Path(sources).parent / '.gitignore'} && git commit, or stillmotion add {sources}"
+        )
+    changed = _git("status", "--porcelain", "--", *VERSIONED) or ""
     if changed:
         names = ", ".join(line[3:] for line in changed.splitlines())
         raise InputError(f"not committed: {names}; an experiment has its name by its commit: commit them first")
     if not Path(f"{sources}.dvc").exists() and _untracked(sources):
-        raise InputError(f"{sources}: experiments see files of git and dvc alone; dvc add {sources}, and commit")
+        raise InputError(f"{sources}: experiments see files of git and dvc alone; stillmotion add {sources}")
     return commit.strip()
 
 
