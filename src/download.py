@@ -3,10 +3,10 @@
     python src/download.py --source data/sources/toy --output data/raw/toy
 
 The dataset is named like the folder of `--source`: one of `download.generated`, as `toy` is, is drawn into
-data/raw/toy/videos; any other is a folder of videos with a captions.csv (stillmotion/datasets/folder.py says how it
-is read) or with the annotation files of a public benchmark (data/sources/README.md), whose files stay where they
-are. Writes tables/ with videos.jsonl, captions.jsonl, moments.jsonl and actions.jsonl. A video that can't be read, or
-that a benchmark names but that is not there, keeps its row in videos.jsonl, with the reason as its status.
+data/raw/toy/videos; any other is a folder of videos, perhaps with a captions.csv (stillmotion/datasets/folder.py says
+how it is read), or with the annotation files of a public benchmark (data/sources/README.md), whose files stay where
+they are. Writes tables/ with videos.jsonl, captions.jsonl, moments.jsonl and actions.jsonl. A video that can't be read,
+or that a benchmark names but that is not there, keeps its row in videos.jsonl, with the reason as its status.
 """
 
 import stillmotion.config.capped

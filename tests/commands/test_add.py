@@ -178,6 +178,17 @@ def test_links_alone_need_no_room_and_are_in_git(add, clips):
     assert git("status", "--porcelain") == ""
 
 
+def test_what_dvc_has_already_is_not_lost_for_links_or_as_it_is_not_here(add, clips, tmp_path):
+    add(clips, "--name", "mine")
+    assert "mine.dvc: dvc has a dataset of this name; leave --no-copy out" in add(
+        clips, "--name", "mine", "--no-copy", status=2
+    )
+    assert "its files stay in it" in add(MINE, "--no-copy", status=2)
+    MINE.rename(tmp_path / "away")
+    assert "dvc pull data/sources/mine.dvc first" in add(clips, "--name", "mine", status=2)
+    assert not MINE.exists()
+
+
 def test_captions_may_lie_elsewhere(add, clips, tmp_path):
     captions = tmp_path / "texts.csv"
     captions.write_text("video,caption,start,end\nb.mov,a dog,,\nb.mov,it jumps,1,2\n")

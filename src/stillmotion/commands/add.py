@@ -73,8 +73,12 @@ def add(
     folder = SOURCES / chosen
     linking.require_no_links(folder)
     in_place = folder.is_dir() and origin.samefile(folder)
-    if in_place and no_copy:
-        raise InputError(f"{folder}: the files are in it, so that there is nothing to link; leave --no-copy out")
+    if in_place and (no_copy or captions):
+        raise InputError(f"{folder}: its files stay in it: leave --no-copy out, and put a {FILE_NAME} beside them")
+    tracked = Path(f"{folder}.dvc")
+    if tracked.exists() and (no_copy or not folder.exists()):
+        mend = "leave --no-copy out" if folder.exists() else f"dvc pull {tracked} first"
+        raise InputError(f"{tracked}: dvc has a dataset of this name; {mend}, or give another --name")
 
     source, files, origin = _read(origin, folder, captions, params)
     if not in_place:
