@@ -27,6 +27,7 @@ env: .venv/.stamp  ## make the environment in .venv, from requirements.lock
 	@touch $@
 
 repro: env  ## make the environment and rebuild every result that is not up to date
+	@stillmotion mend
 	dvc repro
 
 $(EXPERIMENTS): env

@@ -5,6 +5,7 @@ import stillmotion.config.capped
 from benchmarks import (
     aggregators,
     embed,
+    fetch,
     moments,
     mug,
     repro,
@@ -15,7 +16,19 @@ from benchmarks import (
     xclip_memory,
 )
 
-for module in (retrieval_metrics, moments, mug, sample_frames, embed, search, xclip_memory, aggregators, starts, repro):
+for module in (
+    retrieval_metrics,
+    moments,
+    mug,
+    sample_frames,
+    embed,
+    search,
+    xclip_memory,
+    aggregators,
+    fetch,
+    starts,
+    repro,
+):
     print(f"== {module.__name__}", flush=True)
     for name, value in module.main().items():
         print(f"{name}: {value}", flush=True)

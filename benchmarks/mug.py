@@ -60,17 +60,7 @@ def bare_products(texts: Texts, videos: Videos) -> None:
     def drop(tile: Tile) -> torch.Tensor:
         return tile.cosines_nlfm[:, 0, 0]
 
-    token_mask, frame_mask = texts.mask_NL, videos.mask_MF
-    score_tiles(
-        drop,
-        texts.tokens_NLD,
-        token_mask,
-        token_mask / 1,
-        videos.frames_MFD,
-        frame_mask,
-        frame_mask / 1,
-        torch.ones(()),
-    )
+    score_tiles(drop, texts.tokens_NLD, texts.mask_NL, videos.frames_MFD, videos.mask_MF, torch.ones(()))
 
 
 def score_untiled(texts: Texts, videos: Videos, *, simple: bool) -> torch.Tensor:
@@ -113,7 +103,7 @@ def measure_share() -> dict[str, Any]:
                 "bare_products": lambda: bare_products(texts, videos),
                 "mutual": lambda: score_pairs(texts, videos, tau=TAU),
                 "simple": lambda: score_pairs(texts, videos, tau=TAU, interaction="simple"),
-                "wti": lambda: score_pairs(texts, videos, tau=TAU, interaction="wti"),
+                "ti": lambda: score_pairs(texts, videos, tau=TAU, interaction="ti"),
                 "mutual_short_texts": lambda: score_pairs(short, videos, tau=TAU),
             },
             SHARE[0] * SHARE[1],

@@ -20,7 +20,7 @@ from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.config.models import BuiltinBackboneParams, XClipBackboneParams
 from stillmotion.config.processor import instructions
-from stillmotion.io.memo import Memo
+from stillmotion.io.memo import open_memo
 from stillmotion.provenance import code_version
 from stillmotion.stage import importing, run_stage
 
@@ -43,23 +43,23 @@ def main(
         xclip.save(output, source | system)
         return
     with importing():
-        import open_clip
-
         from stillmotion.backbones.open_clip_backbone import save_backbone
     if isinstance(backbone, BuiltinBackboneParams):
         with importing():
             from stillmotion.backbones.compute import prepare_torch
             from stillmotion.training import builtin
         device = prepare_torch(environment, params.threads)
-        code, memo = code_version(builtin.__file__), Memo(environment.memo)
+        code, memo = code_version(builtin.__file__), open_memo(environment.memo)
         trained = builtin.train_builtin(backbone, device, memo, code, params.threads)
         source = {"trained_by": "backbone stage", "seed": backbone.seed, "instructions": instructions()}
         save_backbone(output, trained.model, trained.config, source | system)
         return
     with importing():
-        from stillmotion.backbones.pretrained import pretrained_model
+        from stillmotion.backbones.pretrained import find_tokenizer, pretrained_model
+    # First, as it costs nothing where it is not to be had.
+    tokenizer = find_tokenizer(name, backbone, weights)
     model, config, source = pretrained_model(name, backbone, weights)
-    save_backbone(output, model, config, source | system, tokenizer=open_clip.get_tokenizer(backbone.architecture))
+    save_backbone(output, model, config, source | system, tokenizer=tokenizer)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
 
 Reads the video files that videos.jsonl of the raw dataset names, relative to the root of the repository, of the test
 videos that the stored frames have. Writes shots.jsonl, a row a video: video_id, its shots [[start, end], …] in
-seconds, which cover it without gaps, and `reason`: null, or why PySceneDetect could not read a video, which then is
-one shot; and detector.json, how they were found.
+seconds, which cover it without gaps, and `reason`: null, or why a video could not be read, which then is one shot; and
+detector.json, how they were found.
 """
 
 import stillmotion.config.capped
@@ -21,7 +21,7 @@ import typer
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.memo import Memo
+from stillmotion.io.memo import open_memo
 from stillmotion.io.records import Video, load_records
 from stillmotion.io.tables import write_json, write_rows
 from stillmotion.moments import shot_detection
@@ -45,7 +45,7 @@ def main(
     chosen = params.shot_detectors[detector]
     environment = read_environment()
     settings = DetectorSettings(chosen.detector, chosen.threshold, chosen.min_shot_s)
-    memo, code = Memo(environment.memo), code_version(shot_detection.__file__)
+    memo, code = open_memo(environment.memo), code_version(shot_detection.__file__)
     paths = {video.video_id: Path(video.path) for video in load_records(raw, Video)}
     durations = {
         video.video_id: float(video.duration or 0.0)

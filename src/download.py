@@ -3,10 +3,11 @@
     python src/download.py --source data/sources/toy --output data/raw/toy
 
 The dataset is named like the folder of `--source`: one of `download.generated`, as `toy` is, is drawn into
-data/raw/toy/videos; any other is a folder of videos, perhaps with a captions.csv (stillmotion/datasets/folder.py says
-how it is read), or with the annotation files of a public benchmark (data/sources/README.md), whose files stay where
-they are. Writes tables/ with videos.jsonl, captions.jsonl, moments.jsonl and actions.jsonl. A video that can't be read,
-or that a benchmark names but that is not there, keeps its row in videos.jsonl, with the reason as its status.
+data/raw/toy/videos; any other is a folder of videos, perhaps with a captions.csv (stillmotion/datasets/folder.py), or
+with the annotation files of a public benchmark (data/sources/README.md), whose files stay where they are. Files that
+its source.yaml names are fetched, and seen as if they lay there: the videos among them go to fetched/, and what came of
+each address to fetched.jsonl. Writes tables/ with videos.jsonl, captions.jsonl, moments.jsonl and actions.jsonl. A
+video that can't be read, or that a benchmark names but that is not there, keeps its row, with the reason as its status.
 """
 
 import stillmotion.config.capped
@@ -21,11 +22,12 @@ import typer
 
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
+from stillmotion.datasets.fetched import laid_out
 from stillmotion.datasets.probing import probe_videos
 from stillmotion.datasets.registry import open_source
 from stillmotion.datasets.source import Annotations
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.memo import Memo
+from stillmotion.io.memo import open_memo
 from stillmotion.io.records import MISSING, SPLITS, TABLES, Action, Caption, Moment, Video, save_records
 from stillmotion.stage import run_stage
 
@@ -41,9 +43,10 @@ def main(
     """Turn a dataset's source into video files and canonical tables."""
     params = load_params()
     environment = read_environment()
-    dataset = open_source(source, params.download)
-    with atomic_folder(output) as folder:
-        found = dataset.collect(folder, workers=environment.workers, memo=Memo(environment.memo))
+    with atomic_folder(output) as folder, laid_out(source, folder / ".source", environment) as layout:
+        dataset = open_source(layout.folder, params.download)
+        found = dataset.collect(folder, workers=environment.workers, memo=open_memo(environment.memo))
+        found = layout.settle(found, folder, max_skip_fraction=params.sample_frames.max_skip_fraction)
         videos = probe_videos(
             found,
             workers=environment.workers,
@@ -54,8 +57,7 @@ def main(
         annotations = dataset.annotate(
             {video.video_id: video for video in videos}, clip_length_s=params.sample_frames.clip_length_s
         )
-        # Apart from the videos: most stages depend on the tables alone, and dvc looks at each file of a dependency.
-        tables = folder / "tables"
+        tables = folder / "tables"  # apart, as most stages depend on them alone
         save_records(tables, Video, videos)
         save_records(tables, Caption, annotations.captions)
         save_records(tables, Moment, annotations.moments)
@@ -78,11 +80,7 @@ def _tell(videos: Sequence[Video], annotations: Annotations) -> None:
     _list("can't be read", [video for video in videos if not video.ok and video.status != MISSING], len(videos))
     for note in annotations.notes:
         log.info("%s", note)
-    lengths = {
-        Caption: len(annotations.captions),
-        Moment: len(annotations.moments),
-        Action: len(annotations.actions),
-    }
+    lengths = {Caption: len(annotations.captions), Moment: len(annotations.moments), Action: len(annotations.actions)}
     for kind, length in lengths.items():
         log.info("%s: %s", TABLES[kind], f"{length} rows" if length else "empty, which is allowed")
 

@@ -21,7 +21,7 @@ from stillmotion.config.loading import load_params
 from stillmotion.config.processor import instructions
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.memo import Memo, folder_digest
+from stillmotion.io.memo import folder_digest, open_memo
 from stillmotion.io.records import Action, Caption, Moment, load_records
 from stillmotion.io.tables import read_json, write_json
 from stillmotion.provenance import code_version
@@ -70,7 +70,7 @@ def main(
         "instructions": instructions(),
         "precision": precision,
     }
-    embedder = embedding.Embedder(backbone, Memo(environment.memo), key, precision)
+    embedder = embedding.Embedder(backbone, open_memo(environment.memo), key, precision)
     with_tokens = params.embed.tokens
     try:
         if with_tokens:

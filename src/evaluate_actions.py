@@ -22,13 +22,14 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from stillmotion.actions.evaluation import recognise
+from stillmotion.actions.evaluation import Probed, recognise
 from stillmotion.config.loading import load_params
 from stillmotion.embedding.reader import Embeddings
 from stillmotion.io.arrays import load_array
 from stillmotion.io.atomic import atomic_folder
+from stillmotion.io.checked import read_checked_rows
 from stillmotion.io.records import Action, Video, load_records
-from stillmotion.io.tables import read_rows, write_json, write_rows
+from stillmotion.io.tables import write_json, write_rows
 from stillmotion.stage import run_stage
 
 _log = logging.getLogger("stillmotion")
@@ -50,7 +51,7 @@ def main(
     lost = of_test - embedded.row_of.keys()
     actions = load_records(raw, Action)
     missing = sum(action.video_id in lost for action in actions)
-    rows = read_rows(probes / "probes.jsonl")
+    rows = read_checked_rows(probes / "probes.jsonl", Probed)
     if not len(spans):
         _log.warning("the test split has no actions: an empty result")
     recognition = recognise(

@@ -18,8 +18,9 @@ Reads also the tables of the dataset. Writes the metrics and the tables of still
 beside those of its search, so that what the report shows of a system lies together. Without moments to test, or to
 search thresholds on, the result is empty. `pessimistic` is what the headline values would be if every query about a
 test video that could not be decoded were answered wrongly; `boundaries`, of VC2, is whether its cuts fall where true
-moments begin and end. A reference rates no clips, so its metrics have no HL-*. A query without a row in a submission
-counts as an empty list and is named in `protocol.missing_rows`.
+moments begin and end; `annotators`, where several marked each moment, is the score of DiDeMo. A reference rates no
+clips, so its metrics have no HL-*. A query without a row in a submission counts as an empty list and is named in
+`protocol.missing_rows`.
 """
 
 import stillmotion.config.capped
@@ -33,14 +34,15 @@ from stillmotion.config.loading import load_params
 from stillmotion.embedding.reader import Embeddings
 from stillmotion.errors import InputError
 from stillmotion.io.records import Moment, Video, load_records
-from stillmotion.io.tables import read_json, read_rows
+from stillmotion.io.tables import read_rows
 from stillmotion.moments.predictions import NO_MODEL
 from stillmotion.moments.queries import embedded_queries
 from stillmotion.moments.references import reference_predictions
 from stillmotion.moments.selected import selection_predictions
-from stillmotion.moments.shots import shot_predictions
+from stillmotion.moments.shots import read_shots, shot_predictions
 from stillmotion.moments.stored import stored_truth
 from stillmotion.moments.submitted import submitted_predictions
+from stillmotion.moments.thresholds import read_thresholds
 from stillmotion.moments.truth import missing_of_split
 from stillmotion.moments.writer import score_and_write
 from stillmotion.stage import run_stage
@@ -87,10 +89,9 @@ def main(
 
     if thresholds is not None:
         stored_frames = {video.video_id: video.clips for video in embedded.videos}
-        predicted = selection_predictions(queries, read_json(thresholds / "thresholds.json"), stored_frames)
+        predicted = selection_predictions(queries, read_thresholds(thresholds / "thresholds.json"), stored_frames)
     elif shots is not None:
-        table, detector = shots / "shots.jsonl", read_json(shots / "detector.json")
-        predicted = shot_predictions(queries, read_rows(table), detector, name=str(table))
+        predicted = shot_predictions(queries, *read_shots(shots), name=str(shots / "shots.jsonl"))
     elif submission is not None:
         if not submission.is_file():
             raise InputError(

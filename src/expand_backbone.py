@@ -48,8 +48,8 @@ def main(
     expanded: Backbone
     if chosen.family == "stan":
         with importing():
-            from stillmotion.backbones.stan_branch import StanSettings
             from stillmotion.backbones.stan_expansion import expand_stan
+            from stillmotion.backbones.stan_settings import StanSettings
         expanded = expand_stan(clip, StanSettings(**chosen.model_dump(exclude={"family"})))
     elif chosen.family == "clip4clip":
         with importing():

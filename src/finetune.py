@@ -23,7 +23,7 @@ from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.config.processor import instructions
 from stillmotion.config.training import SeededRecipe
-from stillmotion.io.memo import Memo, folder_digest
+from stillmotion.io.memo import folder_digest, open_memo
 from stillmotion.io.records import Action, Caption, load_records
 from stillmotion.io.tables import read_json, write_json
 from stillmotion.provenance import code_version
@@ -99,7 +99,7 @@ def main(
     task = FineTuning(model, packed, train, validation, chosen, processes)
     if classes:
         task = recognition.Recognition(model, packed, train, validation, chosen, processes, classes)
-    fitted = None if stays else finetune(task, memo=Memo(environment.memo), key=key)
+    fitted = None if stays else finetune(task, memo=open_memo(environment.memo), key=key)
     if not processes.first:
         return
     before, training = read_json(backbone / "source.json"), {} if stays else {"recipe": recipe, "seed": seed}

@@ -5,7 +5,7 @@
 Reads videos.jsonl of the raw dataset and the video files it names, relative to the root of the repository.
 Writes a frames store (stillmotion/video/packed.py): the frames, frames.jsonl, videos.jsonl with the final
 status of each video, and skipped.jsonl. A video that can't be decoded is listed there with the reason; the
-run fails when a split loses more than max_skip_fraction of the videos that were there.
+run fails when more than max_skip_fraction of the videos that were there are lost, or all of a split.
 """
 
 import stillmotion.config.capped
@@ -20,8 +20,8 @@ import typer
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.errors import InputError
-from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.memo import Memo
+from stillmotion.io.atomic import atomic_folder, remove_abandoned
+from stillmotion.io.memo import open_memo
 from stillmotion.io.records import MISSING, SPLITS, Video, load_records
 from stillmotion.provenance import code_version
 from stillmotion.stage import Progress, run_stage
@@ -30,31 +30,34 @@ from stillmotion.video.packed import PackedVideo, frame_file, write_tables
 from stillmotion.video.probe import VideoError
 from stillmotion.video.workers import run_in_workers
 
-NUM_REASONS = 3  # lost videos that the error names, of each split
+NUM_REASONS = 3  # lost videos that an error names
 
 
 def check_losses(videos: Sequence[Video], max_skip_fraction: float) -> None:
-    """Refuse to go on when a split has lost too many of its videos.
+    """Raise an InputError with counts, reasons and mend when too many of the videos are lost, or all of a split.
 
     Files that belong to no split (junk beside the videos of a folder) are listed but count for none, nor do videos
     that a benchmark names but that were never there: every metrics file counts them.
-
-    Raises:
-        InputError: names the counts, the first reasons, and the mend.
     """
-    too_many = []
+    there = [video for video in videos if video.split in SPLITS and video.status != MISSING]
     for split in SPLITS:
-        of_split = [video for video in videos if video.split == split and video.status != MISSING]
-        lost = [video for video in of_split if not video.ok]
-        if len(lost) > max_skip_fraction * len(of_split):
-            reasons = "; ".join(f"{video.path}: {video.status}" for video in lost[:NUM_REASONS])
-            rest = f"; and {len(lost) - NUM_REASONS} more" if len(lost) > NUM_REASONS else ""
-            too_many.append(f"{len(lost)} of {len(of_split)} {split} videos are lost ({reasons}{rest})")
-    if too_many:
+        of_split = [video for video in there if video.split == split]
+        if of_split and not any(video.ok for video in of_split):
+            raise InputError(
+                f"{len(of_split)} of {len(of_split)} {split} videos are lost ({_reasons(of_split)}), and no split may "
+                f"be left empty; mend these files, or put others into {split}"
+            )
+    lost = [video for video in there if not video.ok]
+    if len(lost) > max_skip_fraction * len(there):
         raise InputError(
-            f"{', '.join(too_many)}: more than sample_frames.max_skip_fraction {max_skip_fraction:g} allows; "
-            "mend or remove these files, or raise it"
+            f"{len(lost)} of {len(there)} videos are lost ({_reasons(lost)}): more than "
+            f"sample_frames.max_skip_fraction {max_skip_fraction:g} allows; mend or remove these files, or raise it"
         )
+
+
+def _reasons(lost: Sequence[Video]) -> str:
+    rest = [f"and {len(lost) - NUM_REASONS} more"] if len(lost) > NUM_REASONS else []
+    return "; ".join([f"{video.path}: {video.status}" for video in lost[:NUM_REASONS]] + rest)
 
 
 def main(
@@ -72,7 +75,7 @@ def main(
         clip_length_s=params.sample_frames.clip_length_s,
         clip_position=params.sample_frames.clip_position,
     )
-    memo, code = Memo(environment.memo), code_version(packing.__file__)
+    memo, code = open_memo(environment.memo), code_version(packing.__file__)
     packed: dict[str, PackedVideo] = {}
     reasons: dict[str, str] = {}
     with atomic_folder(output) as partial:
@@ -85,6 +88,7 @@ def main(
                 plan=plan,
                 memo=memo,
                 code=code,
+                duration=video.duration,
             )
             for video in videos
             if video.ok
@@ -97,8 +101,7 @@ def main(
                 if isinstance(outcome, VideoError):
                     reasons[task.video_id] = outcome.reason
                     # A process that was killed has left its half of the file.
-                    for half in task.target.parent.glob(f".{task.target.name}.partial-*"):
-                        half.unlink()
+                    remove_abandoned(task.target)
                 else:
                     packed[task.video_id] = outcome
                 if isinstance(outcome, PackedVideo) and outcome.from_memo:

@@ -24,6 +24,7 @@ from stillmotion.stage import run_stage
 hypothesis.settings.register_profile("any speed", deadline=None)
 hypothesis.settings.load_profile("any speed")
 
+sys.path.append(str(Path(__file__).parent))  # for web_server.py
 SCRIPTS = Path(__file__).resolve().parents[1] / "src"
 REAL_MATERIAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 
@@ -111,6 +112,31 @@ def run_script(
         )
 
     return run
+
+
+@pytest.fixture
+def site() -> Iterator[Any]:
+    """A web server on loopback that misbehaves as it is told to: a `Site` of tests/web_server.py, at `site.url`."""
+    from web_server import Site, serving
+
+    with serving(Site()) as running:
+        yield running
+
+
+@pytest.fixture
+def spoil() -> Callable[[Path], int]:
+    """Changes one bit in the middle of each entry of a memo, as a bad disk does; how many there were."""
+
+    def change(memo: Path) -> int:
+        entries = [path for path in memo.rglob("*") if path.is_file()]
+        for entry in entries:
+            content = bytearray(entry.read_bytes())
+            content[len(content) // 2] ^= 1
+            entry.unlink()  # of an out that is a link to it nothing changes
+            entry.write_bytes(content)
+        return len(entries)
+
+    return change
 
 
 @pytest.fixture(autouse=True)

@@ -171,3 +171,22 @@ def test_real_clips_become_a_dataset(workplace, download, real_material):
     assert all(action.end == videos[action.video_id].duration for action in actions)
     # As its name says: the container holds the frames turned.
     assert videos["videos/decord__video_90"].ok
+
+
+@pytest.mark.real
+def test_captions_are_on_the_clock_of_the_player(workplace, download, real_material):
+    source = workplace / "data" / "sources" / "awkward"
+    source.mkdir(parents=True)
+    for name in ("late.mp4", "cat.ts"):
+        (source / name).write_bytes((real_material / "awkward" / name).read_bytes())
+    (source / "captions.csv").write_text(
+        "video,caption,start,end\nlate.mp4,near the end,6.5,7.8\ncat.ts,of the second part,10,11.5\n"
+    )
+    result = download("awkward")
+    assert result.returncode == 0, result.stderr
+    assert "time stamps start again or jump in cat: taken as going on" in result.stderr
+    moments = load_records(workplace / "data" / "raw" / "awkward" / "tables", Moment)
+    assert [(moment.vid, moment.relevant_windows) for moment in moments] == [
+        ("cat", [[10.0, 11.5]]),
+        ("late", [[6.5, 7.8]]),
+    ]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stillmotion.embedding.reader import EmbeddedVideo
+from stillmotion.errors import InputError
 from stillmotion.io.arrays import save_array
 from stillmotion.io.records import Action, Video, save_records
 from stillmotion.io.tables import read_json, read_rows, write_json, write_rows
@@ -109,3 +110,31 @@ def test_a_dataset_without_actions_gives_an_empty_result(evaluate, caplog):
     assert (metrics["zero_shot"], metrics["top1"], metrics["top5"]) == ({}, {}, {})
     assert (metrics["protocol"]["num_spans"], metrics["protocol"]["chance_top1"]) == (0, None)
     assert spans == curve == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("probes/probes.jsonl", '"seed"', '"x"', "row 1: seed is missing"),
+        ("probes/probes.jsonl", None, -5, "cut, or no JSON (EOF"),
+        ("embeddings/classes.json", '"grows"', "1", "0 is 1: Input should be a valid string"),
+        ("embeddings/model.json", '"span_views"', '"x"', "span_views is missing"),
+        ("embeddings/index.jsonl", '"split"', '"x"', "row 1: split is missing"),
+    ],
+)
+def test_a_file_that_is_read_by_key_and_damaged_is_one_line(evaluate, tmp_path, monkeypatch, file, old, new, message):
+    whole = save_dataset
+
+    def damaged(root, actions):
+        whole(root, actions)
+        content = (root / file).read_text(encoding="utf-8")
+        (root / file).write_text(content[:new] if old is None else content.replace(old, new), encoding="utf-8")
+        assert (root / file).read_text(encoding="utf-8") != content
+
+    monkeypatch.setitem(evaluate.__globals__, "save_dataset", damaged)
+    with pytest.raises(InputError) as caught:
+        evaluate(ACTIONS)
+    assert str(caught.value).startswith(file)
+    assert message in str(caught.value)
+    assert str(caught.value).endswith("; make it anew with `dvc repro`")
+    assert not (tmp_path / "metrics.json").exists()

@@ -298,3 +298,62 @@ def test_a_dataset_without_moments_gives_empty_results(empty_workplace, evaluate
         assert list(metrics) == ["protocol", "system"], scorer
         assert submission == queries == []
         assert json.dumps(metrics)
+
+
+def damage(path, old, new):
+    content = path.read_text(encoding="utf-8")
+    damaged = content[:new] if old is None else content.replace(old, new)
+    assert damaged != content
+    path.write_text(damaged, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("thresholds/thresholds.json", '"least_cosine"', '"others"', "least_cosine is missing"),
+        ("thresholds/thresholds.json", '"vc1"', '"vc2"', "parameters.change is missing, which vc2, none needs"),
+        ("thresholds/thresholds.json", '"none"', '"log_smooth_norm"', "parameters.window is missing"),
+        ("thresholds/thresholds.json", None, 30, "cut, or no JSON (EOF"),
+        ("embeddings/index.jsonl", '"duration": 12.0', '"duration": "12"', "row 1: duration is '12'"),
+        ("embeddings/model.json", '"model"', '"name"', "system.model is missing"),
+    ],
+)
+def test_a_damaged_selection_is_one_line(workplace, evaluate, file, old, new, message):
+    write_json("thresholds/thresholds.json", THRESHOLDS)
+    for name, rows in SEARCHED.items():
+        write_rows(Path("thresholds", name), rows)
+    damage(workplace / file, old, new)
+    with pytest.raises(InputError) as caught:
+        evaluate("vc1_none", thresholds="thresholds", embeddings="embeddings")
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(file)
+    assert str(caught.value).endswith("; make it anew with `dvc repro`")
+    assert not Path("metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("shots/shots.jsonl", '"reason"', '"why"', "row 1: reason is missing"),
+        ("shots/shots.jsonl", "[0.0, 4.0]", "[0.0]", "row 1: shots.0.1 is missing"),
+        ("shots/shots.jsonl", None, -5, "row 2: cut, or no JSON (EOF"),
+        ("shots/detector.json", None, 5, "cut, or no JSON (EOF"),
+    ],
+)
+def test_damaged_shots_are_one_line(workplace, evaluate, file, old, new, message):
+    shots = {"a": [[0.0, 4.0], [4.0, 12.0]], "b": [[0.0, 7.0]]}
+    write_rows(
+        "shots/shots.jsonl", [{"video_id": name, "shots": found, "reason": None} for name, found in shots.items()]
+    )
+    write_json("shots/detector.json", {"detector": "content"})
+    damage(workplace / file, old, new)
+    with pytest.raises(InputError) as caught:
+        evaluate("content_shots", shots="shots", embeddings="embeddings")
+    assert str(caught.value).startswith(file)
+    assert message in str(caught.value)
+
+
+def test_a_damaged_frames_store_is_one_line(workplace, evaluate):
+    damage(workplace / "frames" / "frames.jsonl", '"timestamps": [', '"timestamps": ["x", ')
+    with pytest.raises(InputError, match=r"frames.jsonl row 1: timestamps.0 is 'x': Input should be a valid number"):
+        evaluate("whole_video", frames="frames")

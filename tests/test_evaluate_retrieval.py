@@ -337,6 +337,32 @@ def test_what_was_trained_on_embeddings_of_another_model_is_refused(project, eva
     )
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("aggregator.json", '"selected_on"', '"x"', "selected_on is missing"),
+        ("aggregator.json", '"dim": ', '"dim": "x", "y": ', "dim is 'x': Input should be a valid integer"),
+        ("aggregator.json", None, 30, "cut, or no JSON (EOF"),
+        ("model.json", '"truncated"', '"x"', "truncated is missing"),
+        ("model.json", '"clip_counts": [', '"clip_counts": ["x", ', "clip_counts.0 is 'x'"),
+        ("index.jsonl", '"video_id"', '"x"', "row 1: video_id is missing"),
+    ],
+)
+def test_a_file_that_is_read_by_key_and_damaged_is_one_line(
+    project, evaluate, train, tmp_path, file, old, new, message
+):
+    folder = shutil.copytree(project / "embedded", tmp_path / "embedded")
+    shutil.copy(train("mean") / "aggregator.json", folder)
+    content = (folder / file).read_text(encoding="utf-8")
+    (folder / file).write_text(content[:new] if old is None else content.replace(old, new, 1), encoding="utf-8")
+    assert (folder / file).read_text(encoding="utf-8") != content
+    with pytest.raises(InputError) as caught:
+        evaluate("mean", embeddings=folder, aggregator=folder)
+    assert str(caught.value).startswith(str(folder / file))
+    assert message in str(caught.value)
+    assert str(caught.value).endswith("; make it anew with `dvc repro`")
+
+
 @pytest.mark.parametrize("scorer", UNTRAINED)
 def test_the_protocol_says_what_was_done_and_what_is_missing(evaluate, train, scorer):
     protocol = evaluate(scorer, aggregator=train(scorer))[0]["protocol"]

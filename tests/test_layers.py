@@ -8,6 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "src"
 LAYERS = (
     "errors",
+    "printed",
+    "lifeline",
     "config",
     "stage",
     "io",

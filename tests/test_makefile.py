@@ -48,14 +48,14 @@ def test_the_environment_is_made_and_used_in_a_folder_with_spaces_in_its_path(tm
     made = folder / ".venv" / "bin"
     made.mkdir(parents=True)
     # Stand-ins for what an environment holds: they say where they lie, and what they were asked for.
-    for name in ("python", "uv", "dvc"):
+    for name in ("python", "uv", "stillmotion", "dvc"):
         (made / name).write_text(f'#!/bin/sh\necho "{name} of $0: $*" >> log\n', encoding="utf-8")
         (made / name).chmod(0o755)
     make("repro", folder=folder)
     log = (folder / "log").read_text(encoding="utf-8").splitlines()
-    assert [line.split(" of ")[0] for line in log] == ["python", "uv", "uv", "dvc"]
+    assert [line.split(" of ")[0] for line in log] == ["python", "uv", "uv", "stillmotion", "dvc"]
     assert log[-1] == f"dvc of {made / 'dvc'}: repro"
     # What is up to date is not made again.
     make("repro", folder=folder)
     again = (folder / "log").read_text(encoding="utf-8").splitlines()
-    assert [line.split(" of ")[0] for line in again[len(log) :]] == ["dvc"]
+    assert [line.split(" of ")[0] for line in again[len(log) :]] == ["stillmotion", "dvc"]

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from stillmotion.backbones.stan_backbone import StanBackbone
-from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.config.evaluation import MeasureResourcesParams
 from stillmotion.config.models import BuiltinBackboneParams
 from stillmotion.config.training import SeededRecipe
@@ -67,7 +67,7 @@ def folders(tmp_path_factory):
         BuiltinBackboneParams(family="builtin", embed_dim=D, max_sentences=1, seed=0, **sizes, **training)
     ).eval()
     settings = StanSettings(
-        STAN_LAYERS, 0, 1, "branch", "self_attention", "linear", "clip", 6, 4, drop_path=0.5, seed=0
+        STAN_LAYERS, 0, 1, "branch", "self_attention", "linear", "clip", "after_attention", 6, 4, drop_path=0.5, seed=0
     )
     clip.save(root / "clip", {})
     expand_stan(clip, settings).save(root / "stan", {})
@@ -105,7 +105,8 @@ def branch_flops(patches):
     """Of the branch's forward pass, by hand; 2 for each multiply-add."""
     tokens, with_class = B * F * patches, B * F * (patches + 1)
     temporal = tokens * (3 + 1 + 1) * W * W + 2 * (B * patches) * F * F * W  # queries to values, end, silent linear
-    spatial = with_class * (3 + 1 + 8) * W * W + 2 * (B * F) * (patches + 1) ** 2 * W
+    spatial = with_class * (3 + 1) * W * W + 2 * (B * F) * (patches + 1) ** 2 * W
+    spatial += (tokens + B) * 8 * W * W  # a clip has one class token by then
     second_reads = (tokens + B) * W * W  # its own linear, on the patches and the mean class token
     return 2 * (STAN_LAYERS * (temporal + spatial) + (STAN_LAYERS - 1) * second_reads)
 

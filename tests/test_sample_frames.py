@@ -148,6 +148,27 @@ def test_one_more_video_is_one_decode_and_the_memo_changes_no_byte(workplace, fi
     }
 
 
+@pytest.mark.parametrize("damage", ["flipped", "cut"])
+def test_frames_that_a_bad_disk_changed_in_the_memo_are_told_and_decoded_again(workplace, film, spoil, damage):
+    for number in range(3):
+        workplace.add(f"v{number}", labelled(film, number))
+    workplace.run()
+    first = workplace.digest()
+    if damage == "flipped":
+        assert spoil(workplace.root / "memo") == 3
+    else:
+        entry = next((workplace.root / "memo").rglob("*.npy"))
+        entry.chmod(0o644)
+        os.truncate(entry, 200)
+    log, bad = workplace.run("second"), 3 if damage == "flipped" else 1
+    assert f"{bad} decoded, {3 - bad} from the memo" in log
+    told = [line for line in log.splitlines() if "not the bytes that were stored there" in line]
+    assert len(told) == bad
+    assert all(line.startswith(str(workplace.root / "memo" / "frames")) for line in told)
+    assert workplace.digest("second") == first
+    assert "0 decoded, 3 from the memo" in workplace.run("third")
+
+
 def test_a_run_killed_halfway_goes_on_where_it_was(workplace, slow_film):
     for number in range(8):
         workplace.add(f"v{number:02}", labelled(slow_film, number))
@@ -194,17 +215,38 @@ def test_two_runs_may_share_the_memo(workplace, film):
     assert workplace.digest("three") == workplace.digest("one")
 
 
-def test_losing_too_much_of_a_split_is_one_line_with_counts_reasons_and_mend(workplace, film):
-    for number in range(4):
-        workplace.add(f"v{number}", labelled(film, number))
-        workplace.add(f"t{number}", b"", split="test")
+def refusal(workplace: Workplace) -> str:
+    """The one line of a run that fails and leaves nothing."""
     log = workplace.run(status=2)
-    error = log.strip().splitlines()[-1]
-    assert error.startswith("sample_frames: error: 4 of 4 test videos are lost (videos/t0.mp4: empty file; ")
-    assert "and 1 more" in error
-    assert "max_skip_fraction 0.1" in error
     assert "Traceback" not in log
     assert not (workplace.root / "frames").exists()
+    return log.strip().splitlines()[-1]
+
+
+def test_losing_too_many_videos_is_one_line_with_counts_reasons_and_mend(workplace, film):
+    for number in range(4):
+        workplace.add(f"v{number}", labelled(film, number))
+        workplace.add(f"t{number}", b"")
+    error = refusal(workplace)
+    assert error.startswith("sample_frames: error: 4 of 8 videos are lost (videos/t0.mp4: empty file; ")
+    assert "; and 1 more): more than sample_frames.max_skip_fraction 0.1 allows; mend or remove" in error
+
+
+def test_one_broken_clip_of_a_small_split_stops_nothing(workplace, film):
+    for number in range(25):
+        workplace.add(f"v{number:02}", labelled(film, number), split="validation" if number < 3 else "train")
+    workplace.add("broken", b"", split="validation")
+    assert "25 decoded, 0 from the memo, 1 skipped" in workplace.run()
+
+
+def test_no_split_may_lose_its_last_video(workplace, film):
+    for number in range(25):
+        workplace.add(f"v{number:02}", labelled(film, number))
+    workplace.add("t", b"", split="test")
+    assert refusal(workplace) == (
+        "sample_frames: error: 1 of 1 test videos are lost (videos/t.mp4: empty file), and no split may be left empty; "
+        "mend these files, or put others into test"
+    )
 
 
 def test_junk_that_belongs_to_no_split_is_listed_and_counts_for_none(workplace, film):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import ruamel.yaml
 
-from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.backbones.xclip_expansion import expand_clip
 from stillmotion.config.models import BuiltinBackboneParams, XClipExpansionParams
 from stillmotion.io.arrays import save_array
@@ -52,6 +52,7 @@ def project(tmp_path_factory):
         "temporal": "self_attention",
         "inter_proj": "linear",
         "class_token": "clip",
+        "class_token_mean": "after_attention",
         "max_frames": 4,
         "context_frames": 4,
     }

@@ -9,6 +9,7 @@ import stillmotion.config.capped
 
 import csv
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,20 +18,22 @@ import typer
 
 from stillmotion.commands.add import add
 from stillmotion.commands.compare import compare
+from stillmotion.commands.mend import mend
 from stillmotion.commands.run import run as run_experiment
 from stillmotion.commands.search import search
-from stillmotion.errors import InputError
-from stillmotion.io.atomic import atomic_file
+from stillmotion.config.interrupts import LINES, Terminated, raise_instead, status_of
+from stillmotion.errors import InputError, machine_refusal
+from stillmotion.io.atomic import atomic_file, writable_place
+from stillmotion.printed import one_line
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 USER_ERROR_STATUS = 2
-INTERRUPTED_STATUS = 130
 BOOTSTRAP_SEED = 0
 
-Ties = Literal["average", "optimistic", "pessimistic"]
+Ties = Literal["average", "expected", "optimistic", "pessimistic"]
 
 app = typer.Typer(
     name="stillmotion",
@@ -47,6 +50,7 @@ app.add_typer(score, name="score")
 app.command("run")(run_experiment)
 app.command("ablate", hidden=True)(run_experiment)
 app.command()(add)
+app.command(hidden=True)(mend)
 app.command()(compare)
 app.command()(search)
 
@@ -78,6 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """As `main`, but return the exit status."""
+    raise_instead()
     try:
         status = app(args=arguments, standalone_mode=False)
     except typer.TyperException as error:  # an unknown option, a missing argument, a bad value
@@ -85,14 +90,20 @@ def run(arguments: list[str] | None = None) -> int:
     except InputError as error:
         return _fail(str(error))
     except typer.Abort:  # interrupted from the keyboard
-        return INTERRUPTED_STATUS
-    except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return status_of(signal.SIGINT)
+    except Terminated:
+        print(f"stillmotion: {LINES[signal.SIGTERM]}", file=sys.stderr)
+        return status_of(signal.SIGTERM)
+    except (OSError, MemoryError) as error:
+        refused = machine_refusal(error)
+        if refused is None and isinstance(error, OSError) and error.filename:
+            refused = f"{error.filename}: {error.strerror}"
+        return _fail(refused or str(error))
     return status if isinstance(status, int) else 0
 
 
 def _fail(message: str) -> int:
-    print(f"stillmotion: error: {' '.join(message.split())}", file=sys.stderr)
+    print(one_line(f"stillmotion: error: {message.strip()}"), file=sys.stderr)
     return USER_ERROR_STATUS
 
 
@@ -110,7 +121,9 @@ def retrieval(
             "Without it the matrix is square and its diagonal is relevant."
         ),
     ] = None,
-    ties: Annotated[Ties, typer.Option(help="How items of equal score share their ranks.")] = "average",
+    ties: Annotated[
+        Ties, typer.Option(help="How items of equal score share their ranks; expected: over all their orders.")
+    ] = "average",
 ) -> None:
     """Score a similarity matrix: R@1, R@2, R@5, R@10, MedR, MeanR, MRR, mAP in both directions.
 
@@ -143,6 +156,7 @@ def retrieval(
         "relevance": "diagonal" if relevance is None else "pairs",
         "num_relevant_pairs": len(pairs),
         "ties": ties,
+        **({"MedR": "median of the queries' expected ranks"} if ties == "expected" else {}),
         "v2t": "any_caption",
         "bootstrap": {"resamples": metrics.NUM_RESAMPLES, "seed": BOOTSTRAP_SEED},
     }
@@ -162,7 +176,7 @@ def moments(
         Path,
         typer.Option(help="JSON Lines with qid, duration, relevant_windows, relevant_clip_ids, saliency_scores."),
     ],
-    output: Annotated[Path, typer.Option(help="JSON file to write, as the official evaluator writes it.")],
+    output: Annotated[Path, typer.Option(help="JSON file to write: the official result, and R1@0.3 and mIoU.")],
 ) -> None:
     """Score a QVHighlights submission with the official protocol.
 
@@ -179,7 +193,7 @@ def moments(
         predictions_name=str(predictions),
         truth_name=str(ground_truth),
     )
-    result = metrics.official_metrics(values)
+    result = metrics.official_metrics(values) | metrics.newer_metrics(values)
     _write_json(output, result, indent=4)
     brief, extra = result["brief"], metrics.additions(values)
     typer.echo(
@@ -191,10 +205,9 @@ def moments(
 
 def _check_output(path: Path) -> None:
     """Refuse an output that could not be written, before any work is done."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file in it")
-    if not path.parent.is_dir():
+    if not path.parent.exists():
         raise InputError(f"{path}: its folder {path.parent} does not exist; make it first")
+    writable_place(path)
 
 
 def _write_json(path: Path, value: dict[str, Any], *, indent: int) -> None:
@@ -205,12 +218,7 @@ def _write_json(path: Path, value: dict[str, Any], *, indent: int) -> None:
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     from stillmotion.io.tables import read_rows
 
-    try:
-        return read_rows(path)
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, a list 10,000 deep
-        raise InputError(f"{path}: cannot be read as JSON ({error}); save it again") from None
+    return read_rows(path)
 
 
 def _read_matrix(path: Path) -> "NDArray[Any]":

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from stillmotion.errors import InputError
+from stillmotion.config.interrupts import LINES, Terminated, leave_at_once, raise_instead, status_of
+from stillmotion.errors import InputError, machine_refusal
+from stillmotion.lifeline import end_with_dvc
+from stillmotion.printed import OneLine, one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -31,9 +35,11 @@ def importing() -> Iterator[None]:
     """
     searched = gc.isenabled()
     gc.disable()
+    leave_at_once()
     try:
         yield
     finally:
+        raise_instead()
         if searched:
             gc.enable()
 
@@ -41,9 +47,9 @@ def importing() -> Iterator[None]:
 def run_stage(main: Callable[..., Any]) -> None:
     """Run a stage script's `main` as a command.
 
-    An InputError ends in one line on standard error and exit status 2. Other exceptions are bugs and keep
-    their traceback. A process that has succeeded leaves its memory to the system: freeing torch's and open_clip's
-    objects one by one would take half a second and more.
+    An InputError, and what the machine refuses, ends in one line on standard error and exit status 2, a signal in one
+    line and its own status. Other exceptions are bugs and keep their traceback. A process that has succeeded leaves its
+    memory to the system: freeing torch's and open_clip's objects one by one would take half a second and more.
     """
     succeeded = False
 
@@ -54,20 +60,36 @@ def run_stage(main: Callable[..., Any]) -> None:
             os._exit(0)
 
     if main.__module__ == "__main__":  # otherwise the process is another's, a test's for one
+        end_with_dvc()
         # What is registered first runs last, after what torch and others do at exit.
         atexit.register(leave)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("stillmotion").setLevel(logging.INFO)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command(help=main.__doc__)(main)
+    raise_instead()
     try:
         app()
-    except InputError as error:
-        print(f"{Path(sys.argv[0]).stem}: error: {error}", file=sys.stderr)
+    except (InputError, OSError, MemoryError) as error:
+        line = str(error) if isinstance(error, InputError) else machine_refusal(error)
+        if line is None:
+            raise
+        print(one_line(f"{Path(sys.argv[0]).stem}: error: {line}"), file=sys.stderr)
         sys.exit(2)
+    except Terminated:
+        _tell_of(signal.SIGTERM)
+        sys.exit(status_of(signal.SIGTERM))
     except SystemExit as end:
         succeeded = not end.code
+        if end.code == status_of(signal.SIGINT):  # which typer has made of it
+            _tell_of(signal.SIGINT)
         raise
+
+
+def _tell_of(number: signal.Signals) -> None:
+    print(f"{Path(sys.argv[0]).stem}: {LINES[number]}", file=sys.stderr)
 
 
 class Progress:
@@ -78,7 +100,7 @@ class Progress:
 
     def __init__(self, label: str, total: int, *, silent: bool = False):
         """Begin at nothing done; `silent` where something else tells of the whole."""
-        self.label = label
+        self.label = one_line(label)
         self.total = total
         self.silent = silent
         self.done = 0
@@ -98,9 +120,9 @@ class Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        console = Console(stderr=True)
-        self._bar = RichProgress(*columns, TimeRemainingColumn(), console=console, transient=True)
+        label = TextColumn("{task.description}", markup=False)
+        columns = (label, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
         self._task = self._bar.add_task(self.label, total=self.total)
         self._bar.start()
 

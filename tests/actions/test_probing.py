@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import logsumexp, softmax
 from sklearn.linear_model import LogisticRegression
 
 from stillmotion.actions.probing import c_grid, few_shot_rows, fit_probe
@@ -72,7 +73,7 @@ def test_separable_classes_are_told_apart():
 def test_a_probe_of_one_c_predicts_and_decides_as_scikit_learn_does(num_classes):
     train, test = blobs(num_classes, 15, 0.8, 0), blobs(num_classes, 50, 0.8, 1)
     probe = fit(train, test, num_classes=num_classes, num_c=1, min_c=0.7, max_c=0.7)
-    oracle = LogisticRegression(C=0.7, max_iter=1000).fit(*train)
+    oracle = LogisticRegression(C=0.7, max_iter=1000, tol=1e-8).fit(*train)
     scores = probe.scores(test[0])
     assert (scores.argmax(axis=1) == oracle.predict(test[0])).all()
     assert probe.c == pytest.approx(0.7)
@@ -97,6 +98,68 @@ def test_c_is_the_least_of_those_that_do_best_on_validation():
     assert accuracies[min(accuracies, key=lambda c: abs(np.log(c / probe.c)))] == pytest.approx(best, abs=0.0034)
     easy = fit(blobs(3, 20, 0.05, 0), blobs(3, 20, 0.05, 1))
     assert easy.c == pytest.approx(0.01)  # all are at 100 %
+
+
+def unit_vectors(seed, *num_each, num_classes=10, dim=64, noise=1.5):
+    """Samples around random centres, of each split."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(num_classes, dim))
+    splits = []
+    for num in num_each:
+        labels = np.repeat(np.arange(num_classes), num)
+        samples = centres[labels] + noise * rng.normal(size=(len(labels), dim))
+        splits.append((samples / np.linalg.norm(samples, axis=1, keepdims=True), labels))
+    return splits
+
+
+def exact_weights(samples_ND, labels_N, c, weights_KD1):
+    """The least of C · Σ cross-entropies + |W|² / 2, the bias free: Newton's method until the gradient is gone."""
+    inputs_ND1 = np.column_stack([samples_ND, np.ones(len(samples_ND))])
+    (K, D1), hot_NK = weights_KD1.shape, np.eye(len(weights_KD1))[labels_N]
+    penalised_D1 = np.append(np.ones(D1 - 1), 0)
+    level_KD1 = np.zeros((K, D1))
+    level_KD1[:, -1] = 1  # adding one number to all biases changes nothing; this keeps their sum
+
+    def loss(weights_KD1):
+        scores_NK = inputs_ND1 @ weights_KD1.T
+        return (
+            c * (logsumexp(scores_NK, axis=1) - (scores_NK * hot_NK).sum(axis=1)).sum()
+            + (penalised_D1 * weights_KD1**2).sum() / 2
+        )
+
+    for _ in range(100):
+        shares_NK = softmax(inputs_ND1 @ weights_KD1.T, axis=1)
+        gradient_KD1 = c * (shares_NK - hot_NK).T @ inputs_ND1 + penalised_D1 * weights_KD1
+        if np.abs(gradient_KD1).max() < 1e-12 * max(1, c):
+            break
+        curvature_NKK = shares_NK[:, :, None] * (np.eye(K) - shares_NK[:, None])
+        hessian = c * np.einsum("nij,na,nb->iajb", curvature_NKK, inputs_ND1, inputs_ND1, optimize=True)
+        hessian = hessian.reshape(K * D1, K * D1) + np.diag(np.tile(penalised_D1, K)) + np.outer(level_KD1, level_KD1)
+        step_KD1 = np.linalg.solve(hessian, gradient_KD1.ravel()).reshape(K, D1)
+        while loss(weights_KD1 - step_KD1) > loss(weights_KD1) + 1e-9:
+            step_KD1 = step_KD1 / 2
+        weights_KD1 = weights_KD1 - step_KD1
+    return weights_KD1
+
+
+@pytest.mark.parametrize("shots", [1, 4])
+def test_c_is_the_one_that_exact_optima_choose(shots):
+    """With scikit-learn's own tolerance it is 0.001 of one shot, where the solver stops after a step."""
+    train, (inputs_ND, labels_N) = unit_vectors(0, 20, 30)
+    params = make_params(num_c=30, min_c=0.001, max_c=1000.0)
+    probe = fit_probe(*train, inputs_ND, labels_N, params, num_classes=10, shots=shots, seed=0)
+    rows = few_shot_rows(train[1], shots, 0)
+    basis_DR = np.linalg.qr(train[0][rows].T)[0]  # the optimum has no part that is orthogonal to all samples
+    weights_KR1, found = np.zeros((10, basis_DR.shape[1] + 1)), []
+    for c in c_grid(params):
+        weights_KR1 = exact_weights(train[0][rows] @ basis_DR, train[1][rows], c, weights_KR1)
+        scores_NK = inputs_ND @ basis_DR @ weights_KR1[:, :-1].T + weights_KR1[:, -1]
+        found.append((scores_NK.argmax(axis=1) == labels_N).sum())
+        if c == probe.c:
+            np.testing.assert_allclose(probe.scores(inputs_ND), scores_NK, atol=1e-5)
+    assert probe.c == c_grid(params)[np.argmax(found)]
+    assert probe.c == pytest.approx(1.27, abs=2e-3)
+    assert probe.validation_top1 == pytest.approx(max(found) / 3)
 
 
 def test_a_class_without_a_sample_comes_last_and_the_others_keep_their_numbers():

@@ -9,7 +9,7 @@ from open_clip.transform import PreprocessCfg
 from stillmotion.attention.patches import patch_attention
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.stan_backbone import StanBackbone
-from stillmotion.backbones.stan_branch import StanSettings
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.errors import InputError
 
 WIDTH, HEADS, GRID, FRAMES, CLIPS = 32, 2, 4, 3, 2
@@ -30,6 +30,7 @@ def make_stan(*, temporal="self_attention", num_layers=1, class_token="clip"):
         temporal=temporal,
         inter_proj="linear",
         class_token=class_token,
+        class_token_mean="after_attention",
         max_frames=4,
         context_frames=4,
         drop_path=0.0,

@@ -69,6 +69,18 @@ def test_with_a_memo_or_without_it_the_bytes_are_the_same(backbone, tmp_path):
     assert spoken[0].tobytes() == spoken[1].tobytes() == spoken[2].tobytes()
 
 
+def test_embeddings_that_a_bad_disk_changed_in_the_memo_are_told_and_made_again(backbone, tmp_path, spoil, caplog):
+    frames, texts = make_frames(5), make_texts(7)
+    clean = [embedder(backbone, tmp_path).video(frames, "digest", NO_CLIPS)[0]]
+    clean += [embedder(backbone, tmp_path).texts(texts, "captions")]
+    assert spoil(tmp_path) == 2
+    again = [embedder(backbone, tmp_path).video(frames, "digest", NO_CLIPS)[0]]
+    again += [embedder(backbone, tmp_path).texts(texts, "captions")]
+    assert [array.tobytes() for array in again] == [array.tobytes() for array in clean]
+    assert caplog.text.count("not the bytes that were stored there") == 2
+    assert embedder(backbone, tmp_path).video(frames, "digest", NO_CLIPS)[2]
+
+
 def test_what_the_memo_knows_is_not_embedded_again(backbone, tmp_path, monkeypatch):
     frames, texts = make_frames(2), make_texts(2)
     embedder(backbone, tmp_path).video(frames, "digest", NO_CLIPS)

@@ -8,10 +8,14 @@ import pytest
 import safetensors.torch
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
 
 from stillmotion.backbones import pretrained
 from stillmotion.backbones.open_clip_backbone import load_open_clip, save_backbone
-from stillmotion.backbones.pretrained import find_weights, open_clip_config, pretrained_model
+from stillmotion.backbones.pretrained import find_tokenizer, find_weights, open_clip_config, pretrained_model
 from stillmotion.config.models import OpenClipBackboneParams
 from stillmotion.errors import InputError
 
@@ -179,6 +183,7 @@ def hub(monkeypatch, tmp_path):
         return str(path)
 
     monkeypatch.setattr(pretrained, "hf_hub_download", download)
+    monkeypatch.setattr(pretrained, "try_hub", lambda: None)
     return hub
 
 
@@ -215,6 +220,23 @@ def test_a_repository_with_a_file_name_of_its_own_gives_that_file(hub, tmp_path)
     assert (source["repository"], source["file"]) == ("jienengchen/ViTamin-S", "pytorch_model.bin")
 
 
+def test_a_tokenizer_that_is_not_open_clip_s_own_comes_from_the_folder_of_the_backbone(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    params = make_params("ViT-B-16-SigLIP2")
+    message = message_of(find_tokenizer, "mine", params, tmp_path)
+    assert message.startswith("backbone mine: no tokenizer timm/ViT-B-16-SigLIP2 (")
+    assert message.endswith(f"and put them in {(tmp_path / 'mine').as_posix()}")
+    words = WordLevel({"<pad>": 0, "<unk>": 1, "red": 2, "ball": 3}, unk_token="<unk>")
+    tokenizer = Tokenizer(words)
+    tokenizer.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>").save_pretrained(
+        tmp_path / "mine"
+    )
+    # SigLIP 2 has 64 tokens, and cleans its texts.
+    (tokens,) = find_tokenizer("mine", params, tmp_path)(["Red ball!"])
+    assert tokens.tolist() == [2, 3] + [0] * 62
+
+
 def assert_names_the_way_out(message, folder):
     assert "laion/CLIP-ViT-B-32-laion2B-s34B-b79K" in message
     assert f"put it at {(folder / 'mine.safetensors').as_posix()}" in message
@@ -237,6 +259,7 @@ def test_a_hub_that_can_not_be_reached_is_asked_for_one_file_only(monkeypatch, t
         raise LocalEntryNotFoundError("An error happened while trying to locate the file on the Hub.\nMore.")
 
     monkeypatch.setattr(pretrained, "hf_hub_download", download)
+    monkeypatch.setattr(pretrained, "try_hub", lambda: None)
     message = message_of(find_weights, "mine", make_params("ViT-B-32", "laion2b_s34b_b79k"), tmp_path)
     assert_names_the_way_out(message, tmp_path)
     assert calls == ["open_clip_model.safetensors"]

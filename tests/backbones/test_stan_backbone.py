@@ -10,8 +10,8 @@ from open_clip.transform import PreprocessCfg
 
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.stan_backbone import KeptPatches, StanBackbone
-from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.errors import InputError
 from stillmotion.training.freezing import freeze
 from stillmotion.training.patch_dropout import PatchDropout
@@ -27,6 +27,7 @@ SETTINGS = StanSettings(
     temporal="self_attention",
     inter_proj="linear",
     class_token="clip",
+    class_token_mean="after_attention",
     max_frames=6,
     context_frames=4,
     drop_path=0.0,

@@ -5,7 +5,8 @@ import open_clip
 import pytest
 import torch
 
-from stillmotion.backbones.stan_branch import StanBranch, StanSettings
+from stillmotion.backbones.stan_branch import StanBranch
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.errors import InputError
 
 WIDTH, HEADS, GRID = 16, 2, 4
@@ -24,6 +25,7 @@ def make_settings(**change):
         "temporal": "self_attention",
         "inter_proj": "linear",
         "class_token": "clip",
+        "class_token_mean": "after_attention",
         "max_frames": 6,
         "context_frames": 4,
         "drop_path": 0.0,
@@ -108,36 +110,36 @@ def silent(x, weights):
     return weights["temporal.out.weight"] @ x + weights["temporal.out.bias"]
 
 
-def within_frames(classes_CW, patches_FPW, weights):
-    """The spatial module: every frame with its own copy of the clip's class token, which are averaged in the end."""
-    if len(classes_CW) == 1:
-        classes_FW, patches_FPW = within_frames_of_own_class([*classes_CW] * len(patches_FPW), patches_FPW, weights)
-        return sum(classes_FW)[None] / len(classes_FW), patches_FPW
-    return within_frames_of_own_class(classes_CW, patches_FPW, weights)
-
-
-def within_frames_of_own_class(classes_FW, patches_FPW, weights):
-    classes, frames = [], []
-    for class_W, patches_PW in zip(classes_FW, patches_FPW, strict=True):
+def within_frames(classes_CW, patches_FPW, weights, mean):
+    """The spatial module: each frame has its own copy of the clip's class token, which are averaged before the MLP
+    (the released code) or after it; frames that had one each keep it."""
+    is_clip, classes, frames = len(classes_CW) == 1, [], []
+    for class_W, patches_PW in zip(
+        [*classes_CW] * len(patches_FPW) if is_clip else classes_CW, patches_FPW, strict=True
+    ):
         tokens = [class_W, *patches_PW]
         changes = attention([layer_norm(token, weights, "spatial.ln_1") for token in tokens], weights, "spatial.attn")
-        tokens = [token + change for token, change in zip(tokens, changes, strict=True)]
-        tokens = [token + mlp(token, weights) for token in tokens]
-        classes.append(tokens[0])
-        frames.append(tokens[1:])
+        class_W, *patches = (token + change for token, change in zip(tokens, changes, strict=True))
+        classes.append(class_W)
+        frames.append([patch + mlp(patch, weights) for patch in patches])
+    if is_clip and mean == "after_attention":
+        classes = [sum(classes) / len(classes)]
+    classes = [class_W + mlp(class_W, weights) for class_W in classes]
+    if is_clip and mean == "after_mlp":
+        classes = [sum(classes) / len(classes)]
     return np.array(classes), np.array(frames)
 
 
-def self_attention_layer(classes_CW, patches_FPW, weights):
+def self_attention_layer(classes_CW, patches_FPW, weights, mean="after_attention"):
     patches_FPW = patches_FPW.copy()
     for place in range(patches_FPW.shape[1]):
         sequence = [layer_norm(patch, weights, "temporal.norm") for patch in patches_FPW[:, place]]
         for time, change in enumerate(attention(sequence, weights, "temporal.attn")):
             patches_FPW[time, place] += silent(change, weights)
-    return within_frames(classes_CW, patches_FPW, weights)
+    return within_frames(classes_CW, patches_FPW, weights, mean)
 
 
-def conv_layer(classes_CW, patches_FPW, weights):
+def conv_layer(classes_CW, patches_FPW, weights, mean="after_attention"):
     changed = patches_FPW.copy()
     for place in range(patches_FPW.shape[1]):
         sequence = [layer_norm(patch, weights, "temporal.norm") for patch in patches_FPW[:, place]]
@@ -147,10 +149,10 @@ def conv_layer(classes_CW, patches_FPW, weights):
                 if 0 <= time + tap - 1 < len(sequence):
                     total += weights["temporal.conv.weight"][:, :, tap] @ sequence[time + tap - 1]
             changed[time, place] += silent(total, weights)
-    return within_frames(classes_CW, changed, weights)
+    return within_frames(classes_CW, changed, weights, mean)
 
 
-def joint_layer(classes_CW, patches_FPW, weights):
+def joint_layer(classes_CW, patches_FPW, weights, mean="after_attention"):
     tokens = [*classes_CW, *patches_FPW.reshape(-1, WIDTH)]
     changes = attention([layer_norm(token, weights, "temporal.norm") for token in tokens], weights, "temporal.attn")
     tokens = [token + silent(change, weights) for token, change in zip(tokens, changes, strict=True)]
@@ -161,19 +163,42 @@ def joint_layer(classes_CW, patches_FPW, weights):
 LAYERS = {"self_attention": self_attention_layer, "conv": conv_layer, "joint": joint_layer}
 
 
+@pytest.mark.parametrize("mean", ["after_attention", "after_mlp"])
 @pytest.mark.parametrize(("temporal", "class_token"), BUILT)
 @torch.no_grad()
-def test_a_layer_is_what_its_formula_says_in_float64(temporal, class_token):
-    layer = make_branch(temporal=temporal, class_token=class_token, num_layers=1).layers[0]
+def test_a_layer_is_what_its_formula_says_in_float64(temporal, class_token, mean):
+    layer = make_branch(temporal=temporal, class_token=class_token, class_token_mean=mean, num_layers=1).layers[0]
     randomise(layer)
     layer.double()
     tokens = make_levels(1)[0].double()
     classes_BCW = tokens[:, :, 0] if class_token == "frame" else tokens[:, :1, 0]
     found_classes, found_patches = layer(classes_BCW, tokens[:, :, 1:])
     for clip in range(2):
-        wanted = LAYERS[temporal](classes_BCW[clip].numpy(), tokens[clip, :, 1:].numpy(), to_numpy(layer))
+        wanted = LAYERS[temporal](classes_BCW[clip].numpy(), tokens[clip, :, 1:].numpy(), to_numpy(layer), mean)
         np.testing.assert_allclose(found_classes[clip].numpy(), wanted[0], atol=1e-12, rtol=1e-10)
         np.testing.assert_allclose(found_patches[clip].numpy(), wanted[1], atol=1e-12, rtol=1e-10)
+
+
+STORED_CLASS = [0.146400809822276, 1.0635294653877687, -1.9320082747911462, -0.10359065693813374]
+STORED_PATCHES = [[-0.6601591841545332, 2.7955142277483485], [0.19555628912431677, 2.0463485344640557]]
+
+
+def wave(shape, phase):
+    """Numbers that anyone can make again, and that do not repeat."""
+    return np.cos(0.7 * np.arange(1, 1 + math.prod(shape)) ** 1.5 + phase).reshape(shape)
+
+
+@torch.no_grad()
+def test_a_layer_in_the_released_order_is_at_stored_numbers():
+    """They were computed by the transcription above, which has no line in common with the module."""
+    layer = make_branch(num_layers=1).layers[0].double()
+    for phase, (_, value) in enumerate(sorted(layer.named_parameters())):
+        value.copy_(torch.from_numpy(wave(value.shape, phase) / 2))
+    level = wave((1, 3, 1 + GRID, WIDTH), 0.3)
+    classes_CW, patches_FPW = level[0, :1, 0], level[0, :, 1:]
+    found_classes, found_patches = layer(*(torch.from_numpy(value)[None] for value in (classes_CW, patches_FPW)))
+    np.testing.assert_allclose(found_classes[0, 0, :4].numpy(), STORED_CLASS, rtol=1e-9)
+    np.testing.assert_allclose(found_patches[0, [0, 2], [0, 3], :2].numpy(), STORED_PATCHES, rtol=1e-9)
 
 
 @pytest.mark.parametrize("class_token", ["clip", "frame"])
@@ -239,7 +264,7 @@ def as_the_tower_alone(tower, levels):
 @torch.no_grad()
 def test_at_the_start_there_are_only_the_tower_s_own_blocks(temporal, inter_proj):
     levels = make_levels(2)
-    found = make_branch(temporal=temporal, inter_proj=inter_proj)(levels)
+    found = make_branch(temporal=temporal, inter_proj=inter_proj, class_token_mean="after_mlp")(levels)
     for one, other in zip(found, as_the_tower_alone(make_tower(), levels), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
@@ -348,6 +373,10 @@ def test_too_few_layers_in_the_tower_are_named_with_the_number_it_takes():
             "a STAN's context_frames is 7 and its max_frames 6; set context_frames to that or fewer",
         ),
         ({"class_token": "video"}, "a STAN's class_token is 'video'; set one of clip, frame"),
+        (
+            {"class_token_mean": "before"},
+            "a STAN's class_token_mean is 'before'; set one of after_attention, after_mlp",
+        ),
         (
             {"class_token": "frame", "temporal": "joint"},
             "a STAN's temporal is 'joint', which attends to all tokens of a clip beside one class token, and its "

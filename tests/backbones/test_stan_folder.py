@@ -10,9 +10,9 @@ from open_clip.transform import PreprocessCfg
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.registry import load_backbone
 from stillmotion.backbones.stan_backbone import StanBackbone
-from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
 from stillmotion.backbones.stan_folder import load_stan
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.errors import InputError
 
 CPU = torch.device("cpu")
@@ -24,6 +24,7 @@ SETTINGS = StanSettings(
     temporal="conv",
     inter_proj="linear",
     class_token="clip",
+    class_token_mean="after_attention",
     max_frames=6,
     context_frames=4,
     drop_path=0.1,

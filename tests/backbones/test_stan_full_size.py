@@ -6,7 +6,7 @@ import torch
 
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.stan_backbone import StanBackbone
-from stillmotion.backbones.stan_branch import StanSettings
+from stillmotion.backbones.stan_settings import StanSettings
 
 WIDTH, FRAMES, MAX_FRAMES = 768, 2, 64
 BLOCK = 12 * WIDTH**2 + 13 * WIDTH
@@ -24,6 +24,7 @@ def test_a_training_step_of_the_published_size(architecture):
         temporal="self_attention",
         inter_proj="linear",
         class_token="clip",
+        class_token_mean="after_attention",
         max_frames=MAX_FRAMES,
         context_frames=12,
         drop_path=0.1,

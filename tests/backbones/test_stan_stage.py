@@ -15,7 +15,7 @@ from open_clip.transform import PreprocessCfg
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.registry import load_backbone
 from stillmotion.backbones.stan_backbone import StanBackbone
-from stillmotion.backbones.stan_branch import ClassToken, InterProj, StanSettings, Structure, Temporal
+from stillmotion.backbones.stan_settings import ClassToken, ClassTokenMean, InterProj, StanSettings, Structure, Temporal
 from stillmotion.backbones.xclip_backbone import XClipBackbone
 from stillmotion.config.models import XClipExpansionParams
 from stillmotion.config.section import Section
@@ -34,6 +34,7 @@ class Params(Section):
     temporal: Temporal
     inter_proj: InterProj
     class_token: ClassToken
+    class_token_mean: ClassTokenMean
     max_frames: int
     context_frames: int
     drop_path: float
@@ -49,6 +50,7 @@ STAN = Params(
     temporal="self_attention",
     inter_proj="linear",
     class_token="clip",
+    class_token_mean="after_attention",
     max_frames=6,
     context_frames=4,
     drop_path=0.1,

@@ -47,6 +47,7 @@ def hub(monkeypatch, tmp_path, xclip):
         return str(path)
 
     monkeypatch.setattr(xclip_checkpoint, "hf_hub_download", download)
+    monkeypatch.setattr(xclip_checkpoint, "try_hub", lambda: None)
     download.stored, download.calls = stored, calls
     return download
 
@@ -103,6 +104,7 @@ def test_a_hub_that_can_not_be_reached_is_asked_once_and_the_way_out_named(monke
         raise LocalEntryNotFoundError("An error happened while trying to locate the file on the Hub.\nMore.")
 
     monkeypatch.setattr(xclip_checkpoint, "hf_hub_download", download)
+    monkeypatch.setattr(xclip_checkpoint, "try_hub", lambda: None)
     assert_names_the_way_out(message_of(make_params(), tmp_path), tmp_path)
     assert calls == ["config.json"]
 
@@ -113,6 +115,7 @@ def test_without_a_network_the_message_names_checkpoint_folder_and_param(monkeyp
     assert_names_the_way_out(message_of(make_params(), tmp_path), tmp_path)
 
 
-def test_a_name_that_is_no_repository_is_told_in_one_line(tmp_path):
+def test_a_name_that_is_no_repository_is_told_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(xclip_checkpoint, "try_hub", lambda: None)
     message = message_of(make_params("not/a/repository"), tmp_path)
     assert message.startswith("backbone mine: can't fetch not/a/repository at v1 (")

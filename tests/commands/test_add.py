@@ -227,7 +227,8 @@ def test_rows_that_fit_no_video_are_told_and_nothing_is_added(add, clips, projec
     [
         (["absent"], "absent: no such file or folder"),
         (["."], "no video files"),
-        (["https://me:secret@host/a.mp4"], "https://host…: a password or a query would stand in git for good"),
+        (["https://me:secret@host/a.mp4"], "https://host/a.mp4: a password or a query would stand in git for good"),
+        (["nowhere://host/a.mp4"], "'nowhere://host/a.mp4' is no address; write http://, https://"),
         (["s3:///"], "'' makes no name for a dataset"),
         (["params.yaml"], "1 files, of which none is a video by its name"),
         (["CLIPS", "--captions", "absent.csv"], "--captions absent.csv: no such file"),
@@ -251,7 +252,7 @@ def test_an_address_is_written_down_for_the_run_that_fetches_it(add, tmp_path):
     address = "s3://bucket/some%20videos.zip"
     add(address)
     listed = Path("data/sources/some_videos/source.yaml")
-    assert ruamel.yaml.YAML(typ="safe").load(listed.read_text()) == {"files": [{"url": address}]}
+    assert ruamel.yaml.YAML(typ="safe").load(listed.read_text()) == {"files": [{"url": address, "unpack": True}]}
     assert git("status", "--porcelain") == ""
     assert "nothing has changed" in add(address)
     assert "names other addresses" in add("s3://bucket/other.mp4", "--name", "some_videos", status=2)

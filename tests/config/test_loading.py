@@ -33,6 +33,7 @@ STAN_BRANCH = {
     "temporal": "self_attention",
     "inter_proj": "linear",
     "class_token": "clip",
+    "class_token_mean": "after_attention",
     "max_frames": 64,
     "context_frames": 8,
     "drop_path": 0.1,
@@ -730,7 +731,8 @@ def test_a_file_that_is_not_utf_8_is_refused(tmp_path):
 def test_a_file_without_params_is_refused(tmp_path, text):
     path = tmp_path / "params.yaml"
     path.write_text(text, encoding="utf-8")
-    assert message_of(path).startswith("param at the top level is ")
+    assert message_of(path).startswith("holds no")
+    assert "write `name: value` lines" in message_of(path)
 
 
 def test_a_missing_file_is_named_with_where_to_stand(tmp_path):

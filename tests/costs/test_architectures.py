@@ -6,7 +6,7 @@ from open_clip.transform import PreprocessCfg
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import XCLIPConfig
 
-from stillmotion.backbones.stan_branch import StanSettings
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.config.evaluation import MeasureArchitecturesParams
 from stillmotion.config.models import ClipArchitectureParams, StanArchitectureParams, XClipArchitectureParams
 from stillmotion.costs.architectures import (
@@ -14,9 +14,10 @@ from stillmotion.costs.architectures import (
     count_empty,
     measure_architecture,
     time_architecture,
+    without_content,
 )
 from stillmotion.costs.counting import count_step
-from stillmotion.costs.initial_models import initial_clip, initial_stan, initial_xclip
+from stillmotion.costs.initial_models import initial_clip, initial_model, initial_stan, initial_xclip
 from stillmotion.errors import InputError
 from stillmotion.training.freezing import freeze
 
@@ -33,6 +34,7 @@ STAN = {
     "temporal": "self_attention",
     "inter_proj": "linear",
     "class_token": "clip",
+    "class_token_mean": "after_attention",
     "max_frames": 12,
     "context_frames": 4,
     "drop_path": 0.1,
@@ -123,10 +125,12 @@ def clip_heads():
 
 
 def stan_layer(patches, *, projects):
-    """Attention of each patch over the frames with its silent linear; the tower's block on the frames; projections."""
+    """Attention of each patch over the frames with its silent linear; the tower's block on the frames, but for the MLP
+    of the class token, which is one a clip by then; projections."""
     sequences = B * patches
     over_frames, scores = sequences * F * 5 * VISION * VISION, sequences * 2 * F * F * VISION
     products, more_scores = block(B * F, 1 + patches, VISION, CLIP_VISION_MLP)
+    products -= (B * F - B) * 2 * VISION * CLIP_VISION_MLP
     projections = projects * (B + B * F * patches) * VISION * VISION
     return over_frames + products + projections, scores + more_scores
 
@@ -195,6 +199,30 @@ def test_what_is_counted_without_running_is_what_runs_on_the_cpu(kind, keep_rate
     # Indices of the kept patches are made on the CPU in both cases, and copied to the other device in one.
     assert counted.peak_bytes == pytest.approx(run.peak_bytes, abs=0 if keep_rate == 1.0 else 8 * B * F * PATCHES)
     assert counted.parameter_bytes == run.parameter_bytes
+
+
+def published_size(kind, **sizes):
+    """In train mode: the fast path of attention in eval mode hides its products from every counter."""
+    return initial_model(kind(**sizes), torch.device("meta"))
+
+
+def counted_flops(compute):
+    with without_content(), FlopCounterMode(display=False) as counter:
+        compute()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(("architecture", "flops"), [("ViT-B-32", 8_817_623_040), ("ViT-B-16", 35_126_906_880)])
+def test_an_image_and_a_text_of_published_clips_cost_what_is_known_of_them(architecture, flops):
+    """fvcore has half of each, as it counts a multiply-add once."""
+    clip = published_size(ClipArchitectureParams, family="clip", architecture=architecture, num_frames=1)
+    assert counted_flops(lambda: clip.embed_clips(torch.zeros(1, 1, 3, 224, 224, device="meta"))) == flops
+    assert counted_flops(lambda: clip.embed_texts(torch.arange(77)[None])) == 5_959_540_736
+
+
+def test_a_video_of_the_published_x_clip_costs_what_is_known_of_it():
+    xclip = published_size(XClipArchitectureParams, family="xclip", patch_size_px=32, num_frames=8)
+    assert counted_flops(lambda: xclip.embed_clips(torch.zeros(1, 8, 3, 224, 224, device="meta"))) == 71_642_808_320
 
 
 SETTING = {

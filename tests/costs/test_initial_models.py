@@ -54,6 +54,7 @@ def test_a_stan_has_the_settings_of_its_block():
         "temporal": "conv",
         "inter_proj": "none",
         "class_token": "clip",
+        "class_token_mean": "after_attention",
         "max_frames": 9,
         "context_frames": 4,
         "drop_path": 0.2,

@@ -1,9 +1,13 @@
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stillmotion.config.data import BenchmarksParams, ToyParams
 from stillmotion.datasets.source import Annotations, Source
+from stillmotion.errors import InputError
 from stillmotion.io.memo import Memo
 from stillmotion.io.records import MISSING, Video
 
@@ -52,3 +56,32 @@ def annotate() -> Callable[..., tuple[dict[str, Video], Annotations]]:
         return videos, source.annotate(videos, clip_length_s=clip_length_s)
 
     return read
+
+
+@pytest.fixture
+def make_source(tmp_path) -> Callable[..., Path]:
+    """A folder with these annotation files, texts or JSON by their paths, and empty videos."""
+
+    def make(files: dict[str, Any], videos: Sequence[str] = ()) -> Path:
+        for name, content in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+        for name in videos:
+            (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "videos" / name).touch()
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture
+def fault_of(make_source) -> Callable[..., str]:
+    """The one line with which a reader refuses annotation files."""
+
+    def fault(read: Callable[..., Source], files: dict[str, Any], params: BenchmarksParams) -> str:
+        with pytest.raises(InputError) as caught:
+            read(make_source(files, ["a.mp4"]), params)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return fault

@@ -88,3 +88,11 @@ def test_activitynet_captions_has_the_faults_that_its_readers_report(
     assert sum(1 for counted in found if counted["long"]) == num_videos
     assert sum(1 for counted in found if counted["inverted"]) == num_inverted
     assert sum(counted["late"] + counted["empty"] for counted in found) == 0
+
+
+def test_control_characters_are_removed_and_counted():
+    # a colour code of terminals, a NUL, RIGHT-TO-LEFT OVERRIDE; a LINE SEPARATOR is a space
+    texts, found = tidy_texts(["a \x1b[31mred\x1b[0m circle", "a\x00 dog\u202e", "one\u2028two", "\x07", "fine"])
+    assert texts == ["a red circle", "a dog", "one two", "fine"]
+    assert found == {"controls": 2, "spaces": 1, "empty": 1}
+    assert fault_notes({"captions": found})[0] == "2 captions hold control characters: removed"

@@ -295,3 +295,15 @@ def test_splits_by_hash_have_their_fractions():
 def test_fractions_of_nought_and_one_are_kept_to(video_id):
     assert split_by_hash(video_id, FolderParams(validation_fraction=0, test_fraction=0)) == "train"
     assert split_by_hash(video_id, FolderParams(validation_fraction=0, test_fraction=1)) == "test"
+
+
+def test_control_characters_are_no_part_of_a_caption_or_an_action_and_are_noted(folder):
+    source = folder("video,caption,action\na.mp4,a \x1b[31mred\u202e ball,ju\x00ggling\na.mp4,fine,\n", ["a.mp4"])
+    annotations = annotate(source)
+    assert texts(annotations) == [("a red ball", None, None), ("fine", None, None)]
+    assert [action.label for action in annotations.actions] == ["juggling"]
+    assert "1 rows hold control characters: removed" in annotations.notes
+
+
+def test_a_caption_of_control_characters_alone_is_an_empty_one(folder):
+    assert annotate(folder("video,caption\na.mp4,\x1b[2J\u200b\n", ["a.mp4"])).captions == []

@@ -126,6 +126,24 @@ def test_msrvtt_becomes_captions_and_a_video_that_cannot_be_read_is_not_a_missin
     assert "test videos are lost" not in log
 
 
+def test_of_a_didemo_video_the_first_30_seconds_are_stored(workplace, run):
+    source = workplace / "data" / "sources" / "didemo"
+    make_video(source / "videos" / "a.mov.mp4", 33)
+    row = {"annotation_id": 4, "video": "a.mov", "description": "x", "times": [[5, 5]] * 4}
+    for split in ("train", "val", "test"):
+        (source / f"{split}_data.json").write_text(json.dumps([row] if split == "test" else []))
+    run("download", "--source", "data/sources/didemo", "--output", "data/raw/didemo")
+    (video,) = load_records(workplace / "data" / "raw" / "didemo" / "tables", Video)
+    assert (video.video_id, video.duration, video.num_frames) == ("a", 30.0, 330)
+    (moment,) = load_records(workplace / "data" / "raw" / "didemo" / "tables", Moment)
+    assert (moment.qid, moment.duration, moment.annotated_windows) == (4, 30.0, [[25.0, 30.0]] * 4)
+    run("sample_frames", "--raw", "data/raw/didemo/tables", "--output", "data/frames/didemo")
+    store = PackedFrames(workplace / "data" / "frames" / "didemo")
+    assert store.videos[0].duration == 30.0
+    assert len(store.clip_indices("a")) == 15
+    assert store.timestamps("a").max() < 30.0
+
+
 def test_a_benchmark_without_any_video_ends_in_one_line_and_status_2(workplace, run):
     source = workplace / "data" / "sources" / "activitynet"
     source.mkdir(parents=True)

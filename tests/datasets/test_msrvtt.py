@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from stillmotion.datasets import msrvtt
 from stillmotion.datasets.msrvtt import read_msrvtt
 from stillmotion.errors import InputError
 from stillmotion.io.records import Caption
@@ -119,6 +120,16 @@ def test_a_broken_zip_file_is_named(folder, tmp_path, name, member, text):
         folder()
     assert str(caught.value).startswith(f"{tmp_path / name}: no zip of ")
     assert str(caught.value).endswith("; get the file again")
+
+
+def test_a_member_that_unpacks_to_more_than_is_taken_is_named(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(msrvtt, "MAX_MEMBER_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / TEST, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("test_videodatainfo.json", json.dumps(content(CLIPS[TEST])) + " " * 1000)
+    with pytest.raises(InputError) as caught:
+        folder()
+    assert str(caught.value).startswith(f"{tmp_path / TEST}: no zip of test_videodatainfo.json")
+    assert "more than 1,000 bytes unpacked" in str(caught.value)
 
 
 def test_a_missing_zip_file_is_named_with_where_it_comes_from(tmp_path, benchmark_params):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.config.models import BuiltinBackboneParams
 from stillmotion.embedding import embedder as embedding
 from stillmotion.embedding.embedder import Embedder
@@ -68,7 +68,9 @@ def test_frames_are_those_of_the_one_clip_that_spans_the_video(tmp_path, store, 
 
 
 def test_the_frames_of_a_stan_see_one_another_as_in_its_clips(tmp_path, store, backbone):
-    settings = StanSettings(1, 0, 1, "branch", "self_attention", "linear", "clip", 8, 2, drop_path=0.0, seed=0)
+    settings = StanSettings(
+        1, 0, 1, "branch", "self_attention", "linear", "clip", "after_attention", 8, 2, drop_path=0.0, seed=0
+    )
     stan = expand_stan(backbone, settings).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -130,6 +132,17 @@ def test_with_a_memo_or_without_it_the_bytes_are_the_same_and_nothing_is_made_tw
     assert len(paths) == 3
     for path in paths:
         assert path.read_bytes() == (tmp_path / "first" / path.name).read_bytes(), path.name
+        assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
+
+
+def test_tokens_that_a_bad_disk_changed_in_the_memo_are_made_again(tmp_path, store, backbone, spoil):
+    memo = tmp_path / "memo"
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        write_clip_frames(tmp_path / name, embedder(backbone, memo), store, store.videos, clip_frames=4)
+        write_caption_tokens(tmp_path / name, embedder(backbone, memo), CAPTIONS)
+        assert spoil(memo) > 1
+    for path in (tmp_path / "first").iterdir():
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
 
 
@@ -202,7 +215,9 @@ def test_views_of_spans_leave_all_other_files_as_they_are(tmp_path, store, backb
 def test_a_model_that_mixes_frames_has_those_by_themselves_where_they_are_wanted(
     tmp_path, store, backbone, single_frames
 ):
-    settings = StanSettings(1, 0, 1, "branch", "self_attention", "linear", "clip", 8, 2, drop_path=0.0, seed=0)
+    settings = StanSettings(
+        1, 0, 1, "branch", "self_attention", "linear", "clip", "after_attention", 8, 2, drop_path=0.0, seed=0
+    )
     for name, own in (("image", embedder(backbone)), ("video", embedder(expand_stan(backbone, settings).eval()))):
         folder = tmp_path / name
         folder.mkdir()

@@ -6,9 +6,10 @@ import pytest
 import ruamel.yaml
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
-from stillmotion.experiments.definition import Layer, experiment_names, load_experiment, read_mapping
+from stillmotion.errors import InputError
+from stillmotion.experiments.definition import Layer, experiment_names, load_experiment, read_mapping, with_finetuning
 from stillmotion.experiments.plan import check_params, planned_runs
-from stillmotion.experiments.settings import resolve
+from stillmotion.experiments.settings import layer_of_options, resolve, with_layers
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "experiments"
@@ -42,6 +43,8 @@ def test_there_is_an_experiment_for_each_task_each_ablation_and_each_published_t
             "partial_captions_stan_mug",
         ),
         *("thesis_8_frames", "thesis_16_frames", "thesis_32_frames", "video_llama_msrvtt", "mug_stan_msrvtt"),
+        *(f"mug_stan_{name}" for name in ("didemo", "lsmdc", "hmdb51", "ucf101", "kinetics_400")),
+        *("xclip_hmdb51", "xclip_ucf101", "xclip_kinetics_400_8_frames", "xclip_kinetics_400_16_frames"),
         *("vclipper_qvhighlights", "vclipper_qvhighlights_frames"),
     } <= set(NAMES)
 
@@ -70,6 +73,63 @@ def test_dvc_makes_of_the_command_the_params_that_were_resolved(name, params, pl
         assert found == meant
     assert found["retrieval"] == meant["retrieval"]
     assert found["run"] == meant["run"]
+
+
+def test_a_published_model_is_named_in_one_word_and_scored_as_it_is(params):
+    experiment = load_experiment("clip", FOLDER)
+    options = layer_of_options(["dataset=mine", "model=ViT-B-16:laion2b_s34b_b88k"], experiment.options)
+    ((run,), _) = planned_runs(experiment, params, options)
+    found = with_layers(resolve(experiment, params), [options])
+    assert (found["dataset"], run.dataset) == ("mine", "mine")
+    clip = found["backbones"]["clip"]
+    assert (clip["architecture"], clip["pretrained"]) == ("ViT-B-16", "laion2b_s34b_b88k")
+    assert found["finetuned"] == {}
+    assert found["retrieval"] == {"clip-mean": {"model": "clip", "scorer": "mean"}}
+    assert {name for name, value in found["run"].items() if value == ["clip"]} == {
+        *("backbones", "embedded", "probed", "selected")
+    }
+
+
+@pytest.mark.parametrize("name", ["clip", "coca", "xclip"])
+def test_what_is_fine_tuned_is_scored_beside_the_model_as_it_is(name, params):
+    experiment = with_finetuning(load_experiment(name, FOLDER))
+    ((run,), _) = planned_runs(experiment, params, Layer("--set", {}))
+    assert run.name == f"{name}-finetune"
+    found = resolve(experiment, params)
+    (model,) = found["run"]["backbones"]
+    (tuned,) = found["finetuned"]
+    assert found["finetuned"][tuned]["from"] == model
+    for key in ("embedded", "probed", "selected"):
+        assert found["run"][key] == [model, tuned]
+    assert [system["model"] for system in found["retrieval"].values()] == [model, tuned]
+
+
+def test_an_experiment_that_fine_tunes_nothing_else_refuses_to():
+    with pytest.raises(InputError) as caught:
+        with_finetuning(load_experiment("moments", FOLDER))
+    assert str(caught.value) == ("--finetune: experiments/moments.yaml does not say what that would be; leave it out")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        # From open_clip's model_configs: ViT-L-14-336 has image_size 336.
+        (
+            "model=ViT-L-14-336:openai",
+            "ViT-L-14-336 takes frames of 336 px, and sample_frames.size_px is 224; "
+            "add --set sample_frames.size_px=336",
+        ),
+        (
+            "model=ViTL-14:openai",
+            "backbones.clip.architecture 'ViTL-14' is none of open_clip's; did you mean 'ViT-L-14'?",
+        ),
+    ],
+)
+def test_a_model_that_cannot_run_is_told_before_anything_does(params, option, message):
+    experiment = load_experiment("clip", FOLDER)
+    with pytest.raises(InputError) as caught:
+        planned_runs(experiment, params, layer_of_options([option], experiment.options))
+    assert str(caught.value) == f"experiments/clip.yaml: {message}"
 
 
 @pytest.mark.parametrize("name", NAMES)

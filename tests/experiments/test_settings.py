@@ -69,8 +69,19 @@ def test_what_params_yaml_lacks_is_one_line_that_names_the_file(make_experiment,
 
 
 def test_options_are_keys_with_values_in_yaml(make_experiment):
-    layer = layer_of_options(["threads=1", "a.rate=1e-5", "b=[x, y]", "c={d: 1}", "e=f=g", "h="])
+    layer = layer_of_options(["threads=1", "a.rate=1e-5", "b=[x, y]", "c={d: 1}", "e=f=g", "h="], {})
     assert layer.settings == {"threads": 1, "a.rate": 1e-5, "b": ["x", "y"], "c": {"d": 1}, "e": "f=g", "h": None}
+
+
+def test_an_option_of_the_experiment_sets_its_params_to_the_words_between_colons():
+    short = {"model": ["backbones.c.architecture", "backbones.c.pretrained"], "checkpoint": ["backbones.x.checkpoint"]}
+    layer = layer_of_options(["model=ViT-B-16:1e5", "checkpoint=a/b:c", "threads=1"], short)
+    assert layer.settings == {
+        "backbones.c.architecture": "ViT-B-16",
+        "backbones.c.pretrained": "1e5",
+        "backbones.x.checkpoint": "a/b:c",
+        "threads": 1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -79,11 +90,13 @@ def test_options_are_keys_with_values_in_yaml(make_experiment):
         ("threads", "--set 'threads': write it as key=value, such as threads=1"),
         ("=1", "--set '=1': write it as key=value, such as threads=1"),
         ("a=[1", "--set 'a=[1': '[1' is not YAML; quote it, or close its brackets"),
+        ("model=ViT-B-16", "--set 'model=ViT-B-16': write it as model=ARCHITECTURE:PRETRAINED"),
+        ("model=:openai", "--set 'model=:openai': write it as model=ARCHITECTURE:PRETRAINED"),
     ],
 )
 def test_an_option_at_fault_is_one_line(option, message):
     with pytest.raises(InputError) as caught:
-        layer_of_options([option])
+        layer_of_options([option], {"model": ["backbones.clip.architecture", "backbones.clip.pretrained"]})
     assert str(caught.value) == message
 
 

@@ -1,11 +1,20 @@
+import errno
+import hashlib
+import json
 import multiprocessing
+import os
 import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stillmotion.errors import InputError
+from stillmotion.io.arrays import load_array
 from stillmotion.io.memo import Memo, file_digest, folder_digest
 
 KEY = {"frames": "abc", "seed": 1}
@@ -205,3 +214,202 @@ def test_the_digest_of_a_folder_changes_with_names_and_contents_and_not_with_tim
         digest("seven", a="2", sub__b="1"),
     ]
     assert len({base, *others}) == 6
+
+
+CONTENT = bytes(range(256)) * 4096  # 1 MiB
+
+
+def entry_of(folder):
+    (entry,) = files(folder)
+    return entry
+
+
+def flip(entry, place):
+    """One bit of one byte, as a bad disk would."""
+    entry.chmod(0o644)
+    content = bytearray(entry.read_bytes())
+    content[place] ^= 1
+    entry.write_bytes(content)
+
+
+def cut(entry, place):
+    entry.chmod(0o644)
+    os.truncate(entry, place)
+
+
+@pytest.mark.parametrize("place", [0, 1000, 300_001, 524_288, 1_000_000, len(CONTENT) - 1])
+@pytest.mark.parametrize("damage", [flip, cut])
+def test_an_entry_whose_bytes_have_changed_anywhere_is_told_removed_and_made_anew(tmp_path, caplog, damage, place):
+    memo, calls = Memo(tmp_path / "memo"), []
+
+    def make(path):
+        calls.append(path)
+        path.write_bytes(CONTENT)
+
+    memo.fetch("kind", KEY, tmp_path / "first.bin", make, suffix=".bin")
+    entry = entry_of(tmp_path / "memo")
+    (tmp_path / "first.bin").unlink()
+    damage(entry, place)
+    assert memo.find("kind", KEY, suffix=".bin") is None
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{entry}: not the bytes that were stored there; removed, and made anew"
+    ]
+    assert not entry.exists()
+    assert memo.fetch("kind", KEY, tmp_path / "second.bin", make, suffix=".bin") is False
+    assert memo.fetch("kind", KEY, tmp_path / "third.bin", make, suffix=".bin") is True
+    assert (tmp_path / "second.bin").read_bytes() == (tmp_path / "third.bin").read_bytes() == CONTENT
+    assert len(calls) == 2
+    assert len(caplog.records) == 1
+
+
+def test_what_a_power_cut_left_empty_is_no_entry(tmp_path):
+    memo = Memo(tmp_path)
+    memo.store("kind", KEY, writes(b"whole"), suffix=".bin")
+    cut(entry_of(tmp_path), 0)
+    assert memo.read("kind", KEY, Path.read_bytes, suffix=".bin") is None
+    assert files(tmp_path) == []
+
+
+def test_an_entry_that_can_not_be_read_is_told_and_does_not_stop_the_run(tmp_path, caplog):
+    memo = Memo(tmp_path)
+    memo.store("kind", KEY, writes(b"whole"), suffix=".bin")
+    entry = entry_of(tmp_path)
+    entry.unlink()
+    entry.mkdir()  # reading it is an error, as of a bad block
+    assert memo.find("kind", KEY, suffix=".bin") is None
+    assert "can't be read (Is a directory)" in caplog.text
+
+
+def test_an_entry_of_the_layout_without_a_digest_is_absent_and_goes_when_its_key_is_stored(tmp_path):
+    memo = Memo(tmp_path)
+    memo.store("kind", KEY, writes(b"new"), suffix=".bin")
+    entry = entry_of(tmp_path)
+    old = entry.with_name(f"{hashlib.sha256(json.dumps(KEY, sort_keys=True).encode()).hexdigest()}.bin")
+    entry.rename(old)
+    assert memo.find("kind", KEY, suffix=".bin") is None
+    assert old.exists()
+    memo.store("kind", KEY, writes(b"new"), suffix=".bin")
+    assert files(tmp_path) == [entry]
+
+
+def test_nobody_writes_through_an_entry_or_an_out_that_is_a_link_to_it_and_both_can_be_removed(tmp_path):
+    memo = Memo(tmp_path / "memo")
+    targets = [tmp_path / name for name in ("first.bin", "second.bin")]
+    for target in targets:
+        memo.fetch("kind", KEY, target, writes(b"bytes"), suffix=".bin")
+    entry = entry_of(tmp_path / "memo")
+    memo.store("other", KEY, writes(b"bytes"), suffix=".bin")
+    for file in (entry, *targets, *files(tmp_path / "memo" / "other")):
+        assert file.stat().st_mode & 0o777 == 0o444
+        assert file.samefile(entry) or "other" in file.parts
+    targets[0].unlink()
+    memo.clear()
+    assert files(tmp_path) == [targets[1]]
+    assert targets[1].read_bytes() == b"bytes"
+
+
+def test_what_is_replaced_goes_once_the_new_one_would_survive_a_power_cut(tmp_path, monkeypatch):
+    memo, synced = Memo(tmp_path), []
+
+    def fsync(descriptor):
+        synced.append((Path(f"/proc/self/fd/{descriptor}").resolve(), sorted(map(Path.read_bytes, files(tmp_path)))))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    memo.store("checkpoints", KEY, writes(b"step 1"), suffix=".bin")
+    shard = entry_of(tmp_path).parent
+    assert synced == []  # nothing to lose
+    memo.store("checkpoints", KEY, writes(b"step 2"), suffix=".bin")
+    assert [path.parent if path != shard else path for path, _ in synced] == [shard, shard]
+    assert [path == shard for path, _ in synced] == [False, True]
+    assert [contents for _, contents in synced] == [[b"step 1", b"step 2"]] * 2
+    assert entry_of(tmp_path).read_bytes() == b"step 2"
+
+
+def test_an_entry_that_another_process_replaces_between_the_look_and_the_reading_is_absent(tmp_path):
+    memo = Memo(tmp_path)
+    memo.store("checkpoints", KEY, writes(b"step 1"), suffix=".bin")
+
+    def load(path):
+        Memo(tmp_path).store("checkpoints", KEY, writes(b"step 2"), suffix=".bin")
+        return path.read_bytes()
+
+    assert memo.read("checkpoints", KEY, load, suffix=".bin") is None
+    assert memo.read("checkpoints", KEY, Path.read_bytes, suffix=".bin") == b"step 2"
+
+
+def test_a_mistake_in_what_is_read_is_raised(tmp_path):
+    memo = Memo(tmp_path)
+    memo.store("kind", KEY, writes(b"no array"), suffix=".npy")
+    with pytest.raises(InputError, match="not a .npy array"):
+        memo.read("kind", KEY, load_array, suffix=".npy")
+
+
+def _store_often(root, letter, barrier):
+    memo = Memo(root)
+    barrier.wait()
+    for number in range(20):
+        memo.store("checkpoints", KEY, writes(letter * (number + 1)), suffix=".bin")
+        memo.read("checkpoints", KEY, Path.read_bytes, suffix=".bin")
+
+
+def test_of_two_processes_that_store_other_bytes_at_once_one_s_last_stays(tmp_path):
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(2)
+    processes = [context.Process(target=_store_often, args=(tmp_path, letter, barrier)) for letter in (b"a", b"b")]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    found = Memo(tmp_path).read("checkpoints", KEY, Path.read_bytes, suffix=".bin")
+    assert found in {b"a" * 20, b"b" * 20}
+    assert len(files(tmp_path)) <= 2
+
+
+def test_what_a_killed_process_left_half_written_goes_when_its_key_is_stored(tmp_path):
+    for write in ("partial.write_bytes(b'half'); os._exit(9)", "save_array(partial, Killer())"):
+        code = f"""
+import os
+import numpy as np
+from pathlib import Path
+from stillmotion.io.arrays import save_array
+from stillmotion.io.memo import Memo
+class Killer:
+    def __array__(self, *arguments, **options):
+        os._exit(9)
+def write(partial):
+    {write}
+Memo(Path({str(tmp_path)!r})).store("kind", {KEY!r}, write, suffix=".npy")
+"""
+        assert subprocess.run([sys.executable, "-c", code]).returncode == 9
+        assert len(files(tmp_path)) == 1  # what the one before left is gone
+    Memo(tmp_path).store("kind", KEY, writes(b"whole"), suffix=".npy")
+    assert entry_of(tmp_path).read_bytes() == b"whole"
+
+
+def test_a_folder_that_its_file_system_can_not_sync_stops_no_training(tmp_path, monkeypatch):
+    def fsync(descriptor):
+        if Path(f"/proc/self/fd/{descriptor}").resolve().is_dir():
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    memo = Memo(tmp_path)
+    memo.store("checkpoints", KEY, writes(b"step 1"), suffix=".bin")
+    monkeypatch.setattr(os, "fsync", fsync)
+    memo.store("checkpoints", KEY, writes(b"step 2"), suffix=".bin")
+    assert entry_of(tmp_path).read_bytes() == b"step 2"
+
+
+@pytest.mark.real
+def test_a_real_video_whose_entry_lost_a_bit_comes_back_whole(tmp_path, real_material, caplog):
+    video = sorted((real_material / "videos").glob("*.mp4"))[0]
+    memo = Memo(tmp_path / "memo")
+
+    def make(path):
+        shutil.copyfile(video, path)
+
+    memo.fetch("videos", KEY, tmp_path / "first.mp4", make, suffix=".mp4")
+    (tmp_path / "first.mp4").unlink()
+    flip(entry_of(tmp_path / "memo"), video.stat().st_size * 2 // 3)
+    assert memo.fetch("videos", KEY, tmp_path / "second.mp4", make, suffix=".mp4") is False
+    assert file_digest(tmp_path / "second.mp4") == file_digest(video)
+    assert "not the bytes that were stored there" in caplog.text

@@ -35,6 +35,16 @@ def test_moments_are_sorted_by_number_and_keep_their_lists(tmp_path):
     assert load_records(tmp_path, Moment) == [moments[1], moments[0]]
 
 
+def test_what_several_annotators_marked_is_a_column_of_the_rows_that_have_it_alone(tmp_path):
+    plain = Moment(1, "q", "v", 30.0, [[0.0, 5.0]], [0, 1], [])
+    marked = Moment(2, "q", "v", 30.0, [[0.0, 5.0]], [0, 1], [], [[0.0, 5.0], [0.0, 10.0]])
+    save_records(tmp_path, Moment, [plain, marked])
+    first, second = (tmp_path / "moments.jsonl").read_text(encoding="utf-8").splitlines()
+    assert first.endswith('"saliency_scores": []}')
+    assert second.endswith('"annotated_windows": [[0.0, 5.0], [0.0, 10.0]]}')
+    assert load_records(tmp_path, Moment) == [plain, marked]
+
+
 def test_actions_are_sorted_by_video_then_time_then_label(tmp_path):
     rows = [("v", "b", 1.0, 2.0), ("v", "a", 1.0, 2.0), ("v", "z", 0.5, 9.0), ("u", "z", 5.0, 6.0)]
     save_records(tmp_path, Action, [Action(*row) for row in rows])

@@ -82,3 +82,12 @@ def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError) as caught:
         load_tensors(tmp_path / "x.safetensors")
     assert str(caught.value) == f"{tmp_path / 'x.safetensors'}: no such file"
+
+
+def test_a_file_without_tensors_is_refused(tmp_path):
+    path = tmp_path / "x.safetensors"
+    # The format's own: eight bytes of the header's length, and a header that names nothing.
+    path.write_bytes((2).to_bytes(8, "little") + b"{}")
+    with pytest.raises(InputError) as caught:
+        load_tensors(path)
+    assert str(caught.value) == f"{path}: holds no tensors; remove it and run the stage again"

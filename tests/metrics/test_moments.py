@@ -1,6 +1,7 @@
 import copy
 import json
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from stillmotion.metrics.moments import (
     evaluate_moments,
     moment_intervals,
     moment_values,
+    newer_metrics,
     official_metrics,
     recall_at_1,
     top1_iou,
@@ -56,6 +58,36 @@ def test_the_published_sample_is_reproduced_to_the_last_digit(real_material):
     assert json.dumps(result, indent=4) == expected  # the order of the keys as well
     assert evaluate_moments(predictions[::-1], truth) == result
     assert additions(moment_values(predictions, truth))["num_empty"] == 0
+
+
+@pytest.mark.real
+def test_the_keys_of_newer_evaluators_follow_from_the_first_window_of_each_query_of_the_sample(real_material):
+    predictions = sample(real_material, "sample_val_preds.jsonl")
+    truth = sample(real_material, "highlight_val_release.jsonl")
+    windows_of_qid = {row["qid"]: row["pred_relevant_windows"] for row in predictions}
+    ious = []
+    for row in truth:
+        start, end, _ = windows_of_qid[row["qid"]][0]
+        shared = [
+            (max(0, min(end, last) - max(start, first)), max(end, last) - min(start, first))
+            for first, last in row["relevant_windows"]
+        ]
+        ious.append(max(Fraction(overlap) / Fraction(hull) for overlap, hull in shared))
+    reached = sum(iou >= Fraction(3, 10) for iou in ious)
+    found = newer_metrics(moment_values(predictions, truth))
+    assert found == {
+        "MR-full-R1@0.3": round(100 * reached / len(truth), 2),
+        "MR-full-mIoU": round(float(100 * sum(ious) / len(truth)), 2),
+    }
+    assert found["MR-full-R1@0.3"] > evaluate_moments(predictions, truth)["brief"]["MR-full-R1@0.5"]
+
+
+def test_r1_at_0_3_counts_an_iou_of_0_3_and_miou_counts_a_query_without_a_window_as_0():
+    truth = [truth_row(qid) for qid in (1, 2, 3, 4)]
+    # IoU 3/10, 2/10 and 10/10 with [0, 10]; the fourth query has no window.
+    windows = [[(0, 3, 1)], [(0, 2, 1), (0, 10, 0.5)], [(0, 10, 1)], []]
+    rows = [prediction_row(qid, of_query) for qid, of_query in enumerate(windows, start=1)]
+    assert newer_metrics(moment_values(rows, truth)) == {"MR-full-R1@0.3": 50.0, "MR-full-mIoU": 37.5}
 
 
 @pytest.mark.real
@@ -183,6 +215,15 @@ def test_a_range_without_queries_is_null_and_no_crash():
     assert list(result["long"]["MR-R1"]) == list(result["full"]["MR-R1"])
 
 
+def test_a_predicted_and_a_true_window_of_no_length_have_iou_0_though_they_are_the_same():
+    point = np.array([[5.0, 5.0]])
+    assert window_iou(point, point).tolist() == [0]
+    assert top1_iou(point, pad_windows([[[5.0, 5.0]]], columns=2, name="x", key="y")).tolist() == [0]
+    result = evaluate_moments([prediction_row(windows=[(5, 5, 1)])], [truth_row(windows=[(5, 5)])])
+    assert result["brief"]["MR-full-mAP"] == result["brief"]["MR-full-R1@0.5"] == 0
+    assert [result["brief"][f"MR-{name}-mAP"] for name in ("short", "middle", "long")] == [None] * 3
+
+
 def test_windows_longer_than_any_of_the_benchmark_count_in_full():
     row = truth_row(windows=[(0, 400)], duration=600)
     result = evaluate_moments([prediction_row(windows=[(0, 400, 1)])], [row])
@@ -267,6 +308,12 @@ def test_highlight_precision_is_the_interpolated_curve_of_scikit_learn(seed, num
         ([prediction_row()], [truth_row(relevant_clip_ids=[0])], "differ in length"),
         ([prediction_row()], [truth_row(relevant_clip_ids=[0, 75])], "outside"),
         ([prediction_row()], [truth_row(duration=None)], "duration"),
+        (
+            [prediction_row()],
+            [truth_row(duration=1e10)],
+            "duration is 10000000000.0; give the video's seconds, above 0",
+        ),
+        ([prediction_row()], [truth_row(duration=10**4000)], "duration"),
         ([prediction_row()], [truth_row(saliency_scores=[[1], [1, 2]])], "saliency_scores"),
         ([prediction_row(pred_saliency_scores=[float("nan")])], [truth_row()], "finite"),
         ([prediction_row(pred_saliency_scores=3)], [truth_row()], "finite"),

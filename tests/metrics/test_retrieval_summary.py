@@ -39,6 +39,31 @@ def test_a_constant_matrix_gets_the_middle_rank_and_not_a_perfect_score():
     assert result["MedR"] == result["MeanR"] == 6
 
 
+def test_ten_equal_scores_have_rank_five_and_a_half_and_are_no_hit_at_five():
+    result = summarise(rank_queries(np.zeros((10, 10)), diagonal(10)))
+    assert [result[name] for name in METRICS] == pytest.approx([0, 0, 0, 100, 5.5, 5.5, 100 / 5.5, 100 / 5.5])
+
+
+def test_captions_of_one_video_that_tie_in_a_perfect_matrix_cost_nothing():
+    scores, pairs = np.repeat(np.eye(4), 3, axis=0), np.stack([np.arange(12), np.repeat(np.arange(4), 3)], axis=1)
+    for ties in ("average", "expected", "pessimistic"):
+        result = score_retrieval(scores, pairs, rng=rng(), ties=ties, num_resamples=10)
+        assert [result[name]["R@1"] for name in ("t2v", "v2t", "v2t_caption_max")] == [100] * 3
+        assert [result[name]["mAP"] for name in ("t2v", "v2t", "v2t_caption_max")] == pytest.approx([100] * 3)
+
+
+def test_negative_cosines_are_ranked_as_positive_ones():
+    # by falling score: irrelevant, relevant, irrelevant, relevant; precisions 1/2 and 2/4
+    queries = rank_queries(np.array([[-0.9, -0.1, -0.2, -0.8]]), np.array([[0, 2], [0, 0]]))
+    assert queries.average_precisions_Q.tolist() == [0.5]
+    assert queries.ranks_Q.tolist() == [2]
+
+
+def test_the_median_of_an_even_number_of_ranks_lies_between_two():
+    ranks = np.array([1.0, 3.0, 4.0, 9.0])
+    assert summarise(QueryRanks(ranks, 1 / ranks))["MedR"] == 3.5
+
+
 def test_intervals_stand_beside_the_values_and_hold_them():
     scores = rng().standard_normal((200, 200)) + 2 * np.eye(200)
     result = score_retrieval(scores, diagonal(200), rng=rng())

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,7 @@ def test_values_are_worked_by_hand(truth):
     result = evaluate(ROWS, truth, frames_QT=selected, missing=Missing(3, 1), params=PARAMS).metrics
     assert result["brief"]["MR-full-R1@0.5"] == 50
     assert result["mIoU"] == pytest.approx(100 * (1 + 1 / 3) / 2)
+    assert (result["MR-full-R1@0.3"], result["MR-full-mIoU"]) == (100, 66.67)
     # the window [6, 7] matches nothing at 0.5, [0, 2] then has precision 1/2 for one of two true windows
     assert result["brief"]["MR-full-mAP"] == 62.5
     assert result["frames"]["IoU"] == pytest.approx(100 * (1 + 2 / 3) / 2)
@@ -151,3 +154,18 @@ def test_the_metrics_file_rounds_values_and_not_what_was_searched():
         "protocol": {"least_cosine": 1e-6},
         "system": {"seed": 0},
     }
+
+
+def test_windows_of_several_annotators_have_the_official_score_of_didemo_and_no_others_have():
+    marked = [[[0.0, 5.0]] * 3 + [[5.0, 10.0]], [[5.0, 10.0]] * 4]
+    queries = [
+        Moment(qid, f"q{qid}", "a", 12.0, [windows[0]], [0, 1], [], windows) for qid, windows in enumerate(marked, 1)
+    ]
+    truth = ground_truth(queries, num_frames={"a": 6}, durations={"a": 12.0}, clip_length_s=2.0)
+    rows = [row(2, [[1.0, 4.0, 0.9], [5.0, 9.0, 0.8]]), row(1, [[0.0, 5.5, 0.9]])]
+    found = evaluate(rows, truth, frames_QT=None, missing=NOTHING, params=PARAMS).metrics
+    # The second query's moment has the second rank, and IoU 0.
+    assert found["annotators"] == {"rank@1": 50, "rank@5": 100, "mIoU": 50}
+    plain = [replace(query, annotated_windows=[]) for query in queries]
+    truth = ground_truth(plain, num_frames={"a": 6}, durations={"a": 12.0}, clip_length_s=2.0)
+    assert "annotators" not in evaluate(rows, truth, frames_QT=None, missing=NOTHING, params=PARAMS).metrics

@@ -61,11 +61,11 @@ def literal_runs(selected, breaks):
     return runs
 
 
-def literal_vc1(sc, threshold):
+def literal_vc1(sc, threshold, least_confidence=-np.inf):
     runs = literal_runs(sc > threshold, [])
-    if not runs:
-        runs = [run for run in literal_runs(sc == sc.max(), []) if run[0] <= np.argmax(sc) < run[1]]
-    return [(first, end, sc[first:end].mean()) for first, end in runs]
+    best = [run for run in runs or literal_runs(sc == sc.max(), []) if run[0] <= np.argmax(sc) < run[1]]
+    runs = [run for run in runs if sc[slice(*run)].mean() > least_confidence]
+    return [(first, end, sc[first:end].mean()) for first, end in runs or best]
 
 
 def literal_vc2(sc, cfsc, threshold, change, share):
@@ -93,6 +93,8 @@ def literal_objective(split, selection, parameters):
         curve = literal_curve(sc, low, high, selection.post_processing, parameters.get("window"))
         if selection.method == "vc1":
             runs = literal_vc1(curve, parameters["threshold"])
+        elif selection.method == "vc1_beta":
+            runs = literal_vc1(curve, parameters["threshold"], parameters["least_confidence"])
         else:
             cfsc = split.curves.cfsc_QU[row, : len(sc) - 1]
             runs = literal_vc2(curve, cfsc, parameters["threshold"], parameters["change"], parameters["share"])
@@ -117,7 +119,7 @@ def draw(objective, rng):
     return parameters
 
 
-@pytest.mark.parametrize("method", ["vc1", "vc2"])
+@pytest.mark.parametrize("method", ["vc1", "vc1_beta", "vc2"])
 @pytest.mark.parametrize("post_processing", ["none", "norm", "adjust_norm", "log_smooth_norm"])
 @pytest.mark.parametrize("measured", ["R1@0.5", "frame_AP@0.5"])
 def test_the_objective_is_that_of_a_literal_loop_over_queries(method, post_processing, measured):
@@ -148,6 +150,7 @@ def test_each_parameter_ranges_over_what_it_can_make_a_difference_in():
         [row[: num - 1] for row, num in zip(split.curves.cfsc_QU, split.curves.num_frames_Q, strict=True)]
     )
     assert ranges("vc1", "none") == {"threshold": (sc.min(), sc.max(), None)}
+    assert ranges("vc1_beta", "none") == dict.fromkeys(("threshold", "least_confidence"), (sc.min(), sc.max(), None))
     assert ranges("vc1", "log_smooth_norm") == {"threshold": (0, 1, None), "window": (3, 21, 2)}
     assert ranges("vc2", "adjust_norm") == {
         "threshold": (0, 1, None),

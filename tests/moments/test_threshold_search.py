@@ -121,6 +121,19 @@ def test_a_planted_threshold_of_vc2_is_found():
         assert 0 < trial["share"] <= 1
 
 
+def test_a_planted_second_threshold_of_vc1_is_found():
+    """The window has the highest frame and the highest mean, 0.73, beside frames that are above its others."""
+    curve = [0.1] * 4 + [0.6, 1.0, 0.6] + [0.1] * 4 + [0.7] * 3 + [0.1] * 2 + [0.7] * 3
+    split = make_split([curve], [[0.9] * 18], [(4, 7)])
+    assert search(split, objective="frame_AP@0.5").best_value == 0  # λ gives 3 of 9 frames, or the highest alone
+    study = search(split, method="vc1_beta", objective="frame_AP@0.5")
+    assert study.best_value == 100
+    assert study.best.keys() == {"threshold", "least_confidence"}
+    for trial in study.trials:
+        right = 0.1 <= trial["threshold"] < 0.6 and trial["least_confidence"] >= 0.7
+        assert trial["value"] == (100 if right else 0), trial
+
+
 def test_frames_can_be_the_objective():
     study = search(planted_vc1(), objective="frame_AP@0.5")
     assert study.best_value == 100

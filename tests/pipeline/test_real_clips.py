@@ -36,6 +36,7 @@ STAN = {
     "temporal": "self_attention",
     "inter_proj": "linear",
     "class_token": "clip",
+    "class_token_mean": "after_attention",
     "max_frames": 64,
     "context_frames": 8,
     "drop_path": 0.1,

@@ -33,7 +33,7 @@ def legend_of(axes):
 def test_every_post_processing_and_method_has_a_look_of_its_own():
     assert set(POST_COLORS) == set(POSTS)
     assert len(set(POST_COLORS.values())) == 4
-    assert len(set(METHOD_LINES.values())) == 2
+    assert len(set(METHOD_LINES.values())) == 3
 
 
 def test_precision_is_drawn_by_length_and_a_length_without_queries_left_out(moment_metrics):

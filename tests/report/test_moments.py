@@ -87,12 +87,14 @@ def test_effects_of_a_model_and_an_objective_stand_together(make_selection, make
     evidence = make_evidence(
         *(make_selection("vc1", post, [0.5] * 9, base=base) for base in ("a", "b") for post in ("none", "norm")),
         *(make_selection("vc2", "none", [0.5] * 9, base=base) for base in ("a", "b")),
+        make_selection("vc1_beta", "none", [0.5] * 9, base="b"),
     )
     assert [row[0] for row in rows_of(effects_table(evidence, NUMBERS))[2:]] == [
         "a-vc1_norm − a-vc1_none",
         "a-vc2_none − a-vc1_none",
         "b-vc1_norm − b-vc1_none",
         "b-vc2_none − b-vc1_none",
+        "b-vc1_beta_none − b-vc1_none",
     ]
 
 

@@ -182,7 +182,7 @@ def test_videos_captions_and_queries_are_counted_by_split_and_those_left_out_nam
         ["test", "1", "0", "2", "1"],
     ]
     assert "1 videos are left out:" in page
-    assert "| b | train | truncated \\| at 3 s |" in page
+    assert "| b | train | truncated &#124; at 3 s |" in page
 
 
 def test_of_many_videos_left_out_the_first_fifty_are_listed_and_the_rest_counted(page_of):
@@ -311,3 +311,10 @@ def test_what_the_source_does_not_have_is_marked_and_measures_none_of_its_claims
     ]
     rows = claim_rows(make_evidence(), claim_of(Measurement("c − d", "+2.0 points", "holds"), ours))
     assert [row[1] for row in rows] == ["c − d", "a − b, ours"]
+
+
+def test_an_id_and_a_reason_from_outside_are_no_markup_of_the_page(page_of):
+    lost = video("a|b\n<img src=x>`c`\\", "test", "no\x1b[31m | stream")
+    page = page_of(videos=[lost])
+    (row,) = (line for line in page.splitlines() if line.startswith("| a"))
+    assert row == r"| a&#124;b &lt;img src=x&gt;&#96;c&#96;&#92; | test | no&#92;x1b&#91;31m &#124; stream |"

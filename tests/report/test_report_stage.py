@@ -191,6 +191,20 @@ def workplace(tmp_path, monkeypatch):
     return place
 
 
+def test_a_dataset_of_actions_alone_needs_no_system_of_retrieval(workplace):
+    workplace.params["retrieval"] = {}
+    save_records(workplace.root / "raw", Caption, [])
+    save_array(workplace.root / "toy-small_clip" / "captions.npy", np.zeros((0, 2), np.float32))
+    zero_shot = {"top1": 40.0, "top5": 80.0, "ci95": {"top1": [30.0, 50.0], "top5": [70.0, 90.0]}}
+    protocol = {"num_spans": 20, "missing_spans": 0, "missing_videos": 0, "chance_top1": 1.0}
+    for model in ("small_clip", TUNED):
+        workplace.write_metrics("actions", model, {"zero_shot": zero_shot, "top1": {}, "protocol": protocol})
+    page = workplace.run()["results.md"].decode()
+    assert "40.0" in page
+    summary = json.loads((workplace.root / "summary.json").read_text())
+    assert list(summary) == ["actions"]
+
+
 def test_a_dataset_with_nothing_to_score_and_no_studies_still_has_its_pages(workplace):
     files = workplace.run()
     assert set(files) == {"results.md", "published.md", "figures/finetune.svg"}

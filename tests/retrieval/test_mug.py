@@ -7,7 +7,6 @@ import torch
 from stillmotion.errors import InputError
 from stillmotion.retrieval.mug import (
     INTERACTIONS,
-    LearnedWeights,
     Texts,
     Videos,
     guide_pairs,
@@ -142,7 +141,7 @@ LITERAL = {
         softmax(TAU * (tokens @ pooled(frames))), tokens @ pooled(frames)
     ),
     "hard_top_k": lambda tokens, frames, sentence: hard(tokens, frames, 2),
-    "wti": lambda tokens, frames, sentence: token_interaction(tokens, frames),
+    "ti": lambda tokens, frames, sentence: token_interaction(tokens, frames),
     "mean_pooling": lambda tokens, frames, sentence: sentence @ pooled(frames),
 }
 
@@ -159,6 +158,9 @@ def test_scores_are_the_printed_formulas_on_what_counts(interaction, dtype, tole
     scores = score(texts, videos, interaction)
     assert scores.dtype == dtype
     np.testing.assert_allclose(scores, literal_scores(texts, videos, LITERAL[interaction]), rtol=0, atol=tolerance)
+
+
+NEGATIVE = {"mutual": -0.6420410509837737, "simple": -0.5359675959890333, "ti": -(1 / 3 + 1 / 2) / 2}
 
 
 def test_every_interaction_has_a_formula_here():
@@ -214,16 +216,20 @@ def test_guided_embeddings_that_cancel_have_no_cosine_and_no_nan():
     assert frames.grad.isfinite().all()
 
 
-def score_nearly_opposite_frames(gap, dtype):
-    """Videos of two frames that are opposite but for noise of length `gap`, with tokens that prefer neither."""
+def nearly_opposite(gap):
+    """Videos of two frames that are opposite but for noise of length `gap`, and tokens that prefer neither."""
     generator = torch.Generator().manual_seed(0)
     direction = torch.nn.functional.normalize(torch.randn(64, generator=generator), dim=-1)
     noise = torch.randn(20, 2, 64, generator=generator) * gap / 8
     frames = torch.nn.functional.normalize(torch.stack([direction, -direction]) + noise, dim=-1)
     tokens = torch.randn(30, 4, 64, generator=generator)
-    tokens = torch.nn.functional.normalize(tokens - (tokens @ direction)[..., None] * direction, dim=-1)
+    return torch.nn.functional.normalize(tokens - (tokens @ direction)[..., None] * direction, dim=-1), frames
+
+
+def score_nearly_opposite_frames(gap, dtype):
+    tokens, frames = (vectors.to(dtype) for vectors in nearly_opposite(gap))
     masks = torch.ones(30, 4, dtype=torch.bool), torch.ones(20, 2, dtype=torch.bool)
-    texts, videos = Texts(tokens.to(dtype), masks[0], tokens[:, 0].to(dtype)), Videos(frames.to(dtype), masks[1])
+    texts, videos = Texts(tokens, masks[0], tokens[:, 0]), Videos(frames, masks[1])
     return score_pairs(texts, videos, interaction="mutual_cosine", tau=0.01)
 
 
@@ -239,7 +245,15 @@ def test_guided_embeddings_that_cancel_in_part_have_their_cosine_in_float32():
     torch.testing.assert_close(found, exact, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("interaction", ["mutual", "mutual_cosine", "simple", "hard_top_k", "wti"])
+def test_a_guided_length_below_the_one_that_is_stated_counts_as_that_in_float32():
+    found, exact = (score_nearly_opposite_frames(0.005, dtype).double() for dtype in (F32, F64))
+    lengths_M = nearly_opposite(0.005)[1].double().mean(1).norm(dim=-1)
+    assert lengths_M.max() < 0.0186
+    torch.testing.assert_close(found, exact * lengths_M / 0.0186, rtol=0.01, atol=1e-3)
+    assert (found - exact).abs().max() > 0.2
+
+
+@pytest.mark.parametrize("interaction", ["mutual", "mutual_cosine", "simple", "hard_top_k", "ti"])
 @pytest.mark.parametrize("tile_cosines", [1, 50, 100, 10**6])
 def test_tiles_of_any_size_give_the_same_scores(interaction, tile_cosines):
     texts, videos = make(num_texts=11, num_videos=9)
@@ -250,7 +264,7 @@ def test_tiles_of_any_size_give_the_same_scores(interaction, tile_cosines):
 def test_one_token_and_one_frame_score_their_cosine():
     texts, videos = make(num_tokens=1, num_frames=1)
     expected = texts.tokens_NLD[:, 0] @ videos.frames_MFD[:, 0].T
-    for interaction in ("mutual", "mutual_cosine", "simple", "hard_top_k", "wti"):
+    for interaction in ("mutual", "mutual_cosine", "simple", "hard_top_k", "ti"):
         torch.testing.assert_close(score(texts, videos, interaction), expected)
 
 
@@ -318,25 +332,16 @@ def test_a_text_far_below_the_others_is_exact_however_much_of_it_underflows(angl
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-6)
 
 
-def test_learned_weights_are_a_softmax_over_what_counts_and_make_the_weighted_token_interaction():
-    texts, videos = make(dtype=F32)
-    texts = Texts(texts.tokens_NLD.nan_to_num(), texts.mask_NL, texts.sentences_ND)
-    torch.manual_seed(0)
-    module = LearnedWeights(DIM)
-    with torch.no_grad():
-        weights = module(texts.tokens_NLD, texts.mask_NL)
-        scores = score(texts, videos, "wti", token_weights_NL=weights)
-    w = {name: value.detach().double().numpy() for name, value in module.named_parameters()}
-
-    def literal(tokens, frames, sentence):
-        hidden = np.maximum(tokens @ w["mlp.0.weight"].T + w["mlp.0.bias"], 0)
-        own = softmax(list(hidden @ w["mlp.2.weight"][0] + w["mlp.2.bias"][0]))
-        S = tokens @ frames.T
-        return (np.dot(own, S.max(1)) + S.max(0).mean()) / 2
-
-    np.testing.assert_allclose(scores, literal_scores(texts, videos, literal), atol=1e-6)
-    assert weights[~texts.mask_NL].eq(0).all()
-    assert (scores - score(texts, videos, "wti")).abs().max() > 1e-3
+@pytest.mark.parametrize("interaction", ["mutual", "simple", "ti"])
+@pytest.mark.parametrize("padding", [0.0, -1.0, 1e30, math.nan])
+def test_nothing_in_padding_changes_a_score_even_where_all_cosines_are_negative(interaction, padding):
+    """The stored numbers are of the formulas above in float64. A padded cosine of 0 would be the largest."""
+    tokens = torch.eye(3, dtype=F64).repeat(2, 1, 1)
+    frames = -torch.tensor([[1 / 3, 8**0.5 / 3, 0], [3**0.5 / 2, 1 / 2, 0], [0, 0, 1]], dtype=F64).repeat(2, 1, 1)
+    tokens[0, 2] = frames[0, 2] = padding  # the others fill the tile, so that there is padding in it
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    found = score_pairs(Texts(tokens, mask, tokens[:, 0]), Videos(frames, mask), interaction=interaction, tau=2.0)
+    assert found[0, 0].item() == pytest.approx(NEGATIVE[interaction], abs=1e-15)
 
 
 def test_top_k_beyond_what_counts_weighs_all_alike():

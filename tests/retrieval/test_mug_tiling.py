@@ -10,7 +10,7 @@ from stillmotion.retrieval.mug import Texts, Videos, score_pairs
 from stillmotion.retrieval.mug_tiling import score_tiles
 
 DIM = 5
-WITH_TILES = ["mutual", "mutual_cosine", "simple", "hard_top_k", "wti"]
+WITH_TILES = ["mutual", "mutual_cosine", "simple", "hard_top_k", "ti"]
 
 
 def make(dtype=torch.float64, seed=0):
@@ -24,14 +24,14 @@ def make(dtype=torch.float64, seed=0):
     return unit(4, 3).to(dtype), token_mask, unit(3, 2).to(dtype), frame_mask, unit(4).to(dtype)
 
 
-def all_at_once(tokens, token_mask, frames, frame_mask, tau, interaction, token_weights, frame_weights):
+def all_at_once(tokens, token_mask, frames, frame_mask, tau, interaction):
     """The formulas on one tensor (N, M, L, F) with softmaxes of torch and infinite masks: what autograd derives."""
     S = torch.einsum("nld,mfd->nmlf", tokens, frames)
     t, f = token_mask[:, None, :, None], frame_mask[None, :, None, :]
     over_f, over_t = S.masked_fill(~f, -torch.inf), S.masked_fill(~t, -torch.inf)
-    if interaction == "wti":
-        w, u = (token_weights * token_mask)[:, None], (frame_weights * frame_mask)[None]
-        return ((w * over_f.amax(3)).sum(2) + (u * over_t.amax(2)).sum(2)) / 2
+    if interaction == "ti":
+        w, u = (mask.double() / mask.sum(1, keepdim=True) for mask in (token_mask, frame_mask))
+        return ((w[:, None] * over_f.amax(3)).sum(2) + (u * over_t.amax(2)).sum(2)) / 2
     s_t = ((tau * S).masked_fill(~f, -torch.inf).softmax(3) * S).sum(3)
     s_v = ((tau * S).masked_fill(~t, -torch.inf).softmax(2) * S).sum(2)
     a = (tau * s_t).masked_fill(~t[..., 0], -torch.inf).softmax(2)
@@ -41,53 +41,41 @@ def all_at_once(tokens, token_mask, frames, frame_mask, tau, interaction, token_
     return torch.einsum("nml,nmlf,nmf->nm", a, S, b)
 
 
-def weights(mask, seed):
-    logits = torch.randn(mask.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return logits.masked_fill(~mask, -torch.inf).softmax(1)
-
-
 @pytest.mark.parametrize("interaction", [*WITH_TILES, "frame_text", "video_token", "mean_pooling"])
 def test_gradients_are_those_of_finite_differences(interaction):
     tokens, token_mask, frames, frame_mask, sentences = make()
 
-    def scores(tokens, frames, sentences, tau, w, u):
+    def scores(tokens, frames, sentences, tau):
         return score_pairs(
             Texts(tokens, token_mask, sentences),
             Videos(frames, frame_mask),
             interaction=interaction,
             tau=tau,
-            token_weights_NL=w,
-            frame_weights_MF=u,
             tile_cosines=12,
         )
 
     leaves = [tokens, frames, sentences, torch.tensor(7.0, dtype=torch.float64)]
-    leaves += [weights(token_mask, 1), weights(frame_mask, 2)]
     for leaf in leaves:
         leaf.requires_grad_()
     assert torch.autograd.gradcheck(scores, leaves, eps=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("interaction", ["mutual", "simple", "wti"])
+@pytest.mark.parametrize("interaction", ["mutual", "simple", "ti"])
 @pytest.mark.parametrize("tile_cosines", [1, 12, 30, 1000])
 def test_gradients_are_those_of_all_pairs_at_once(interaction, tile_cosines):
     tokens, token_mask, frames, frame_mask, sentences = make()
     tau = torch.tensor(20.0, dtype=torch.float64)
-    w, u = weights(token_mask, 1), weights(frame_mask, 2)
-    leaves = [tokens, frames, tau, *([w, u] if interaction == "wti" else [])]
-    wanted = [leaf for leaf in leaves if not (interaction == "wti" and leaf is tau)]
+    wanted = [tokens, frames] if interaction == "ti" else [tokens, frames, tau]
     for leaf in wanted:
         leaf.requires_grad_()
     outer = torch.randn(4, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    expected = all_at_once(tokens, token_mask, frames, frame_mask, tau, interaction, w, u)
+    expected = all_at_once(tokens, token_mask, frames, frame_mask, tau, interaction)
     expected_grads = torch.autograd.grad((expected * outer).sum(), wanted)
     found = score_pairs(
         Texts(tokens, token_mask, sentences),
         Videos(frames, frame_mask),
         interaction=interaction,
         tau=tau,
-        token_weights_NL=w,
-        frame_weights_MF=u,
         tile_cosines=tile_cosines,
     )
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
@@ -138,9 +126,7 @@ def test_no_tile_holds_more_cosines_than_asked_for_and_all_pairs_are_in_one():
     tau = torch.tensor(1.0)
     for budget, most_tiles in ((6, 12), (24, 4), (1000, 1)):
         held.clear()
-        scores = score_tiles(
-            count, tokens, token_mask, token_mask / 1, frames, frame_mask, frame_mask / 1, tau, tile_cosines=budget
-        )
+        scores = score_tiles(count, tokens, token_mask, frames, frame_mask, tau, tile_cosines=budget)
         assert max(held) <= budget
         assert len(held) <= most_tiles
         assert scores.eq(1).all()
@@ -157,7 +143,7 @@ def test_texts_of_one_length_are_scored_without_their_padding():
         shapes.append((tile.cosines_nlfm.shape, tile.token_mask_nl))
         return tile.cosines_nlfm[:, 0, 0]
 
-    score_tiles(look, tokens, token_mask, token_mask / 1, frames, frame_mask, frame_mask / 1, torch.tensor(1.0))
+    score_tiles(look, tokens, token_mask, frames, frame_mask, torch.tensor(1.0))
     assert shapes == [((6, 3, 4, 2), None)]
 
 

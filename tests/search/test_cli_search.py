@@ -17,7 +17,7 @@ from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.embedding.writer import write_videos
 from stillmotion.io.arrays import save_array
 from stillmotion.io.memo import Memo, folder_digest
-from stillmotion.io.records import Video, save_records
+from stillmotion.io.records import Caption, Moment, Video, save_records
 from stillmotion.io.tables import read_json, write_json, write_rows
 from stillmotion.video.packed import PackedFrames, PackedVideo, frame_file, write_tables
 from stillmotion.video.packing import PackingTask, SamplingPlan, pack_video
@@ -149,7 +149,79 @@ def test_an_image_of_a_stored_frame_finds_what_its_embedding_finds(project, sear
     digest = folder_digest(project / "models" / "backbones" / "small_clip")
     write_embeddings(project / "data" / "embeddings" / "toy-small_clip", unit_D, digest)
     found = json.loads(search(project, "--image", tmp_path / "query.png", "--selection", "vc1_none", "--json"))
-    assert [row["score"] for row in found] == pytest.approx([0.8, 0.5, 0.2], abs=1e-4)
+    # By the best frame of a window: street's has 0.9 and 0.7.
+    assert [row["score"] for row in found] == pytest.approx([0.9, 0.5, 0.2], abs=1e-4)
+
+
+def with_wholes(root, clip, cosines, *, train_captions=(), recall=50.0):
+    """A project with a measured system of retrieval, whose videos have these cosines with the text."""
+    embeddings = root / "data" / "embeddings" / "toy-small_clip"
+    with torch.no_grad():
+        unit_D = clip.model.encode_text(clip.tokenizer([TEXT]), normalize=True)[0].double().numpy()
+    save_array(embeddings / "clips.npy", at_cosines(unit_D, cosines).astype(np.float32)[:, None])
+    model = read_json(embeddings / "model.json")
+    write_json(embeddings / "model.json", model | {"clip_counts": [1]})
+    trained = {"kind": "mean", "dim": 16, "clip_counts": [1], "seeds": [], "selected_on": "nothing"}
+    trained_on = {"model": model["model"]}
+    write_json(root / "models" / "aggregators" / "small_clip-mean" / "aggregator.json", trained | trained_on)
+    write_json(root / "metrics" / "retrieval" / "small_clip-mean.json", {"t2v": {"R@1": recall}})
+    tables = root / "data" / "raw" / "toy" / "tables"
+    save_records(tables, Moment, [])
+    save_records(
+        tables, Caption, [Caption(f"c{row}", name, name, None, None) for row, name in enumerate(("street", "yard"))]
+    )
+    save_array(embeddings / "captions.npy", at_cosines(unit_D, [0.3, 0.3]).astype(np.float32))
+    save_array(embeddings / "queries.npy", np.empty((0, 16), dtype=np.float32))
+
+
+def test_a_text_ranks_by_the_mean_of_window_and_whole_video(project, search, clip):
+    # kitchen, street, yard; their windows have 0.2, 0.8 and 0.5.
+    with_wholes(project, clip, [0.9, -0.2, 0.7])
+    lines = search(project, TEXT, "--selection", "vc1_none").splitlines()
+    assert lines[0] == "small_clip and vc1_none for moments, small_clip-mean for videos, on toy, 3 videos"
+    found = json.loads(search(project, TEXT, "--selection", "vc1_none", "--json"))
+    assert [row["video_id"] for row in found] == ["yard", "kitchen", "street"]
+    assert [row["score"] for row in found] == pytest.approx([0.6, 0.55, 0.3], abs=2e-6)
+
+
+def test_how_often_a_right_video_is_first_is_measured_on_the_test_texts(project, search, clip):
+    # Both captions have 0.3 with the text's vector, in one direction: a whole video of cosine 1 with the text comes
+    # first for both, and is right for one.
+    with_wholes(project, clip, [-1.0, 1.0, -1.0])
+    found = json.loads(search(project, "--evaluate", "--selection", "vc1_none", "--json"))
+    assert found == {
+        "captions of videos": {"texts": 2, "found_first": 50.0},
+        "queries for moments": {"texts": 0, "found_first": None},
+        "retrieval": {"system": "small_clip-mean", "t2v R@1": 50.0},
+    }
+    assert " 50.0 %  of 2 captions of videos of the test split find a right video first" in search(
+        project, "--evaluate", "--selection", "vc1_none"
+    )
+
+
+def test_what_fits_less_than_the_texts_of_the_train_split_is_doubted(project, search, clip):
+    with_wholes(project, clip, [0.2, 0.3, 0.25])
+    path = project / "data" / "raw" / "toy" / "tables" / "videos.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace('"test"', '"train"'), encoding="utf-8")
+    index = project / "data" / "embeddings" / "toy-small_clip" / "index.jsonl"
+    index.write_text(index.read_text(encoding="utf-8").replace('"test"', '"train"'), encoding="utf-8")
+    # The captions find a video of cosine 0.3 × 0.3 + (1 - 0.3²) = 1: both vectors lie in one plane.
+    note = "the nearest video has a cosine of 0.30, where 95% of the train split's texts find 1.00 or more"
+    search(project, TEXT, "--selection", "vc1_none", notes=note)
+    with_wholes(project, clip, [0.2, 1.0, 0.25])
+    search(project, TEXT, "--selection", "vc1_none")
+
+
+def test_moments_like_a_span_of_a_video_are_those_of_the_others(built, search, clip):
+    # The span is street's second clip, of cosine 0.9 with the text; all vectors lie in one plane, so the cosine with
+    # a frame at c is 0.9 c + sqrt(1 - 0.81) sqrt(1 - c²): 0.827 for the yard's first clip, c = 0.5.
+    found = json.loads(
+        search(built, "--like", "street", "--start", 2, "--end", 4, "--selection", "vc1_none", "--top", 1, "--json")
+    )
+    assert [(row["video_id"], row["start"], row["end"]) for row in found] == [("yard", 0.0, 2.0)]
+    assert found[0]["score"] == pytest.approx(0.9 * 0.5 + 0.19**0.5 * 0.75**0.5, abs=1e-5)
+    everything = json.loads(search(built, "--like", "street", "--selection", "vc1_none", "--json"))
+    assert "street" not in {row["video_id"] for row in everything}
 
 
 def test_the_frames_of_each_moment_are_written(built, search, tmp_path):
@@ -251,8 +323,15 @@ def test_a_text_longer_than_the_context_is_noted(built, search):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give either a text or --image FILE"),
-        ([TEXT, "--image", "x.png"], "give either a text or --image FILE, not both"),
+        ([], "give one of a text, --image FILE, --like VIDEO and --evaluate"),
+        ([TEXT, "--image", "x.png"], "give one of a text, --image FILE, --like VIDEO and --evaluate"),
+        ([TEXT, "--start", "1"], "--start and --end are of the span of --like VIDEO"),
+        (["--like", "stret"], "--like stret: toy has no such video; did you mean street?"),
+        (
+            ["--like", "street", "--start", "4", "--end", "2"],
+            "--start 4, --end 2: no span of street, which lasts 5.5 s",
+        ),
+        (["--like", "street", "--start", "6"], "--start 6, --end 5.5: no span of street, which lasts 5.5 s"),
         (["  "], "the text is empty"),
         (["--image", "absent.png"], "absent.png: no such file"),
         ([TEXT, "--top", "0"], "--top"),
@@ -289,10 +368,6 @@ def test_parts_that_are_missing_or_damaged_are_named(project, search):
     text = [TEXT, "--selection", "vc1_none"]
     shutil.rmtree(project / "data" / "frames")
     assert "frames.jsonl: not built; build it with `dvc repro`" in search(project, *text, "--frames", "f", status=2)
-    path = project / "models" / "thresholds" / "small_clip-vc1_none" / "thresholds.json"
-    write_json(path, {"method": "vc1"})
-    assert f"{path}: holds no thresholds; build it with `dvc repro`" in search(project, *text, status=2)
-    write_json(path, thresholds(0.6))
     write_json(project / "models" / "backbones" / "small_clip" / "source.json", {"changed": True})
     assert "toy-small_clip: made by another model than" in search(project, *text, status=2)
     shutil.rmtree(project / "models" / "backbones")
@@ -303,3 +378,57 @@ def test_parts_that_are_missing_or_damaged_are_named(project, search):
 
 def test_frames_do_not_go_among_other_files(built, search):
     assert "is there and not an empty folder" in search(built, TEXT, "--frames", built, status=2)
+
+
+THRESHOLDS = "models/thresholds/small_clip-vc1_none/thresholds.json"
+EMBEDDED = "data/embeddings/toy-small_clip"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        (THRESHOLDS, '"parameters"', '"others"', "parameters is missing"),
+        (THRESHOLDS, '"threshold"', '"others"', "parameters.threshold is missing, which vc1, none needs"),
+        (THRESHOLDS, "0.6", '"0.6"', "parameters.threshold is '0.6': Input should be a valid number"),
+        (THRESHOLDS, "0.6", "1e999", "parameters.threshold is inf: Input should be a finite number"),
+        (THRESHOLDS, '"vc1"', '"vc3"', "method is 'vc3': Input should be 'vc1' or 'vc2'"),
+        (THRESHOLDS, '"none"', '"adjust_norm"', "frozen_range is null, which adjust_norm needs"),
+        (THRESHOLDS, None, 60, "cut, or no JSON (EOF"),
+        (THRESHOLDS, None, 0, "cut, or no JSON (EOF"),
+        (f"{EMBEDDED}/model.json", '"system"', '"others"', "system is missing"),
+        (f"{EMBEDDED}/model.json", '"model": "', '"model": 3, "x": "', "model is 3: Input should be a valid string"),
+        (f"{EMBEDDED}/model.json", None, 40, "cut, or no JSON (EOF"),
+        (f"{EMBEDDED}/index.jsonl", '"offset"', '"others"', "row 1: offset is missing"),
+        (f"{EMBEDDED}/index.jsonl", '"clips": [1,', '"clips": ["1",', "row 1: clips.0 is '1'"),
+        (f"{EMBEDDED}/index.jsonl", None, -20, "row 3: cut, or no JSON (EOF"),
+        ("data/frames/toy/frames.jsonl", '"clips"', '"others"', "row 1: clips is missing"),
+        ("data/frames/toy/frames.jsonl", None, -20, "row 3: cut, or no JSON (EOF"),
+        ("metrics/moments/small_clip-vc1_none.json", "50.0", '"high"', "brief.MR-full-R1@0.5 is 'high'"),
+    ],
+)
+def test_a_file_that_is_read_by_key_and_damaged_is_one_line_with_the_mend(project, search, file, old, new, message):
+    path = project / file
+    if path.parent.name == "moments":
+        write_json(path, {"brief": {"MR-full-R1@0.5": 50.0}})
+    content = path.read_text(encoding="utf-8")
+    damaged = content[:new] if old is None else content.replace(old, new)
+    assert damaged != content
+    path.write_text(damaged, encoding="utf-8")
+    line = search(project, TEXT, "--selection", "vc1_none", "--frames", project / "found", status=2)
+    assert line.startswith(f"stillmotion: error: {path}")
+    assert message in line
+    assert line.endswith("; make it anew with `dvc repro`\n")
+
+
+def test_a_table_that_is_cut_between_two_rows_is_one_line(project, search):
+    path = project / EMBEDDED / "index.jsonl"
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:2]), encoding="utf-8")
+    line = search(project, TEXT, "--selection", "vc1_none", status=2)
+    assert "frames.npy: 18 rows, but index.jsonl beside it tells of 12; make it anew" in line
+
+
+def test_a_video_that_was_skipped_by_a_damaged_table_is_one_line(project, search):
+    path = project / "data" / "frames" / "toy" / "skipped.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace('"reason"', '"why"'), encoding="utf-8")
+    line = search(project, TEXT, "--selection", "vc1_none", "--video", "torn", status=2)
+    assert f"{path} row 1: reason is missing; make it anew with `dvc repro`" in line

@@ -38,6 +38,22 @@ def test_moments_of_different_videos_rank_by_raw_cosine_not_by_the_normalised_cu
     ]
 
 
+def test_a_whole_video_counts_as_much_as_its_window(stored):
+    made = stored({"a": [0.1, 0.9, 0.1], "b": [0.1, 0.5, 0.1]})
+    found = find_moments(
+        *made, QUERY, rule(threshold=0.4), clip_length_s=2.0, top=10, wholes_V=np.array([0.1, 0.8], dtype=np.float32)
+    )
+    assert windows(found) == [("b", 2.0, 4.0, 0.65), ("a", 2.0, 4.0, 0.5)]
+
+
+def test_the_best_frame_of_a_window_counts_for_an_image(stored):
+    made = stored({"a": [0.7, 0.7, 0.1], "b": [0.9, 0.4, 0.1]})
+    how = rule(threshold=0.3)
+    assert windows(search(made, how)) == [("a", 0.0, 4.0, 0.7), ("b", 0.0, 4.0, 0.65)]
+    found = find_moments(*made, QUERY, how, clip_length_s=2.0, top=10, by_best_frame=True)
+    assert windows(found) == [("b", 0.0, 4.0, 0.9), ("a", 0.0, 4.0, 0.7)]
+
+
 def test_equal_scores_are_in_order_of_video_and_time(stored):
     made = stored({"b": [0.9, 0.1, 0.9], "a": [0.1, 0.9, 0.1]})
     assert [found[:2] for found in windows(search(made, rule(threshold=0.5)))] == [("a", 2.0), ("b", 0.0), ("b", 4.0)]
@@ -140,6 +156,23 @@ def test_clips_of_another_length_are_refused_with_the_mend(stored):
     frames, videos = stored({"a": [0.9, 0.9, 0.9]})
     with pytest.raises(InputError, match="clip_length_s is 1, but a of 6 s is embedded in 3 clips; run `dvc repro`"):
         find_moments(frames, videos, QUERY, UNTUNED, clip_length_s=1.0, top=1)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda frames: frames[:, :1],
+        lambda frames: frames[:0],
+        lambda frames: frames[:-1],
+        lambda frames: frames.astype(np.int64),
+        lambda frames: frames.ravel(),
+    ],
+    ids=["another width", "no rows", "a row less", "another type", "another shape"],
+)
+def test_a_table_that_the_videos_are_not_of_is_refused(stored, damage):
+    frames, videos = stored({"a": [0.9, 0.9]})
+    with pytest.raises(InputError, match="frames.npy: holds .* remove the folder and run `dvc repro`"):
+        search((damage(frames), videos), UNTUNED)
 
 
 def test_an_embedding_that_is_not_finite_is_refused(stored):

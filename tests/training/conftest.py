@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from stillmotion.backbones.backbone import Backbone
-from stillmotion.backbones.stan_branch import StanSettings
 from stillmotion.backbones.stan_expansion import expand_stan
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.backbones.xclip_expansion import expand_clip
 from stillmotion.config.models import BuiltinBackboneParams, XClipExpansionParams
 from stillmotion.config.training import SeededRecipe
@@ -67,9 +67,8 @@ def make_backbone(family: str = "open_clip", *, drop_path: float = 0.0) -> Backb
         return clip
     backbone: Backbone
     if family == "stan":
-        backbone = expand_stan(
-            clip, StanSettings(2, 0, 1, "branch", "self_attention", "linear", "clip", 6, 4, drop_path=drop_path, seed=0)
-        )
+        kinds = ("branch", "self_attention", "linear", "clip", "after_attention")
+        backbone = expand_stan(clip, StanSettings(2, 0, 1, *kinds, 6, 4, drop_path=drop_path, seed=0))
     else:
         expansion = XClipExpansionParams(
             family="xclip", num_frames=4, integration_layers=1, prompt_layers=1, max_tokens=20, seed=0

@@ -124,6 +124,17 @@ def test_a_finished_training_is_not_repeated(tmp_path):
     assert fitted.history == expected.history
 
 
+def test_a_checkpoint_that_a_bad_disk_changed_is_told_and_the_training_begins_anew(tmp_path, spoil, caplog):
+    expected = Training().run(Memo(tmp_path))
+    assert spoil(tmp_path) == 1
+    again = Training()
+    fitted = again.run(Memo(tmp_path))
+    assert len(again.steps) == 20
+    assert same(fitted.best, expected.best)
+    assert fitted.history == expected.history
+    assert caplog.text.count("not the bytes that were stored there") == 1
+
+
 def test_another_key_is_another_training(tmp_path):
     Training().run(Memo(tmp_path), {"data": 1})
     other = Training()

@@ -34,6 +34,7 @@ def make_numbered_video(
     codec: str = "libx264",
     *,
     num_frames: int = 60,
+    first: int = 0,
     rate: int = 20,
     times_ms: Sequence[int] | None = None,
     size: tuple[int, int] = (128, 96),
@@ -44,7 +45,7 @@ def make_numbered_video(
     container_options: dict[str, str] | None = None,
     title: str = "",
 ) -> Path:
-    """Encode frame 0, 1, … with any codec and container; `turned` degrees clockwise make it upright."""
+    """Encode frame `first`, `first` + 1, … with any codec and container; `turned` degrees clockwise make it upright."""
     width, height = size
     time_base = Fraction(1, rate) if times_ms is None else Fraction(1, 1000)
     with av.open(str(path), "w", options=container_options or {}) as output:
@@ -59,7 +60,7 @@ def make_numbered_video(
             stream.set_display_rotation(-turned)
         for number in range(num_frames):
             upright = (height, width) if turned in (90, 270) else (width, height)
-            coded = np.rot90(draw_number(number, *upright), k=turned // 90)
+            coded = np.rot90(draw_number(first + number, *upright), k=turned // 90)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(coded), format="rgb24")
             frame = frame.reformat(format=pix_fmt)
             frame.pts, frame.time_base = (number if times_ms is None else times_ms[number]), time_base

@@ -185,12 +185,12 @@ def test_real_videos_give_the_frame_that_pyav_decodes_at_that_time(real_material
         near = {number + offset for number in wanted for offset in (-1, 0, 1)}
         pts, references = [], {}
         with av.open(str(path), metadata_errors="ignore") as container:
-            stream = container.streams.best("video")
+            stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             for number, frame in enumerate(container.decode(stream)):
                 pts.append(frame.pts)
                 if number in near:
-                    references[number] = reference(frame, probe.rotation, 224)
+                    references[number] = reference(frame, probe.orientation.rotation, 224)
         assert probe.num_frames == len(pts), path.name
         assert probe.pts is None or probe.pts.tolist() == pts, path.name
         tolerance = TOLERANCE[probe.decoder]
@@ -205,6 +205,63 @@ def test_real_videos_give_the_frame_that_pyav_decodes_at_that_time(real_material
                     neighbours += 1
     assert compared > 300
     assert neighbours > 300
+
+
+def exact_rgb(frame: av.VideoFrame, *, red: float, blue: float) -> np.ndarray:
+    """An 8-bit frame of limited range in float64, by the weights of red and blue in the luma; chroma is repeated."""
+    planes = [
+        np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width].astype(float)
+        for plane in frame.planes
+    ]
+    luma = (planes[0] - 16) / 219
+    factor = planes[0].shape[0] // planes[1].shape[0]
+    to_blue, to_red = (np.kron((plane - 128) / 224, np.ones((factor, factor))) for plane in planes[1:])
+    r, b = luma + 2 * (1 - red) * to_red, luma + 2 * (1 - blue) * to_blue
+    g = (luma - red * r - blue * b) / (1 - red - blue)
+    return 255 * np.clip(np.stack([r, g, b], axis=-1), 0, 1)
+
+
+def mean_bias(path, number, frame: av.VideoFrame, *, red: float, blue: float, size_px: int) -> np.ndarray:
+    """Of the three colours in levels, against the bicubic resize of the exact frame."""
+    (found,) = decode_frames(path, probe_video(path), [number], size_px, "squash")
+    colours = [
+        Image.fromarray(colour.astype(np.float32)) for colour in np.moveaxis(exact_rgb(frame, red=red, blue=blue), 2, 0)
+    ]
+    wanted = [np.asarray(colour.resize((size_px, size_px), Image.Resampling.BICUBIC)) for colour in colours]
+    return found.mean((0, 1)) - np.clip(wanted, 0, 255).mean((1, 2), dtype=float)
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p"])
+def test_stored_colours_are_not_shifted(tmp_path, pix_fmt):
+    """A frame that no step clips, coded without loss, in BT.601."""
+    frame = av.VideoFrame(160, 120, pix_fmt)
+    for plane, (level, swing) in zip(frame.planes, ((130, 40), (128, 20), (120, 20)), strict=True):
+        rows, columns = np.ogrid[: plane.height, : plane.line_size]
+        values = level + swing * np.sin(rows / plane.height * 9 + level) * np.cos(columns / plane.width * 7)
+        plane.update(values.round().astype(np.uint8))
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=20, options={"qp": "0"})
+        stream.width, stream.height, stream.pix_fmt = 160, 120, pix_fmt
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    assert np.abs(mean_bias(path, 0, frame, red=0.299, blue=0.114, size_px=64)).max() < 0.1
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "red", "blue"),
+    [
+        ("univtg__charades.mp4", 0.299, 0.114),
+        ("video_features__v_GGSY1Qvo990.mp4", 0.299, 0.114),
+        ("videollama2__sample_demo_3.mp4", 0.2126, 0.0722),
+    ],
+)
+def test_stored_colours_of_real_videos_are_not_shifted(real_material, name, red, blue):
+    path = real_material / "videos" / name
+    with av.open(str(path)) as container:
+        frame = next(frame for number, frame in enumerate(container.decode(video=0)) if number == 20)
+    assert np.abs(mean_bias(path, 20, frame, red=red, blue=blue, size_px=224)).max() < 0.1
 
 
 @pytest.mark.parametrize(("codec", "suffix"), [("libx264", ".mp4"), ("libvpx-vp9", ".webm")])

@@ -46,6 +46,23 @@ def test_each_clip_has_the_frame_at_its_middle(store, number_of):
     assert [number_of(frame) for frame in store.clips("long")] == [10, 30, 50]
 
 
+def test_of_a_video_whose_start_alone_is_used_no_later_frame_is_stored(make_video, number_of, tmp_path):
+    path, memo = make_video(tmp_path / "long.mp4", num_frames=60), Memo(tmp_path / "memo")
+    (tmp_path / "store" / "frames").mkdir(parents=True)
+    for video_id, seconds in (("start", 1.5), ("all", 3.0), ("more", 30.0)):
+        target = tmp_path / "store" / frame_file(video_id)
+        packed = pack_video(PackingTask(video_id, path, target, PLAN, memo, "code", duration=seconds))
+        frames = [number_of(frame) for frame in np.load(target)]
+        if video_id == "start":
+            assert packed.probed["duration"] == 1.5
+            # Middles of eighths of 1.5 s, and of the clips [0, 1] and [1, 1.5], at 20 frames a second.
+            assert frames == [1, 5, 9, 10, 13, 16, 20, 24, 25, 28]
+        else:
+            assert packed.probed["duration"] == pytest.approx(3.0)
+            assert frames == [3, 10, 11, 18, 26, 30, 33, 41, 48, 50, 56]
+            assert packed.from_memo == (video_id == "more")
+
+
 def test_every_stored_frame_is_stored_once_with_its_time(store, number_of):
     frames = store.all("long")
     numbers = [number_of(frame) for frame in frames]

@@ -21,12 +21,12 @@ def test_a_probe_says_what_was_encoded(make_video, tmp_path):
     assert (probe.num_frames, probe.width, probe.height, probe.codec) == (60, 128, 96, "h264")
     assert probe.duration == pytest.approx(3.0)
     assert probe.fps == pytest.approx(20.0)
-    assert (probe.rotation, probe.decoder) == (0, "pyav")
+    assert (probe.orientation, probe.decoder) == ((False, 0), "pyav")
     np.testing.assert_allclose(probe.timestamps, np.arange(60) / 20)
 
 
 @pytest.mark.parametrize("name", ["late.mkv", "late.mp4", "late.ts"])
-def test_timestamps_count_from_the_first_frame_wherever_the_stream_starts(make_video, tmp_path, name):
+def test_a_file_of_pictures_alone_starts_with_the_first_whatever_its_stamp(make_video, tmp_path, name):
     times_ms = (5000 + 50 * np.arange(40)).tolist()
     probe = probe_video(make_video(tmp_path / name, num_frames=40, times_ms=times_ms))
     np.testing.assert_allclose(probe.timestamps, np.arange(40) / 20, atol=2e-3)
@@ -43,7 +43,7 @@ def test_a_variable_frame_rate_is_kept(make_video, tmp_path):
 @pytest.mark.parametrize("turned", [90, 180, 270])
 def test_width_and_height_are_those_of_the_upright_picture(make_video, tmp_path, turned):
     probe = probe_video(make_video(tmp_path / "t.mp4", num_frames=4, size=(128, 96), turned=turned))
-    assert probe.rotation == turned
+    assert probe.orientation == (False, turned)
     assert (probe.width, probe.height) == ((128, 96) if turned == 180 else (96, 128))
 
 

@@ -11,8 +11,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
+from stillmotion.io.checked import STRICT
 from stillmotion.metrics.classification import TOP_K, top_k_accuracy
+
+
+class Probed(BaseModel):
+    """What evaluation reads of a row of probes.jsonl."""
+
+    model_config = STRICT
+
+    shots: int
+    seed: int
+    validation_top1: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stillmotion.attention.store import AttendedExamples
+from stillmotion.printed import one_line
 from stillmotion.video.packed import PackedFrames
 from stillmotion.video.thumbnails import thumbnail_strip
 
@@ -69,7 +70,7 @@ def attention_panels(found: AttendedExamples, strips: Sequence[NDArray[np.uint8]
             _draw_strip(panels[2], attended_strip(strip, found.attention_NFGG[place]))
         _draw_cosines(panels[-2], np.array(row["cosines"]))
         _draw_weights(panels[-1], row["video_to_token"], "token")
-        names = [SHORT_NAMES.get(token, token) for token in row["tokens"]]
+        names = [SHORT_NAMES.get(token, one_line(token)) for token in row["tokens"]]
         panels[-1].set_xticks(range(len(names)), names, fontsize=6, rotation=90, parse_math=False)
     return figure
 
@@ -97,9 +98,9 @@ def attended_strip(strip: NDArray[np.uint8], attention_FGG: NDArray[np.float32])
 
 
 def _title(row: Mapping[str, Any]) -> str:
-    text = row["text"]
+    text = one_line(row["text"])
     short = text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
-    return f"“{short}” in {row['video_id']}"
+    return f"“{short}” in {one_line(row['video_id'])}"
 
 
 def _draw_weights(axes: Any, weights: Sequence[float], noun: str) -> None:

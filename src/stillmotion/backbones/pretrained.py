@@ -18,6 +18,7 @@ from open_clip.pretrained import (
 from open_clip.transform import PreprocessCfg
 from safetensors import SafetensorError
 
+from stillmotion.backbones.hub import try_hub
 from stillmotion.config.models import OpenClipBackboneParams
 from stillmotion.errors import InputError
 from stillmotion.io.memo import file_digest
@@ -68,6 +69,7 @@ def find_weights(name: str, params: OpenClipBackboneParams, weights_folder: Path
             raise InputError(f"{local[0].as_posix()}: no such file; put the weights of {params.architecture} there")
         return present[0], {"file": present[0].name, "sha256": file_digest(present[0])}
     tag = get_pretrained_cfg(params.architecture, params.pretrained)
+    try_hub()
     try:
         if tag.get("hf_hub"):
             repository, _, filename = tag["hf_hub"].rpartition("/")
@@ -77,10 +79,9 @@ def find_weights(name: str, params: OpenClipBackboneParams, weights_folder: Path
             path = Path(download_pretrained_from_url(tag["url"]))
             source = {"file": path.name}
     except OSError as error:
-        reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"backbone {name}: can't fetch {tag.get('hf_hub') or tag['url']} ({reason}); on a machine with a "
-            f"network download it, put it at {local[0].as_posix()} (or .pt, .bin) and set "
+            f"backbone {name}: can't fetch {tag.get('hf_hub') or tag['url']} ({_first_line(error)}); on a "
+            f"machine with a network download it, put it at {local[0].as_posix()} (or .pt, .bin) and set "
             f"backbones.{name}.pretrained: file"
         ) from None
     return path, source | {"sha256": file_digest(path)}
@@ -93,6 +94,37 @@ def _from_hub(repository: str, filenames: tuple[str, ...], revision: str) -> Pat
         except RemoteEntryNotFoundError:  # the repository was reached, and has the next one
             continue
     return Path(hf_hub_download(repository, filenames[-1], revision=revision))
+
+
+def find_tokenizer(name: str, params: OpenClipBackboneParams, weights_folder: Path) -> Any:
+    """The tokenizer of a backbone; one that open_clip does not bring itself comes from a local folder or the hub.
+
+    Raises:
+        InputError: the hub can't be reached, or does not have it; says which files to put where.
+    """
+    architecture, local = params.architecture, weights_folder / name
+    text = open_clip_config(params)["model_cfg"]["text_cfg"]
+    repository = text.get("hf_tokenizer_name")
+    if not repository:
+        return open_clip.get_tokenizer(architecture)
+    if not local.is_dir():
+        try_hub()
+    try:
+        return open_clip.tokenizer.HFTokenizer(
+            str(local) if local.is_dir() else repository,
+            context_length=text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH),
+            tokenizer_mode=text.get("tokenizer_mode"),
+            **text.get("tokenizer_kwargs", {}),
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"backbone {name}: no tokenizer {repository} ({_first_line(error)}); on a machine with a network download "
+            f"its tokenizer.json and tokenizer_config.json, and put them in {local.as_posix()}"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def pretrained_model(
@@ -115,13 +147,23 @@ def pretrained_model(
         torch.manual_seed(params.seed)
         model_cfg = json.loads(json.dumps(config["model_cfg"]))
         quick_gelu = model_cfg.pop("quick_gelu", False)
-        model = open_clip.create_model(
-            params.architecture, force_quick_gelu=quick_gelu, pretrained_image=False, pretrained_text=False
-        )
+        if model_cfg["text_cfg"].get("hf_model_name"):
+            try_hub()
+        try:
+            model = open_clip.create_model(
+                params.architecture, force_quick_gelu=quick_gelu, pretrained_image=False, pretrained_text=False
+            )
+        except OSError as error:
+            raise InputError(
+                f"backbone {name}: the text tower of {params.architecture} is described on the hub alone "
+                f"({_first_line(error)}); choose another, or fetch {model_cfg['text_cfg'].get('hf_model_name')} once "
+                "with a network"
+            ) from None
     if checkpoint is not None:
         try:
             open_clip.load_checkpoint(model, str(checkpoint), strict=True)
         except (RuntimeError, KeyError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(f"{checkpoint}: does not fit {params.architecture} ({reason}); check both") from None
+            raise InputError(
+                f"{checkpoint}: does not fit {params.architecture} ({_first_line(error)}); check both"
+            ) from None
     return model, config, source

@@ -24,7 +24,8 @@ from torch.nn import functional
 
 from stillmotion.backbones import family_files
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone, save_backbone
-from stillmotion.backbones.stan_branch import StanBranch, StanSettings
+from stillmotion.backbones.stan_branch import StanBranch
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.tables import write_json

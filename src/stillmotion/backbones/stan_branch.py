@@ -5,106 +5,28 @@ section 6 decides. The source has a `conv` and a joint space-time variant withou
 the one is a convolution over time of the size of the attention it replaces, the other one attention over all
 tokens of the clip in place of both attentions. Eq. 5's dropout of the input has no rate there; there is none here.
 
+With `inter_proj: none` and `class_token_mean: after_attention` a layer computes what the released code does, on equal
+weights. What differs: its first class token is (the frames' mean + the class embedding + the first position) / 2, here
+the mean alone, as in the paper. In training, its branch shares the tower's table of positions, here it has a copy; its
+time table starts as N(0, 1), here at zero; and its DropPath draws for each sequence of a patch and each frame, never
+for the MLP, here once a clip for each of the three residuals.
+
 Shapes: B clips, F frames of a clip, P patches of a frame (under patch dropout the kept ones), W width, K layers,
 N sequences, S tokens of a sequence, C class tokens of a clip: 1, or one for each frame.
 """
 
 import copy
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from stillmotion.errors import InputError
+from stillmotion.backbones.stan_settings import ClassToken, StanSettings
 
-Structure = Literal["branch", "last_level_branch", "posterior"]
-Temporal = Literal["self_attention", "conv", "joint"]
-InterProj = Literal["linear", "none"]
-ClassToken = Literal["clip", "frame"]
-
-_CHOICES = {"structure": Structure, "temporal": Temporal, "inter_proj": InterProj, "class_token": ClassToken}
 _KERNEL_FRAMES = 3
 _DROP_PATHS = 3
 """Residuals of a layer: temporal, spatial attention, MLP."""
-
-
-@dataclass(frozen=True)
-class StanSettings:
-    """What a branch is made of."""
-
-    num_layers: int
-    """K; the source takes 4, and 6 to recognise fine motion."""
-    skipped_layers: int
-    """Layers of the tower above the one that the last layer of the branch is aligned with; 0 in the source."""
-    interval: int
-    """Layers of the tower from one aligned layer to the next; 1 in the source."""
-    structure: Structure
-    """`branch`: each layer reads the tower's layer beside it; `last_level_branch`: each layer reads the last of
-    those; `posterior`: only the first layer reads, the last of those, and the others follow it."""
-    temporal: Temporal
-    inter_proj: InterProj
-    """What the second layer and those above read goes through a `linear` of the layer's own first (the paper), or
-    not (its code). It starts as the identity, where both are the same."""
-    class_token: ClassToken
-    """What has a class token in the branch: the `clip`, the mean of its frames' after each layer (the source), or each
-    `frame`, which learns of the others through its patches alone. The clip's gives all frames a share of one vector;
-    the frames' are ours, for what compares frames one by one, as Mug does."""
-    max_frames: int
-    """Rows of the time table: a clip has at most this many frames."""
-    context_frames: int
-    """Stored frames are embedded in runs of this many, each frame seeing the others of its run."""
-    drop_path: float
-    """Chance that a clip passes by a residual of the last layer in training; it rises linearly from 0 in the first."""
-    seed: int
-    """Of the modules that have no weights to start from."""
-
-    def __post_init__(self) -> None:
-        for name, kind in _CHOICES.items():
-            value, allowed = getattr(self, name), get_args(kind)
-            if value not in allowed:
-                raise InputError(f"a STAN's {name} is {value!r}; set one of {', '.join(allowed)}")
-        for name, least in (("num_layers", 1), ("skipped_layers", 0), ("interval", 1), ("context_frames", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"a STAN's {name} is {getattr(self, name)}; set {least} or more")
-        if self.context_frames > self.max_frames:
-            raise InputError(
-                f"a STAN's context_frames is {self.context_frames} and its max_frames {self.max_frames}; set "
-                "context_frames to that or fewer"
-            )
-        if self.temporal == "joint" and self.class_token == "frame":
-            raise InputError(
-                "a STAN's temporal is 'joint', which attends to all tokens of a clip beside one class token, and its "
-                "class_token is 'frame'; set class_token: clip"
-            )
-        if not 0 <= self.drop_path < 1:
-            raise InputError(f"a STAN's drop_path is {self.drop_path}; set 0 or more and less than 1")
-
-    def aligned_layers(self, depth: int) -> list[int]:
-        """The tower's layers beside the branch's, from 0: K numbers, rising.
-
-        Raises:
-            InputError: a tower of `depth` layers has not as many.
-
-        Example:
-            4 layers at an interval of 2, none skipped, beside 12: 5, 7, 9 and 11.
-        """
-        top = depth - 1 - self.skipped_layers
-        first = top - (self.num_layers - 1) * self.interval
-        if first < 0:
-            raise InputError(
-                f"a STAN of num_layers {self.num_layers} at interval {self.interval} with skipped_layers "
-                f"{self.skipped_layers} needs a tower of {depth - first} layers and this one has {depth}; set fewer"
-            )
-        return list(range(first, top + 1, self.interval))
-
-    def read_layers(self, depth: int) -> list[int]:
-        """The tower's layers that the branch's first, second, … layer reads; one alone for a posterior."""
-        aligned = self.aligned_layers(depth)
-        if self.structure == "branch":
-            return aligned
-        return aligned[-1:] * (self.num_layers if self.structure == "last_level_branch" else 1)
 
 
 class _Silent(torch.nn.Linear):
@@ -164,6 +86,7 @@ class StanLayer(torch.nn.Module):
         self.spatial = copy.deepcopy(block).requires_grad_(True)
         self.is_joint = settings.temporal == "joint"
         self.class_token = settings.class_token
+        self.means_first = settings.class_token == "clip" and settings.class_token_mean == "after_attention"
         if self.is_joint:  # its attention is in the place of the one within frames
             del self.spatial.ln_1, self.spatial.attn, self.spatial.ls_1
 
@@ -196,14 +119,17 @@ class StanLayer(torch.nn.Module):
         if self.is_joint:
             tokens = torch.cat([classes_BCW, patches_BFPW.flatten(1, 2)], dim=1)
             tokens = tokens + scaled(self.temporal(tokens), 0)
-            tokens = tokens + scaled(self._mlp(tokens), 2)
-            return tokens[:, :1], tokens[:, 1:].unflatten(1, (F, P))
-        change_NFW = self.temporal(patches_BFPW.transpose(1, 2).flatten(0, 1))
-        patches_BFPW = patches_BFPW + scaled(change_NFW.unflatten(0, (B, P)).transpose(1, 2), 0)
-        frames_BFSW = torch.cat([classes_BCW.expand(-1, F, -1)[:, :, None], patches_BFPW], dim=2)
-        frames_BFSW = frames_BFSW + scaled(self._attended(frames_BFSW.flatten(0, 1)).unflatten(0, (B, F)), 1)
-        frames_BFSW = frames_BFSW + scaled(self._mlp(frames_BFSW), 2)
-        return _classes(frames_BFSW, self.class_token), frames_BFSW[:, :, 1:]
+        else:
+            change_NFW = self.temporal(patches_BFPW.transpose(1, 2).flatten(0, 1))
+            patches_BFPW = patches_BFPW + scaled(change_NFW.unflatten(0, (B, P)).transpose(1, 2), 0)
+            frames_BFSW = torch.cat([classes_BCW.expand(-1, F, -1)[:, :, None], patches_BFPW], dim=2)
+            frames_BFSW = frames_BFSW + scaled(self._attended(frames_BFSW.flatten(0, 1)).unflatten(0, (B, F)), 1)
+            if not self.means_first:
+                frames_BFSW = frames_BFSW + scaled(self._mlp(frames_BFSW), 2)
+                return _classes(frames_BFSW, self.class_token), frames_BFSW[:, :, 1:]
+            tokens = torch.cat([_classes(frames_BFSW, "clip"), frames_BFSW[:, :, 1:].flatten(1, 2)], dim=1)
+        tokens = tokens + scaled(self._mlp(tokens), 2)
+        return tokens[:, :1], tokens[:, 1:].unflatten(1, (F, P))
 
 
 def _classes(frames_BFSW: torch.Tensor, class_token: ClassToken) -> torch.Tensor:

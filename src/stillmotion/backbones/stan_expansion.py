@@ -13,7 +13,7 @@ from open_clip.transformer import LayerNorm, LayerNormFp32, ResidualAttentionBlo
 
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.stan_backbone import StanBackbone
-from stillmotion.backbones.stan_branch import StanSettings
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.errors import InputError
 
 

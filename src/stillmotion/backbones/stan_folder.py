@@ -7,7 +7,7 @@ import torch
 from stillmotion.backbones.expansion_folder import load_weights, read_settings
 from stillmotion.backbones.open_clip_backbone import load_open_clip
 from stillmotion.backbones.stan_backbone import BRANCH_WEIGHTS, SETTINGS, StanBackbone
-from stillmotion.backbones.stan_branch import StanSettings
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.errors import InputError
 
 

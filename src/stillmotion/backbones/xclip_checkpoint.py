@@ -6,6 +6,7 @@ from typing import Any
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, RemoteEntryNotFoundError
 
+from stillmotion.backbones.hub import try_hub
 from stillmotion.backbones.xclip_backbone import CONFIG, PROCESSOR, WEIGHTS, XClipBackbone
 from stillmotion.backbones.xclip_folder import OLD_WEIGHTS, TOKENIZER_FILES, read_xclip, weights_file
 from stillmotion.config.models import XClipBackboneParams
@@ -51,6 +52,7 @@ def pretrained_xclip(
     if params.checkpoint == "folder":
         folder = local
     else:
+        try_hub()
         try:
             folder = _from_hub(params)
         except (OSError, ValueError) as error:

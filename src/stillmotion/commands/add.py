@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 import typer
 
 from stillmotion.errors import InputError, fault_of_rows
+from stillmotion.printed import one_line
 
 if TYPE_CHECKING:
     from stillmotion.config.loading import Params
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from stillmotion.io.records import Video
 
 SOURCES = Path("data") / "sources"
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MAX_BROKEN = 20
 """How many files that can't be read are listed."""
 
@@ -95,7 +97,9 @@ def add(
     in_git = no_copy or (tracking.is_in_git(folder) and linking.holds_links(folder))
     videos = _look_into(source, chosen, origin, params.sample_frames.clip_length_s)
     if isinstance(source, FolderSource) and source.num_rows:
-        typer.echo(f"{source.captions}: {source.num_rows} rows, {source.num_rows - source.num_unmatched} fit a video")
+        typer.echo(
+            one_line(f"{source.captions}: {source.num_rows} rows, {source.num_rows - source.num_unmatched} fit a video")
+        )
     if isinstance(source, FolderSource) and source.num_unmatched:
         raise fault_of_rows(source.captions, source.unmatched, source.num_unmatched)
     num_lost, most = sum(not video.ok for video in videos), params.sample_frames.max_skip_fraction
@@ -108,10 +112,10 @@ def add(
     if not in_place:
         num_gone = linking.link_files(folder, files)
         if num_gone:
-            typer.echo(f"{num_gone} files are no longer in {origin}, and went from {folder}")
+            typer.echo(one_line(f"{num_gone} files are no longer in {origin}, and went from {folder}"))
     if isinstance(source, FolderSource) and not (folder / FILE_NAME).exists():
         write_template(folder / FILE_NAME, [name for name in files if name != FILE_NAME])
-        typer.echo(f"{folder / FILE_NAME}: fill it in to have texts, then the same command again")
+        typer.echo(one_line(f"{folder / FILE_NAME}: fill it in to have texts, then the same command again"))
     if not in_git:
         typer.echo(f"dvc add {folder}: {len(files)} files, {num_bytes / 1e6:.1f} MB", err=True)
     message = tracking.track(folder, in_dvc=not in_git)
@@ -124,29 +128,38 @@ def add(
 
 
 def _tell_commit(folder: Path, message: str) -> None:
-    typer.echo(f"{folder}: {'committed as ' + repr(message) if message else 'nothing has changed'}")
+    typer.echo(one_line(f"{folder}: {'committed as ' + repr(message) if message else 'nothing has changed'}"))
     name = folder.name
-    typer.echo(f"Next: stillmotion search TEXT --dataset {name}, or stillmotion run NAME --set dataset={name}")
+    typer.echo(
+        one_line(f"Next: stillmotion search TEXT --dataset {name}, or stillmotion run NAME --set dataset={name}")
+    )
 
 
 def _add_address(address: str, name: str, captions: Path | None, taken: Collection[str]) -> None:
     """Write the source.yaml that names an address; git has it, as it is small."""
+    from stillmotion.datasets import source_list
     from stillmotion.datasets.captions_csv import FILE_NAME, read_captions
     from stillmotion.datasets.linking import dataset_name
     from stillmotion.experiments.tracking import track
+    from stillmotion.io.addresses import check_address, shown
     from stillmotion.io.atomic import atomic_file
 
+    try:
+        check_address(address)
+    except ValueError as error:
+        raise InputError(str(error)) from None
     parts = urlsplit(address)
     if parts.username or parts.query:
         raise InputError(
-            f"{parts.scheme}://{parts.hostname or ''}…: a password or a query would stand in git for good; write "
-            f"{SOURCES}/NAME/source.yaml by hand, or give an address without"
+            f"{shown(address)}: a password or a query would stand in git for good; give an address without, or write "
+            f"{SOURCES}/NAME/source.yaml by hand"
         )
     folder = SOURCES / dataset_name(name, Path(unquote(parts.path)).stem or parts.hostname or "", taken)
-    listed = folder / "source.yaml"
+    listed = folder / source_list.FILE_NAME
     if Path(f"{folder}.dvc").exists() or (folder.exists() and not listed.exists()):
         raise InputError(f"{folder}: there is a dataset of this name, with files; give another --name")
-    text = f"files:\n  - url: {json.dumps(address)}\n"
+    unpack = "    unpack: true\n" if parts.path.endswith(ARCHIVES) else ""
+    text = f"files:\n  - url: {json.dumps(address)}\n{unpack}"
     if listed.exists() and listed.read_text(encoding="utf-8") != text:
         raise InputError(f"{listed}: names other addresses; add a line there, or give another --name")
     if captions is not None:
@@ -155,7 +168,7 @@ def _add_address(address: str, name: str, captions: Path | None, taken: Collecti
             shutil.copyfile(captions, partial)
     with atomic_file(listed) as partial:
         partial.write_text(text, encoding="utf-8")
-    typer.echo(f"{listed}: fetched and looked into when the dataset is first run or searched")
+    typer.echo(one_line(f"{listed}: fetched and looked into when the dataset is first run or searched"))
     _tell_commit(folder, track(folder, in_dvc=False))
 
 
@@ -196,16 +209,16 @@ def _look_into(source: "Source", name: str, origin: Path, clip_length_s: float) 
         timeout_s=environment.video_timeout_s,
         path_of=lambda file: file.relative_to(origin).as_posix(),
     )
-    typer.echo(f"{name}: {len(videos)} videos in {origin}")
+    typer.echo(one_line(f"{name}: {len(videos)} videos in {origin}"))
     broken = sorted((video.path or video.video_id, video.status) for video in videos if not video.ok)
     for path, reason in broken[:MAX_BROKEN]:
-        typer.echo(f"  {path}: {reason}")
+        typer.echo(one_line(f"  {path}: {reason}"))
     if len(broken) > MAX_BROKEN:
-        typer.echo(f"  … and {len(broken) - MAX_BROKEN} more that can't be read")
+        typer.echo(one_line(f"  … and {len(broken) - MAX_BROKEN} more that can't be read"))
     annotations = source.annotate({video.video_id: video for video in videos}, clip_length_s=clip_length_s)
     typer.echo(_table(videos, annotations))
     for note in annotations.notes:
-        typer.echo(note)
+        typer.echo(one_line(note))
     return videos
 
 

@@ -3,15 +3,15 @@
 The evaluate stages keep what each system made of each query in data/predictions/<task>/<system>/.
 """
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from stillmotion.commands.compare_systems import built_systems, compare_systems, is_system, systems_as_text
 from stillmotion.errors import InputError
 from stillmotion.io.predictions import FILE_OF_TASK, TaskName
+from stillmotion.printed import json_text
 
 
 def compare(
@@ -80,7 +80,7 @@ def compare(
 
             tasks = _tasks_with(metric, [task] if task else list(FILE_OF_TASK))
             changes = compare_revisions(root, (one, other), tasks, metric=metric, system=system)
-            typer.echo(_as_json(changes) if as_json else revisions_as_text(changes))
+            typer.echo(json_text(changes) if as_json else revisions_as_text(changes))
             return
         _check_kinds(root, {name: revision is not None for name, revision in zip(names, found, strict=True)})
     if system:
@@ -88,7 +88,7 @@ def compare(
     of_task: TaskName = task or "retrieval"
     _tasks_with(metric, [of_task])
     result = compare_systems(root, names, of_task, metric)
-    typer.echo(_as_json(result) if as_json else systems_as_text(result))
+    typer.echo(json_text(result) if as_json else systems_as_text(result))
 
 
 def _tasks_with(metric: str, tasks: list[TaskName]) -> list[TaskName]:
@@ -121,7 +121,3 @@ def _check_kinds(root: Path, is_revision: dict[str, bool]) -> None:
         f"{others[0]}: no commit, branch, tag or experiment, and no system of the workspace; "
         + (f"did you mean {close}?" if close else "git log and dvc exp list --all-commits show what there is")
     )
-
-
-def _as_json(result: dict[str, Any]) -> str:
-    return json.dumps(result, indent=2, ensure_ascii=False)

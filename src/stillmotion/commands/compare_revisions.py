@@ -15,6 +15,7 @@ from stillmotion.experiments.revisions import PredictionsMissingError, Revision,
 from stillmotion.io.predictions import TaskName
 from stillmotion.metrics.bootstrap import NUM_RESAMPLES
 from stillmotion.metrics.comparison import TASKS, check_same_queries, compare_answers
+from stillmotion.printed import one_per_line
 from stillmotion.stage import Progress
 
 Named = dict[TaskName, list[str]]
@@ -174,7 +175,7 @@ def revisions_as_text(result: dict[str, Any]) -> str:
         if result[side]:
             lines.append(f"only {name} has " + ", ".join(f"{row['task']} {row['system']}" for row in result[side]))
     lines += [f"left out: {row['reason']}" for row in result["predictions_missing"]]
-    return "\n".join(lines)
+    return one_per_line(lines)
 
 
 def _count(number: int) -> str:

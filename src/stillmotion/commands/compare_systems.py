@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stillmotion.errors import InputError
 from stillmotion.io.predictions import FILE_OF_TASK, FOLDER, TaskName, predictions_path
+from stillmotion.printed import one_per_line
 
 if TYPE_CHECKING:
     from stillmotion.metrics.comparison import Answers
@@ -128,4 +129,4 @@ def systems_as_text(result: dict[str, Any]) -> str:
     lines.append(f"  {'difference':{width}} {result['difference']:+8.2f}   {interval}")
     for side, of_system in zip(("first_better", "second_better"), both, strict=True):
         lines += moved_as_text(of_system["system"], result[side], result["task"])
-    return "\n".join(lines)
+    return one_per_line(lines)

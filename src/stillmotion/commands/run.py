@@ -8,6 +8,7 @@ import typer
 
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_file
+from stillmotion.printed import one_line, one_per_line
 
 if TYPE_CHECKING:
     from stillmotion.experiments.definition import Experiment
@@ -36,6 +37,9 @@ def run(
     keep_queue: Annotated[
         bool, typer.Option("--keep-queue", help="Leave what has ended in dvc's queue, for dvc queue logs.")
     ] = False,
+    finetuned: Annotated[
+        bool, typer.Option("--finetune", help="Fine-tune the model on the dataset too, and score both.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands of dvc, run nothing.")] = False,
 ) -> None:
     """Run an experiment beside the workspace, whose results stay as they are; alone, list the experiments.
@@ -50,12 +54,12 @@ def run(
 
     stillmotion run retrieval --dry-run
 
-    stillmotion run thesis_8_frames --set threads=4
+    stillmotion run clip --set dataset=mine --set model=ViT-B-16:laion2b_s34b_b88k
 
     stillmotion run patch_keep_rate --values 0.5,1.0 --seeds 0
     """
     from stillmotion.experiments import dvc_queue
-    from stillmotion.experiments.definition import chosen, load_experiment, read_mapping
+    from stillmotion.experiments.definition import chosen, load_experiment, read_mapping, with_finetuning
     from stillmotion.experiments.plan import planned_runs
     from stillmotion.experiments.settings import layer_of_options
 
@@ -63,7 +67,10 @@ def run(
         typer.echo(_listing())
         return
     experiment = chosen(load_experiment(name), values, seeds)
-    planned, collection = planned_runs(experiment, read_mapping(Path("params.yaml")), layer_of_options(settings or []))
+    if finetuned:
+        experiment = with_finetuning(experiment)
+    options = layer_of_options(settings or [], experiment.options)
+    planned, collection = planned_runs(experiment, read_mapping(Path("params.yaml")), options)
     is_study = bool(experiment.vary or experiment.seeds)
     targets = collection.targets if collection else []
     commands = {
@@ -71,14 +78,14 @@ def run(
         for run in planned
     }
     if dry_run:
-        typer.echo("\n".join(commands.values()))
+        typer.echo(one_per_line(commands.values()))
         return
     commit = dvc_queue.current_commit(planned[0].dataset)
     done = dvc_queue.finished_experiments(commit)
     pending = [run for run in planned if run.name not in done]
     for run in planned:
         has_results = f"# {run.name} has results; dvc exp remove {run.name} to have it run again"
-        typer.echo(has_results if run.name in done else commands[run.name], err=True)
+        typer.echo(one_line(has_results if run.name in done else commands[run.name]), err=True)
     try:
         if is_study:
             all_ran = _run_study(planned, pending, collection, commit=commit, jobs=jobs, keep_queue=keep_queue)
@@ -97,7 +104,7 @@ def _listing() -> str:
 
     experiments = [load_experiment(name) for name in experiment_names()]
     width = max((len(experiment.name) for experiment in experiments), default=0)
-    return "\n".join(
+    return one_per_line(
         f"{experiment.name:<{width}}  {experiment.about}{_varied(experiment)}" for experiment in experiments
     )
 
@@ -140,7 +147,7 @@ def _run_study(
                 except InputError as error:
                     failures[run.name] = str(error)
     for failed, reason in failures.items():
-        typer.echo(f"failed: {failed}: {reason}", err=True)
+        typer.echo(one_line(f"failed: {failed}: {reason}"), err=True)
     if pending and not keep_queue:
         dvc_queue.remove_from_queue({run.name for run in pending})
     if collection and collected:

@@ -91,4 +91,4 @@ class SampleFramesParams(Section):
     clip_position: Literal["start", "middle"]
     """Where in its clip that frame lies."""
     max_skip_fraction: Fraction
-    """The run fails when more than this share of a split can't be decoded."""
+    """The run fails when more than this share of the dataset's videos can't be decoded."""

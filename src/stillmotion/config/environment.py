@@ -7,6 +7,8 @@
 | STILLMOTION_DEVICES | devices, or processes on the CPU, that share the batches of a fine-tuning | torchrun's, or 1 |
 | STILLMOTION_MEMO | folder of finished work (see memo.py), or `off` | the user's cache folder |
 | STILLMOTION_VIDEO_TIMEOUT | seconds that one video may take to decode, or its shots to be found | 600 |
+| STILLMOTION_FETCHES | files that are fetched at once | 8 |
+| STILLMOTION_FETCH_TIMEOUT | seconds for which a server may send next to nothing | 60 |
 | STILLMOTION_CHECKPOINT_SECONDS | seconds between the checkpoints of a training; 0: after each step | 30 |
 | STILLMOTION_INSTRUCTIONS | `avx2`, `compatible` or `native`; this one changes bytes (see processor.py) | avx2 |
 """
@@ -38,18 +40,22 @@ class Environment:
     devices: int
     memo: Path | None
     video_timeout_s: int
+    fetches: int
+    fetch_timeout_s: int
     checkpoint_s: int
 
 
 def read_environment() -> Environment:
     """Read the settings; InputError names a variable that can't be used."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    memo = os.environ.get("STILLMOTION_MEMO", str(platformdirs.user_cache_path("stillmotion")))
+    memo = os.environ.get("STILLMOTION_MEMO") or str(platformdirs.user_cache_path("stillmotion"))
     return Environment(
         workers=_count("STILLMOTION_WORKERS", cpus),
         device=os.environ.get("STILLMOTION_DEVICE", "auto"),
         devices=_count("STILLMOTION_DEVICES", _count("LOCAL_WORLD_SIZE", 1)),
         memo=None if memo == "off" else Path(memo).expanduser().resolve(),
         video_timeout_s=_count("STILLMOTION_VIDEO_TIMEOUT", 600),
+        fetches=_count("STILLMOTION_FETCHES", 8),
+        fetch_timeout_s=_count("STILLMOTION_FETCH_TIMEOUT", 60),
         checkpoint_s=_count("STILLMOTION_CHECKPOINT_SECONDS", 30, least=0),
     )

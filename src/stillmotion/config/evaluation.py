@@ -10,7 +10,9 @@ from stillmotion.config.section import Count, Fraction, NotNegative, Positive, S
 class SelectionParams(Section):
     """A method of moment selection."""
 
-    method: Literal["vc1", "vc2"]
+    method: Literal["vc1", "vc1_beta", "vc2"]
+    """`vc1_beta` is VC1 with its second threshold, β, searched beside λ. A top window stays where any window does, so
+    that β changes R1 only where none is above it: it is for selected frames, and for mAP."""
     post_processing: Literal["none", "norm", "adjust_norm", "log_smooth_norm"]
     least_cosine: Annotated[float, Field(gt=0, lt=1)]
     """What `log_smooth_norm` raises lower cosines to before the logarithm: 1e-6 for models such as CLIP, whose

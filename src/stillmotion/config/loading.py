@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import ruamel.yaml
 from pydantic import BaseModel, ValidationError, ValidationInfo, field_validator, model_validator
 
 from stillmotion.config.data import DownloadParams, SampleFramesParams
@@ -49,6 +48,7 @@ from stillmotion.config.training import (
     RecipeParams,
     TrainAggregatorParams,
 )
+from stillmotion.config.yaml_files import read_yaml
 from stillmotion.errors import InputError
 
 
@@ -324,6 +324,9 @@ def _first_line(path: Path | str, error: ValidationError) -> str:
         return f"{path}: param {'.'.join(where)}.{field} is wrong or missing; set one of: {kinds}"
     if where[:1] and where[0] in FAMILIES:
         del where[2:3]  # pydantic puts the family there
+    if not where and kind != "value_error":
+        found = "nothing" if first["input"] is None else f"no section but {first['input']!r:.40}"
+        return f"{path}: holds {found}; write `name: value` lines, as `git checkout {path}` has them"
     name = ".".join(where) or "at the top level"
     if kind == "extra_forbidden":
         return f"{path}: unknown param {name}; {_suggestion(where[-1], _known_keys(first['loc'][:-1]))}"
@@ -342,17 +345,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         InputError: the file is missing or not YAML, or a param is unknown, missing or out of range; one line
             that names the param and the mend.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run this from the root of the repository") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    try:
-        data = ruamel.yaml.YAML(typ="safe", pure=True).load(text)
-    except ruamel.yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}); mend that line") from None
-    return validate_params(data, path)
+    return validate_params(read_yaml(path), path)
 
 
 def validate_params(data: Any, source: Path | str) -> Params:

@@ -101,6 +101,8 @@ class StanExpansionParams(Section):
     """What a level of the tower passes before it is added."""
     class_token: Literal["clip", "frame"]
     """What has a class token in the branch: the clip, as in the source, or each frame."""
+    class_token_mean: Literal["after_attention", "after_mlp"]
+    """Where a layer makes one class token of the frames': before the MLP, as in the source, or after it."""
     max_frames: Count
     """Rows of the time table: no clip may have more frames."""
     context_frames: Count

@@ -36,9 +36,9 @@ class InteractionParams(Section):
     needs: ClassVar[tuple[str, ...]] = ("tokens",)
     kind: Literal["interaction"]
     interaction: Literal[
-        "mutual", "mutual_cosine", "simple", "frame_text", "video_token", "hard_top_k", "wti", "mean_pooling"
+        "mutual", "mutual_cosine", "simple", "frame_text", "video_token", "hard_top_k", "ti", "mean_pooling"
     ]
-    """As in stillmotion/retrieval/mug.py; `wti` with equal weights."""
+    """As in stillmotion/retrieval/mug.py."""
     tau: Positive
     """Sharpness τ of the softmaxes over tokens and frames: 100 in the source."""
     top_k: Count

@@ -16,7 +16,7 @@ from transformers import CLIPTokenizer, XCLIPConfig, XCLIPModel
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.backbones.pretrained import open_clip_config
 from stillmotion.backbones.stan_backbone import StanBackbone
-from stillmotion.backbones.stan_branch import StanSettings
+from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.backbones.xclip_backbone import PROCESSOR, XClipBackbone
 from stillmotion.backbones.xclip_processor import read_preprocessing
 from stillmotion.config.models import (

@@ -9,8 +9,6 @@
 Ids are those of ActivityNet Captions: `v_` and the id at YouTube. The names of files may lack the `v_`.
 """
 
-import csv
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +18,7 @@ from typing import Any
 from stillmotion.config.data import BenchmarksParams
 from stillmotion.datasets.annotation_faults import Span, tidy_texts
 from stillmotion.datasets.benchmark import VIDEOS, AnnotationFiles, CaptionedBenchmark, Entry, train_or_validation
+from stillmotion.datasets.lists import read_csv
 from stillmotion.datasets.video_files import find_videos
 from stillmotion.errors import InputError
 from stillmotion.io.tables import read_json
@@ -114,33 +113,25 @@ def _described(where: str, row: Any) -> _Described:
 
 
 def _read_actions(path: Path) -> dict[str, _Labelled]:
-    try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""), strict=True)
-        rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not CSV in UTF-8 ({error}); get the file again") from None
-    for name in _COLUMNS:
-        if name not in (reader.fieldnames or ()):
-            raise InputError(f"{path} row 1: column {name!r} is missing; get the file again")
     labelled: dict[str, _Labelled] = {}
-    for number, row in enumerate(rows, start=2):
-        video_id, duration, span = _row(f"{path} row {number}", row)
+    for where, row in read_csv(path, _COLUMNS):
+        video_id, duration, span = _row(where, row)
         video = labelled.setdefault(video_id, _Labelled(duration, []))
         if row["temporal-region-label"] == "Action":
             video.actions.append(span)
     return labelled
 
 
-def _row(where: str, row: Mapping[str, str | None]) -> tuple[str, float, Span]:
+def _row(where: str, row: Mapping[str, str]) -> tuple[str, float, Span]:
     """The id, the duration and the span of a row."""
     try:
-        start, end, duration = (float(row[name] or "") for name in ("t-start", "t-end", "video-duration"))
+        start, end, duration = (float(row[name]) for name in ("t-start", "t-end", "video-duration"))
     except ValueError:
         raise InputError(f"{where}: t-start, t-end and video-duration must be seconds; mend it") from None
-    span = Span(row["action-label"] or "", start, end)
+    span = Span(row["action-label"], start, end)
     _check_times(where, duration, [span])
     # The file names videos without the prefix, which an id at YouTube may begin with by chance.
-    return PREFIX + (row["video-name"] or ""), duration, span
+    return PREFIX + row["video-name"], duration, span
 
 
 def _check_times(where: str, duration: float, spans: list[Span]) -> None:

@@ -2,6 +2,7 @@
 
 | fault | what becomes of it |
 |---|---|
+| `controls`: a character that is no text, as of a colour code of terminals | removed |
 | `spaces`: at an end of a text, or several in a row, or line breaks | one space between words, none at the ends |
 | `empty`: a text without a word | left out |
 | `inverted`: a span ends no later than it starts | left out: which of the two times is wrong can't be told |
@@ -18,12 +19,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Fault = Literal["spaces", "empty", "inverted", "late", "long", "repeated"]
+from stillmotion.printed import without_controls
+
+Fault = Literal["controls", "spaces", "empty", "inverted", "late", "long", "repeated"]
 
 ROUNDING_S = 0.01
 """Times are written to hundredths: an end that is past the video's by this much is moved, but not counted."""
 
 _REMEDIES: dict[Fault, str] = {
+    "controls": "hold control characters: removed",
     "spaces": "hold spaces at an end or several in a row: one between words",
     "empty": "have no text: left out",
     "inverted": "end no later than they start: left out",
@@ -43,8 +47,13 @@ class Span:
 
 
 def tidy(text: str) -> str:
-    """The words of a text with one space between them."""
-    return " ".join(text.split())
+    """The words of a text with one space between them, and no control characters."""
+    return " ".join(without_controls(text).split())
+
+
+def has_controls(text: str) -> bool:
+    """Whether `tidy` removes more than spaces."""
+    return without_controls(text) != text
 
 
 def tidy_texts(texts: Iterable[str]) -> tuple[list[str], Counter[Fault]]:
@@ -56,7 +65,9 @@ def tidy_texts(texts: Iterable[str]) -> tuple[list[str], Counter[Fault]]:
         if not words:
             faults["empty"] += 1
             continue
-        faults["spaces"] += words != text
+        if has_controls(text):
+            faults["controls"] += 1
+        faults["spaces"] += words != without_controls(text)
         kept.append(words)
     return kept, faults
 

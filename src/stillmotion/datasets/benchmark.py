@@ -36,7 +36,7 @@ class AnnotationFiles:
 
     def present(self, folder: Path) -> list[str]:
         """The names of those that lie in a folder."""
-        return [name for name in self.origins if (folder / name).is_file()]
+        return [name for name in self.origins if (folder / name).exists()]
 
     def require(self, folder: Path, names: Iterable[str], *, mend: str = "put it there") -> None:
         """Refuse to go on without one of `names`.
@@ -45,7 +45,7 @@ class AnnotationFiles:
             InputError: names the file, where it comes from, and the mend.
         """
         for name in names:
-            if not (folder / name).is_file():
+            if not (folder / name).exists():
                 raise InputError(
                     f"{folder / name}: no such file, and {self.title} needs it; "
                     f"it comes from {self.origins[name]}: {mend}"
@@ -57,13 +57,15 @@ class Entry:
     """What the annotations say of one video, faults included."""
 
     split: Split
-    duration: float
-    """Seconds, as the annotations state it."""
+    duration: float | None = None
+    """Seconds, as the annotations state it; None where they don't."""
     captions: Sequence[str] = ()
     """Of the whole video."""
     sentences: Sequence[Span] = ()
     """Dense captions, each of which is also a query for its moment."""
     actions: Sequence[Span] = ()
+    labels: Sequence[str] = ()
+    """Actions of the whole video."""
 
 
 def train_or_validation(video_id: str, params: BenchmarksParams) -> Split:
@@ -81,8 +83,10 @@ def source_videos(splits: Mapping[str, Split], found: FoundVideos) -> list[Sourc
     return [SourceVideo(video_id, split, found.files.get(video_id)) for video_id, split in splits.items()]
 
 
-def known_durations(stated: Mapping[str, float], videos: Mapping[str, Video]) -> tuple[dict[str, float], list[str]]:
-    """Durations in seconds by video id: the file's, or the stated one where no file could be probed.
+def known_durations(
+    stated: Mapping[str, float | None], videos: Mapping[str, Video]
+) -> tuple[dict[str, float], list[str]]:
+    """Durations in seconds by video id: the file's, or the stated one where no file could be probed; 0 without either.
 
     Returns:
         The durations, and a note where files differ much from what is stated.
@@ -90,8 +94,8 @@ def known_durations(stated: Mapping[str, float], videos: Mapping[str, Video]) ->
     durations, different = {}, []
     for video_id, seconds in stated.items():
         probed = videos[video_id].duration
-        durations[video_id] = seconds if probed is None else probed
-        if probed is not None and abs(probed - seconds) > DIFFERENCE_S:
+        durations[video_id] = (seconds or 0.0) if probed is None else probed
+        if probed is not None and seconds is not None and abs(probed - seconds) > DIFFERENCE_S:
             different.append(video_id)
     shown = ", ".join(different[:3]) + (", …" if len(different) > 3 else "")
     note = (
@@ -130,7 +134,10 @@ class CaptionedBenchmark:
             faults["sentences"] += found
             labelled, found = fit_spans(entry.actions, duration)
             faults["actions"] += found
-            captions += _captions(video_id, texts, spans)
+            labels, found = tidy_texts(entry.labels)
+            faults["actions"] += found
+            captions += caption_rows(video_id, texts, spans)
+            actions += [Action(video_id, label, 0.0, duration) for label in labels]
             actions += [Action(video_id, span.text, span.start, span.end) for span in labelled]
             # Numbers are given before anything is left out: which files are there changes none.
             queries = dict.fromkeys(words for span in entry.sentences if (words := tidy(span.text)))
@@ -144,7 +151,7 @@ class CaptionedBenchmark:
         return Annotations(captions, moments, actions, [*self.found.notes, *self.notes, *notes])
 
 
-def _captions(video_id: str, texts: Sequence[str], spans: Sequence[Span]) -> list[Caption]:
+def caption_rows(video_id: str, texts: Sequence[str], spans: Sequence[Span]) -> list[Caption]:
     """Captions of the whole video first, then the dense ones."""
     rows: list[tuple[str, float | None, float | None]] = [(text, None, None) for text in texts]
     rows += [(span.text, span.start, span.end) for span in spans]

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stillmotion.datasets.annotation_faults import has_controls, tidy
 from stillmotion.errors import InputError, fault_of_rows
 from stillmotion.io.atomic import atomic_file
 from stillmotion.io.records import SPLITS, Split
@@ -35,11 +36,13 @@ class Row:
     number: int
     video: str
     caption: str
-    """Without line breaks and doubled spaces; empty where the row holds an action alone, or no text yet."""
+    """Tidy; empty where the row holds an action alone, or no text yet."""
     start: float | None
     end: float | None
     split: Split | None
     action: str | None
+    had_controls: bool = False
+    """In its caption or action, which are without them."""
 
 
 def write_template(path: Path, videos: Iterable[str]) -> None:
@@ -133,7 +136,8 @@ def _row(where: str, number: int, header: list[str], cells: Sequence[str]) -> Ro
     values = dict(zip(header, [*cells, *[""] * len(header)], strict=False))
     if not values["video"].strip():
         raise InputError(f"{where}: no video; fill in the path of its file")
-    caption, action = _text(values["caption"]), _text(values.get("action", ""))
+    texts = values["caption"], values.get("action", "")
+    caption, action = map(tidy, texts)
     start, end = (_seconds(where, name, values.get(name, "")) for name in ("start", "end"))
     if (start is None) != (end is None):
         given, lacking = ("start", "end") if end is None else ("end", "start")
@@ -143,7 +147,7 @@ def _row(where: str, number: int, header: list[str], cells: Sequence[str]) -> Ro
     if start is not None and not caption and not action:
         raise InputError(f"{where}: times without a caption; fill it in or remove the row")
     split = _split(where, values.get("split", "").strip())
-    return Row(number, values["video"], caption, start, end, split, action or None)
+    return Row(number, values["video"], caption, start, end, split, action or None, any(map(has_controls, texts)))
 
 
 def _split(where: str, cell: str) -> Split | None:
@@ -156,10 +160,6 @@ def _split(where: str, cell: str) -> Split | None:
     close = next((split for split in SPLITS if split.startswith(cell.lower()[:3])), None)
     hint = f"; did you mean {close!r}?" if close else ""
     raise InputError(f"{where}: unknown split {cell!r}{hint}; a split is {', '.join(SPLITS)}, or empty")
-
-
-def _text(cell: str) -> str:
-    return " ".join(cell.split())
 
 
 def _seconds(where: str, name: str, cell: str) -> float | None:

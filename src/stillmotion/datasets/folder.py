@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stillmotion.config.data import FolderParams
+from stillmotion.datasets.annotation_faults import fault_notes
 from stillmotion.datasets.captions_csv import FILE_NAME, Row, read_captions
 from stillmotion.datasets.source import Annotations, SourceVideo
 from stillmotion.datasets.video_files import is_video, list_files
@@ -215,7 +216,8 @@ def _notes(
     rows_of: Mapping[str, Sequence[Row]],
     splits: Mapping[str, Split],
 ) -> list[str]:
-    notes = []
+    with_controls = sum(row.had_controls for rows in rows_of.values() for row in rows)
+    notes = fault_notes({"rows": Counter({"controls": with_controls})})
     subtitles = {relative for relative in others if Path(relative).suffix.lower() in SUBTITLE_SUFFIXES}
     if subtitles:
         notes.append(f"{len(subtitles)} subtitles were left out")

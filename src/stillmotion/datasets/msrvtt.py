@@ -10,8 +10,6 @@ Which files lie in the folder says which protocol it is:
 A caption that a video has twice stays twice: two annotators wrote it, and published numbers count both.
 """
 
-import csv
-import io
 import json
 import zipfile
 from collections import defaultdict
@@ -19,8 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stillmotion.config.bounds import MAX_MEMBER_BYTES
 from stillmotion.config.data import BenchmarksParams
 from stillmotion.datasets.benchmark import VIDEOS, AnnotationFiles, CaptionedBenchmark, Entry, train_or_validation
+from stillmotion.datasets.lists import read_csv
 from stillmotion.datasets.video_files import find_videos
 from stillmotion.errors import InputError
 from stillmotion.io.records import Split
@@ -77,17 +77,8 @@ def _entries_1k_a(folder: Path, everything: dict[str, Entry], params: Benchmarks
 
 def _read_list(path: Path, columns: Sequence[str], known: dict[str, Entry]) -> list[tuple[str, str, dict[str, str]]]:
     """Where each row is, its video and its cells."""
-    try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), strict=True, restval="")
-        rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not CSV in UTF-8 ({error}); get the file again") from None
-    for name in columns:
-        if name not in (reader.fieldnames or ()):
-            raise InputError(f"{path} row 1: column {name!r} is missing; get the file again")
     listed = []
-    for number, row in enumerate(rows, start=2):
-        where = f"{path} row {number}"
+    for where, row in read_csv(path, columns):
         if row["video_id"] not in known:
             raise InputError(f"{where}: video {row['video_id']!r} is in neither of {', '.join(_MEMBERS)}; mend the row")
         listed.append((where, row["video_id"], row))
@@ -96,8 +87,11 @@ def _read_list(path: Path, columns: Sequence[str], known: dict[str, Entry]) -> l
 
 def _read_zip(path: Path, member: str) -> dict[str, Entry]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            content = json.loads(archive.read(member))
+        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+            text = file.read(MAX_MEMBER_BYTES + 1)
+        if len(text) > MAX_MEMBER_BYTES:
+            raise ValueError(f"more than {MAX_MEMBER_BYTES:,} bytes unpacked")
+        content = json.loads(text)
         captions: dict[str, list[str]] = defaultdict(list)
         for sentence in content["sentences"]:
             captions[sentence["video_id"]].append(sentence["caption"])

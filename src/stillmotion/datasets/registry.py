@@ -8,11 +8,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stillmotion.config.data import BenchmarksParams, DownloadParams
-from stillmotion.datasets import activitynet, charades, msrvtt, qvhighlights
+from stillmotion.datasets import (
+    activitynet,
+    charades,
+    didemo,
+    hmdb51,
+    kinetics,
+    lsmdc,
+    msrvtt,
+    msvd,
+    qvhighlights,
+    something_something,
+    ucf101,
+    vatex,
+)
 from stillmotion.datasets.benchmark import AnnotationFiles
 from stillmotion.datasets.captions_csv import FILE_NAME, did_you_mean
 from stillmotion.datasets.folder import read_folder
 from stillmotion.datasets.source import Source
+from stillmotion.datasets.source_list import FILE_NAME as SOURCE_LIST
 from stillmotion.datasets.toy import ToySource
 from stillmotion.datasets.video_files import is_video, list_files
 from stillmotion.errors import InputError
@@ -22,6 +36,14 @@ BENCHMARKS: tuple[tuple[tuple[AnnotationFiles, ...], Callable[[Path, BenchmarksP
     ((msrvtt.FILES,), msrvtt.read_msrvtt),
     ((qvhighlights.FILES,), qvhighlights.read_qvhighlights),
     ((charades.FILES,), charades.read_charades),
+    ((didemo.FILES,), didemo.read_didemo),
+    ((msvd.FILES,), msvd.read_msvd),
+    ((lsmdc.FILES,), lsmdc.read_lsmdc),
+    ((vatex.FILES,), vatex.read_vatex),
+    ((ucf101.FILES,), ucf101.read_ucf101),
+    ((hmdb51.FILES,), hmdb51.read_hmdb51),
+    ((kinetics.FILES,), kinetics.read_kinetics),
+    ((something_something.FILES,), something_something.read_something_something),
 )
 """How a folder is read in which any of the files lies."""
 
@@ -38,8 +60,11 @@ def open_source(folder: Path, params: DownloadParams) -> Source:
     if name in params.generated:
         return ToySource(params.generated[name])
     if not folder.is_dir():
-        others = folder.parent.glob("*/")
-        own = (other.name for other in others if _readers(other) or any(map(is_video, list_files(other))))
+        own = (
+            other.name
+            for other in folder.parent.glob("*/")
+            if (other / SOURCE_LIST).exists() or _readers(other) or any(map(is_video, list_files(other)))
+        )
         known = sorted({*params.generated, *own})
         raise InputError(
             f"dataset {name!r} is unknown{did_you_mean(name, known)}; there are {', '.join(known)}; "

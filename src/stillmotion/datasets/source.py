@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stillmotion.io.memo import Memo
-from stillmotion.io.records import Action, Caption, Moment, Video
+from stillmotion.io.records import MISSING, Action, Caption, Moment, Video
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,10 @@ class SourceVideo:
     split: str
     file: Path | None
     """None: it is missing."""
+    used_s: float | None = None
+    """Seconds from the start that the dataset uses; None: all."""
+    reason: str = MISSING
+    """Its status where it is missing."""
 
 
 @dataclass(frozen=True, slots=True)

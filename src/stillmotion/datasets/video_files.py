@@ -9,7 +9,7 @@ from pathlib import Path
 from stillmotion.errors import InputError
 
 VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
+    {".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
     | {".ogv", ".ts", ".vob", ".webm", ".wmv"}
 )
 _MAX_NAMED = 5
@@ -64,27 +64,39 @@ def is_video(relative: str) -> bool:
     return Path(relative).suffix.lower() in VIDEO_SUFFIXES
 
 
-def find_videos(folder: Path, known: Collection[str], *, prefix: str = "") -> FoundVideos:
+def find_videos(
+    folder: Path, known: Collection[str], *, prefix: str = "", spellings: Mapping[str, str] | None = None
+) -> FoundVideos:
     """The video files of a benchmark, in any layout of subfolders.
 
-    A file is known by its name without the extension.
+    A file is known by its name without the extension, alone or after the folder that it is in. What a list calls a
+    file is compared with what is below `folder`, and never opened.
 
     Args:
         folder: where the files are.
         known: the ids of the videos that the annotations name.
         prefix: with which an id begins, though the name of a file need not.
+        spellings: ids by whole names of files, whatever the extension. They may name a video twice: its first file
+            counts.
 
     Raises:
         InputError: none of them is there, or a video has two files.
     """
     names: dict[str, str] = {}
     files: dict[str, Path] = {}
-    others = []
+    others, copies = [], []
+    spellings = spellings or {}
     for relative, file in (list_files(folder) if folder.is_dir() else {}).items():
-        stem = Path(relative).stem
-        video_id = next((name for name in (stem, prefix + stem) if name in known), None)
-        if video_id is None or not is_video(relative):
+        path = Path(relative)
+        spelt = [spellings.get(path.name)]
+        if is_video(relative):
+            spelt += [path.stem, prefix + path.stem, f"{path.parent.name}/{path.stem}", spellings.get(path.stem)]
+        video_id = next((name for name in spelt if name in known), None)
+        if video_id is None:
             others.append(relative)
+            continue
+        if video_id in files and spellings:
+            copies.append(relative)
             continue
         if video_id in files:
             raise InputError(
@@ -97,7 +109,8 @@ def find_videos(folder: Path, known: Collection[str], *, prefix: str = "") -> Fo
             f"in any layout of subfolders, each named by its id, such as {min(known)}.mp4"
         )
     notes = []
-    if others:
-        shown = ", ".join(others[:_MAX_NAMED]) + (", …" if len(others) > _MAX_NAMED else "")
-        notes.append(f"{len(others)} files are no videos that the annotations name and were left out: {shown}")
+    for left_out, what in ((others, "no videos that the annotations name"), (copies, "further files of a video")):
+        if left_out:
+            shown = ", ".join(left_out[:_MAX_NAMED]) + (", …" if len(left_out) > _MAX_NAMED else "")
+            notes.append(f"{len(left_out)} files are {what} and were left out: {shown}")
     return FoundVideos(files, notes)

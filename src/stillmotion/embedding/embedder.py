@@ -43,9 +43,9 @@ class Embedder:
             return self.backbone.embed_texts(self.backbone.tokens(texts)).float().cpu().numpy()
 
     def _remembered(self, kind: str, key: dict[str, Any], make: Any) -> tuple[np.ndarray, bool]:
-        found = self.memo.find(kind, key, suffix=".npy")
+        found = self.memo.read(kind, key, lambda path: np.array(load_array(path)), suffix=".npy")
         if found is not None:
-            return np.array(load_array(found)), True
+            return found, True
         array = make()
         self.memo.store(kind, key, lambda path: _save(path, array), suffix=".npy")
         return array, False
@@ -119,8 +119,8 @@ class Embedder:
             for first in range(0, len(texts), TEXTS_A_PASS):
                 batch = texts[first : first + TEXTS_A_PASS]
                 key = self.key | {"texts": batch}
-                found = self.memo.find("tokens", key, suffix=".safetensors")
-                tensors = self._embed_tokens(batch) if found is None else load_tensors(found)[0]
+                found = self.memo.read("tokens", key, load_tensors, suffix=".safetensors")
+                tensors = self._embed_tokens(batch) if found is None else found[0]
                 if found is None:
                     self.memo.store("tokens", key, partial(save_tensors, tensors=tensors), suffix=".safetensors")
                 yield tensors["tokens"].numpy(), tensors["counts"].numpy()

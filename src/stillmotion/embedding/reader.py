@@ -28,16 +28,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from stillmotion.errors import InputError
 from stillmotion.io.arrays import load_array
+from stillmotion.io.checked import MEND, STRICT, Told, read_checked, read_checked_rows
 from stillmotion.io.records import Action, load_records
-from stillmotion.io.tables import read_json, read_rows
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedVideo:
     """A row of index.jsonl."""
+
+    __pydantic_config__ = STRICT | ConfigDict(extra="forbid")
 
     video_id: str
     split: str
@@ -54,6 +57,34 @@ class EmbeddedVideo:
         return asdict(self)
 
 
+class _System(BaseModel):
+    model_config = STRICT
+
+    model: str
+
+
+class _Description(BaseModel):
+    model_config = STRICT
+
+    dim: int = 0
+    logit_scale: float = 0.0
+    model: str = ""
+    system: _System | None = None
+    clip_counts: list[int] = []
+    clip_frames: int = 0
+    span_views: int = 0
+    truncated: dict[str, int] = {}
+
+
+def read_description(path: Path) -> Told:
+    """The content of a model.json; a key that is not there is told when it is asked for.
+
+    Raises:
+        InputError: see `read_checked`.
+    """
+    return Told(path, read_checked(path, _Description))
+
+
 class Embeddings:
     """Reader of an embeddings folder; arrays are opened when they are asked for."""
 
@@ -61,13 +92,14 @@ class Embeddings:
         if not (folder / "model.json").is_file():
             raise InputError(f"{folder}: no embeddings there; run `dvc repro`")
         self.folder = folder
-        self.videos = [EmbeddedVideo(**row) for row in read_rows(folder / "index.jsonl")]
-        self.model: dict[str, Any] = read_json(folder / "model.json")
+        self.videos = [EmbeddedVideo(**row) for row in read_checked_rows(folder / "index.jsonl", EmbeddedVideo)]
+        self.model = read_description(folder / "model.json")
         self.row_of = {video.video_id: row for row, video in enumerate(self.videos)}
 
     @cached_property
     def frames(self) -> np.ndarray:
-        return load_array(self._optional("frames.npy", "set embed.single_frames: true and embed again"))
+        path = self._optional("frames.npy", "set embed.single_frames: true and embed again")
+        return self._whole(path, sum(video.count for video in self.videos))
 
     @property
     def system(self) -> dict[str, Any]:
@@ -81,7 +113,13 @@ class Embeddings:
 
     @cached_property
     def _clips(self) -> np.ndarray:
-        return load_array(self.folder / "clips.npy")
+        return self._whole(self.folder / "clips.npy", len(self.videos))
+
+    def _whole(self, path: Path, num_rows: int) -> np.ndarray:
+        array = load_array(path)
+        if len(array) != num_rows:
+            raise InputError(f"{path}: {len(array)} rows, but index.jsonl beside it tells of {num_rows}; {MEND}")
+        return array
 
     @property
     def clip_counts(self) -> list[int]:
@@ -172,7 +210,8 @@ class Embeddings:
 
     @cached_property
     def class_names(self) -> list[str]:
-        return read_json(self.folder / "classes.json")
+        names: list[str] = read_checked(self.folder / "classes.json", list[str])
+        return names
 
     @cached_property
     def actions(self) -> list[Action]:

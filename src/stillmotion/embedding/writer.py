@@ -18,7 +18,7 @@ from stillmotion.backbones.compute import autocast
 from stillmotion.embedding.embedder import TEXTS_A_PASS, Embedder
 from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.errors import InputError
-from stillmotion.io.arrays import load_array, save_array
+from stillmotion.io.arrays import load_array, save_array, writable_map
 from stillmotion.io.memo import file_digest
 from stillmotion.io.records import Action, Video, save_records
 from stillmotion.io.tables import write_json, write_rows
@@ -76,7 +76,7 @@ def write_videos(
     single_frames = single_frames or embedder.backbone.clips_are_means
     rows = None
     if single_frames:
-        rows = np.lib.format.open_memmap(folder / "frames.npy", mode="w+", dtype=np.float32, shape=(sum(counts), dim))
+        rows = writable_map(folder / "frames.npy", np.float32, (sum(counts), dim))
     index, clips, spans, known, offset, remembered = [], [], [], [], 0, 0
     with Progress("embedding videos", len(videos)) as progress:
         for video, count in zip(videos, counts, strict=True):
@@ -159,7 +159,7 @@ def write_clip_frames(
         clip_frames: F.
     """
     shape = (len(videos), clip_frames, embedder.backbone.dim)
-    rows_VFD = np.lib.format.open_memmap(folder / "clip_frames.npy", mode="w+", dtype=np.float32, shape=shape)
+    rows_VFD = writable_map(folder / "clip_frames.npy", np.float32, shape)
     with Progress("embedding the frames of clips", len(videos)) as progress:
         for row, video in enumerate(videos):
             uniform = packed.uniform_indices(video.video_id)
@@ -244,20 +244,18 @@ def write_contexts(
     from stillmotion.backbones.xclip_prompts import prompt_settings
 
     shape = (len(videos), *backbone.context_shape)
-    contexts_VPD = np.lib.format.open_memmap(folder / "contexts.npy", mode="w+", dtype=np.float32, shape=shape)
+    contexts_VPD = writable_map(folder / "contexts.npy", np.float32, shape)
     with torch.inference_mode(), autocast(backbone.device, embedder.precision):
         for row, video in enumerate(videos):
             uniform = packed.uniform_indices(video.video_id)
             clip_1F = uniform[clip_layout(len(uniform), num_clips=1, clip_frames=backbone.clip_frames)]
             digest = file_digest(packed.file(video.video_id))
             key = embedder.key | {"frames": digest, "clips": clip_1F.tolist()}
-            found = embedder.memo.find("contexts", key, suffix=".npy")
-            if found is None:
+            context_PD = embedder.memo.read("contexts", key, load_array, suffix=".npy")
+            if context_PD is None:
                 pixels = backbone.pixels(packed.all(video.video_id)[clip_1F[0]])[None]
                 context_PD = backbone.contexts(pixels)[0].cpu().numpy()
                 embedder.memo.store("contexts", key, partial(save_array, array=context_PD), suffix=".npy")
-            else:
-                context_PD = load_array(found)
             contexts_VPD[row] = context_PD
         lengths = [np.zeros(0, np.float32)]
         wanted = [text for text in captions if text is not None]

@@ -1,8 +1,8 @@
 """experiments/<name>.yaml as frozen, typed models; experiments/README.md says how such a file is written."""
 
 import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -10,6 +10,7 @@ import ruamel.yaml
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
 from stillmotion.config.section import Count, Section, Seed
+from stillmotion.config.yaml_files import read_yaml
 from stillmotion.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -89,6 +90,8 @@ class _File(Section):
     vary: Vary | None = None
     seeds: Seeds | None = None
     collect: dict[str, Any] = {}
+    options: dict[Word, Annotated[list[str], Field(min_length=1)]] = {}
+    finetune: dict[str, Any] = {}
 
     @field_validator("about")
     @classmethod
@@ -118,6 +121,12 @@ class Experiment:
     vary: Vary | None
     seeds: tuple[int, ...]
     collect: Collect | None
+    options: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What `--set` takes beside params: a name, and the dotted params that its value sets, which colons separate."""
+    finetune: Layer | None = None
+    """What `--finetune` sets too."""
+    variant: str = ""
+    """What the names of its runs end in."""
 
     @property
     def path(self) -> Path:
@@ -167,7 +176,7 @@ def load_experiment(name: str, folder: Path = FOLDER) -> Experiment:
         chain.append(base)
         files.append(_read_file(_path(folder, base)))
     layers = [Layer(f"{_path(folder, of)}: set", file.settings) for of, file in zip(chain, files, strict=True)]
-    collect = {field: value for file in reversed(files) for field, value in file.collect.items()}
+    collect = {key: value for file in reversed(files) for key, value in file.collect.items()}
     return Experiment(
         name=name,
         about=files[0].about,
@@ -175,6 +184,15 @@ def load_experiment(name: str, folder: Path = FOLDER) -> Experiment:
         vary=next((file.vary for file in files if file.vary), None),
         seeds=tuple(next((file.seeds for file in files if file.seeds), ())),
         collect=_checked(Collect, collect, f"{_path(folder, name)}: collect") if collect else None,
+        options={option: params for file in reversed(files) for option, params in file.options.items()},
+        finetune=next(
+            (
+                Layer(f"{_path(folder, of)}: finetune", file.finetune)
+                for of, file in zip(chain, files, strict=True)
+                if file.finetune
+            ),
+            None,
+        ),
     )
 
 
@@ -188,14 +206,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, or no YAML mapping.
     """
-    try:
-        data = ruamel.yaml.YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run this from the root of the repository") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    except ruamel.yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}); mend that line") from None
+    data = read_yaml(path)
     if not isinstance(data, dict):
         raise InputError(f"{path}: holds no `name: value` lines; write some")
     return data
@@ -254,6 +265,18 @@ def chosen(experiment: Experiment, values: str | None, seeds: str | None) -> Exp
         given = _checked(_ChosenSeeds, {"seeds": _scalars("--seeds", seeds)}, "--seeds")
         experiment = replace(experiment, seeds=tuple(given.seeds))
     return experiment
+
+
+def with_finetuning(experiment: Experiment) -> Experiment:
+    """The experiment that fine-tunes its model too, under another name.
+
+    Raises:
+        InputError: it has no `finetune`.
+    """
+    if experiment.finetune is None:
+        raise InputError(f"--finetune: {experiment.path} does not say what that would be; leave it out")
+    layers = (*experiment.layers, experiment.finetune)
+    return replace(experiment, variant="finetune", layers=layers)
 
 
 def _scalars(option: str, text: str) -> list[Any]:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from stillmotion.claims.compare import num_clips
 from stillmotion.metrics.bootstrap import bootstrap_intervals
+from stillmotion.printed import markdown
 from stillmotion.report.tables import markdown_table, number
 
 BOOTSTRAP_SEED = 0
@@ -46,7 +47,8 @@ def study_page(result: Mapping[str, Any], failures: Mapping[str, str]) -> str:
         f"![{result['title']}]({result['name']}.svg)",
     ]
     if failures:
-        lines += ["", "Not collected:", "", *(f"- {name}: {reason}" for name, reason in failures.items())]
+        reasons = [f"- {markdown(name)}: {markdown(reason)}" for name, reason in failures.items()]
+        lines += ["", "Not collected:", "", *reasons]
     return "\n".join(lines) + "\n"
 
 

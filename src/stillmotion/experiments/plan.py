@@ -1,6 +1,7 @@
 """The runs of an experiment: their names, what each sets, and that the pipeline makes of it what is collected."""
 
 import hashlib
+import importlib.util
 import json
 import tempfile
 from collections.abc import Mapping
@@ -10,8 +11,9 @@ from typing import Any
 
 from stillmotion.config.loading import load_params
 from stillmotion.errors import InputError
-from stillmotion.experiments.definition import Collect, Experiment, Layer, Value
+from stillmotion.experiments.definition import Collect, Experiment, Layer, Value, suggestion
 from stillmotion.experiments.settings import overrides, resolve, with_layers
+from stillmotion.io.tables import read_json
 
 DIGEST_LENGTH = 6
 
@@ -80,7 +82,7 @@ def planned_runs(
             don't make the system or the number of clips that is to be collected.
     """
     base = with_layers(resolve(experiment, params), [options])
-    name = experiment.name
+    name = "-".join(filter(None, (experiment.name, experiment.variant)))
     if options.settings:
         # With other settings it is another experiment, which has not run because this one has.
         text = json.dumps(options.settings, sort_keys=True)
@@ -115,7 +117,8 @@ def check_params(params: Mapping[str, Any], where: str) -> None:
     """Check the params that a run will have, as its stages will check them.
 
     Raises:
-        InputError: they don't fit; one line that names what set them, the param and the mend.
+        InputError: they don't fit, or a model does not fit the stored frames; one line that names what set them, the
+            param and the mend.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "params.yaml"
@@ -124,6 +127,32 @@ def check_params(params: Mapping[str, Any], where: str) -> None:
             load_params(path)
         except InputError as error:
             raise InputError(f"{where}: {str(error).replace(str(path), path.name)}") from None
+    _check_models(params, where)
+
+
+def _check_models(params: Mapping[str, Any], where: str) -> None:
+    """Tell an architecture that open_clip lacks, or that takes larger frames than are stored, before anything runs."""
+    # Beside open_clip, whose import takes seconds.
+    package = importlib.util.find_spec("open_clip")
+    assert package is not None
+    assert package.submodule_search_locations
+    configs = Path(package.submodule_search_locations[0]) / "model_configs"
+    stored_px = params["sample_frames"]["size_px"]
+    for name in params["run"]["backbones"]:
+        backbone = params["backbones"][name]
+        if backbone["family"] != "open_clip":
+            continue
+        architecture = backbone["architecture"]
+        path = configs / f"{architecture}.json"
+        if not path.is_file():
+            known = suggestion(architecture, sorted(config.stem for config in configs.glob("*.json")))
+            raise InputError(f"{where}: backbones.{name}.architecture {architecture!r} is none of open_clip's; {known}")
+        size_px = read_json(path)["vision_cfg"].get("image_size", stored_px)
+        if size_px > stored_px:
+            raise InputError(
+                f"{where}: {architecture} takes frames of {size_px} px, and sample_frames.size_px is {stored_px}; add "
+                f"--set sample_frames.size_px={size_px}"
+            )
 
 
 def _seeds(collection: Collection, params: Mapping[str, Any]) -> tuple[int, ...]:

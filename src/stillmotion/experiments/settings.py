@@ -64,8 +64,12 @@ def _section(block: dict[str, Any], section: str, path: Sequence[str], where: st
     return block[section]
 
 
-def layer_of_options(options: Sequence[str]) -> Layer:
-    """What `--set key=value` options set; the values are YAML.
+def layer_of_options(options: Sequence[str], short: Mapping[str, Sequence[str]]) -> Layer:
+    """What `--set key=value` options set; the values are YAML, those of an experiment's own options words.
+
+    Args:
+        options: as they were written.
+        short: the experiment's own options, and the params that each sets: `model=a:b` sets two of them.
 
     Raises:
         InputError: an option is no key and value, or not YAML.
@@ -75,6 +79,13 @@ def layer_of_options(options: Sequence[str]) -> Layer:
         key, equals, text = option.partition("=")
         if not (key and equals):
             raise InputError(f"--set {option!r}: write it as key=value, such as threads=1")
+        if key in short:
+            words = text.split(":", len(short[key]) - 1)
+            if len(words) < len(short[key]) or not all(words):
+                names = ":".join(param.rpartition(".")[2].upper() for param in short[key])
+                raise InputError(f"--set {option!r}: write it as {key}={names}")
+            settings |= zip(short[key], words, strict=True)
+            continue
         try:
             settings[key] = ruamel.yaml.YAML(typ="safe", pure=True).load(text)
         except ruamel.yaml.YAMLError:

@@ -1,8 +1,11 @@
 """Arrays on disk as .npy: byte-stable, and read as memory maps."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_file
@@ -12,6 +15,19 @@ def save_array(path: Path, array: np.ndarray) -> None:
     """Write one array, atomically, in C order."""
     with atomic_file(path) as partial, partial.open("wb") as file:
         np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def writable_map(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> "np.memmap[Any, Any]":
+    """A new array on disk to fill through memory, so that it may be larger than that.
+
+    Raises:
+        OSError: the disk has no room for all of it; later, in the map, that would kill the process.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate") and array.nbytes:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def load_array(path: Path) -> np.ndarray:

@@ -5,7 +5,7 @@ id. `load` and `save` of each table live here so that a column has one spelling.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -28,7 +28,8 @@ class Video:
     """Relative to the root of the repository, with forward slashes."""
     split: str
     duration: float | None
-    """Seconds from the first frame to the end of the last; null when the file could not be probed."""
+    """Seconds from the start of the file to the end of its last frame, or to where the dataset stops; null when the
+    file could not be probed."""
     fps: float | None
     """Average frames a second."""
     num_frames: int | None
@@ -69,6 +70,8 @@ class Moment:
     """Indices of the clips (2 s in QVHighlights) that the windows cover."""
     saliency_scores: list[list[int]]
     """Clips × 3 annotators, 0 to 4, one row for each of `relevant_clip_ids`; empty where nobody rated."""
+    annotated_windows: list[list[float]] = field(default_factory=list)
+    """The window of each annotator, where several marked the query: DiDeMo. Elsewhere the file lacks the column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ _SORT_KEYS = {
     Moment: ("qid",),
     Action: ("video_id", "start", "end", "label"),
 }
+_OPTIONAL = {"annotated_windows"}
+"""Columns that a row lacks where they are empty."""
 TABLES = {Video: "videos.jsonl", Caption: "captions.jsonl", Moment: "moments.jsonl", Action: "actions.jsonl"}
 
 
@@ -95,7 +100,8 @@ def save_records(folder: Path, kind: type[Record], records: Iterable[Record]) ->
     """Write the table of `kind` into `folder`, sorted by id."""
     keys = _SORT_KEYS[kind]
     rows = sorted((asdict(record) for record in records), key=lambda row: tuple(row[key] for key in keys))
-    write_rows(folder / TABLES[kind], rows)
+    filled = ({name: value for name, value in row.items() if value or name not in _OPTIONAL} for row in rows)
+    write_rows(folder / TABLES[kind], filled)
 
 
 def load_records(folder: Path, kind: type[Record]) -> list[Record]:
@@ -108,7 +114,7 @@ def load_records(folder: Path, kind: type[Record]) -> list[Record]:
     names = {field.name for field in fields(kind)}
     records = []
     for number, row in enumerate(read_rows(path), start=1):
-        if row.keys() != names:
+        if not names - _OPTIONAL <= row.keys() <= names:
             odd = sorted(names ^ row.keys())
             raise InputError(f"{path} row {number}: columns {odd} are missing or unknown; it holds {sorted(names)}")
         values: dict[str, Any] = row

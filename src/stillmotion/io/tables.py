@@ -47,7 +47,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits and a list 10,000 deep too
         raise InputError(f"{path}: not JSON in UTF-8 ({error}); save it again as such") from None
 
 
@@ -78,8 +78,9 @@ def parse_rows(text: str, where: str) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where} row {number}: not JSON ({error.msg}); one JSON object a line") from None
+        except (ValueError, RecursionError) as error:  # a number of 5,000 digits and a list 10,000 deep too
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+            raise InputError(f"{where} row {number}: not JSON ({reason}); one JSON object a line") from None
         if not isinstance(row, dict):
             raise InputError(f"{where} row {number}: not a JSON object; one JSON object a line")
         rows.append(row)

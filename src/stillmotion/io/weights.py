@@ -34,4 +34,6 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         raise InputError(f"{path}: no such file") from None
     except safetensors.SafetensorError as error:
         raise InputError(f"{path}: not safetensors ({error}); remove it and run the stage again") from None
+    if not tensors:
+        raise InputError(f"{path}: holds no tensors; remove it and run the stage again")
     return tensors, json.loads(metadata.get("state", "{}"))

@@ -23,9 +23,10 @@ from stillmotion.metrics.retrieval import (
     TieRule,
     num_relevant,
     pairs_of_rows,
+    rank_directions,
     rank_queries,
-    rank_video_queries,
     relevance_pairs,
+    video_directions,
     video_queries,
 )
 
@@ -83,7 +84,7 @@ def rank_embeddings(
     queries = video_queries(pairs_TV, len(texts_TD))
     asking_WD = videos_VD if len(queries.videos_W) == len(videos_VD) else videos_VD[queries.videos_W]
     video_ranks = [
-        rank_video_queries(scores, queries, start=start, ties=ties)
+        rank_directions(video_directions(scores, queries, start=start), ties=ties)
         for start, scores in _score_blocks(asking_WD, texts_TD, block_scores)
     ]
     directions = {name: _joined([ranks[name] for ranks in video_ranks]) for name in video_ranks[0]}

@@ -227,6 +227,12 @@ def official_metrics(values: MomentValues) -> dict[str, Any]:
     return {"brief": brief, **highlights, **details}
 
 
+def newer_metrics(values: MomentValues) -> dict[str, float]:
+    """`MR-full-R1@0.3` and `MR-full-mIoU`, which later evaluators (Lighthouse) have: percent, rounded likewise."""
+    iou_Q = values.top1_iou_Q
+    return {"MR-full-R1@0.3": _percent(np.mean(iou_Q >= 0.3)), "MR-full-mIoU": _percent(np.mean(iou_Q))}
+
+
 def additions(values: MomentValues) -> dict[str, float | int]:
     """`mIoU` (percent, mean IoU of the top window, unrounded) and `num_empty` (queries without a window)."""
     return {

@@ -6,6 +6,7 @@ irrelevant items that are tied. A tie between two relevant items costs nothing. 
 
 # Q queries, G gallery items, P relevant pairs; T texts, V videos, W videos that have a text; B rows of a block.
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -34,6 +35,14 @@ class QueryRanks:
     """Rank of the best relevant item, from 1; a half with ties under the `average` rule."""
     average_precisions_Q: NDArray[np.float64]
     """From 0 to 1."""
+
+    def hits(self, k: int) -> NDArray[Any]:
+        """Whether (Q,) the rank is at most `k`."""
+        return self.ranks_Q <= k
+
+    def reciprocals(self) -> NDArray[np.float64]:
+        """1 / rank (Q,)."""
+        return 1.0 / self.ranks_Q
 
 
 def check_scores(scores: Scores) -> Scores:
@@ -103,7 +112,7 @@ def num_relevant(pairs_P2: Pairs, num_queries: int) -> NDArray[np.int64]:
     return counts_Q
 
 
-def _irrelevant_above(
+def irrelevant_above(
     scores_QG: Scores, pairs_P2: Pairs, starts_Q: NDArray[np.int64], counts_Q: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Count, for each relevant pair, the irrelevant items scored higher and those tied."""
@@ -136,7 +145,9 @@ def rank_queries(scores_QG: Scores, relevance: NDArray[Any], *, ties: TieRule = 
     """Rank of the best relevant item and average precision of each query (row).
 
     rank = 1 + higher + share × tied, where `higher` and `tied` count irrelevant items scored above and equal
-    to the best relevant one, and the share is 1/2 (`average`), 0 (`optimistic`) or 1 (`pessimistic`).
+    to the best relevant one, and the share is 1/2 (`average`), 0 (`optimistic`) or 1 (`pessimistic`). With several
+    relevant items tied, `average` is not the expectation over random orders of equal items: of four equal items two are
+    relevant, rank 2, where 5/3 is expected, and 13/18 of its reciprocal. `expected_ranks.expect_ranks` gives those.
 
     Average precision is the mean over relevant items, best first, of j / (j + higher_j + share × tied_j) for
     the j-th of them: precision at its rank. Without ties it is scikit-learn's `average_precision_score`; with
@@ -159,7 +170,7 @@ def rank_queries(scores_QG: Scores, relevance: NDArray[Any], *, ties: TieRule = 
     pairs_P2 = relevance_pairs(relevance, scores_QG.shape)
     counts_Q = num_relevant(pairs_P2, scores_QG.shape[0])
     starts_Q = np.cumsum(counts_Q) - counts_Q
-    higher_P, tied_P = _irrelevant_above(scores_QG, pairs_P2, starts_Q, counts_Q)
+    higher_P, tied_P = irrelevant_above(scores_QG, pairs_P2, starts_Q, counts_Q)
     irrelevant_P = higher_P + _TIE_SHARE[ties] * tied_P
     # no item counts less against a worse relevant one, so this orders a query's relevant items best first
     order = np.lexsort((irrelevant_P, pairs_P2[:, 0]))
@@ -198,8 +209,8 @@ def pairs_of_rows(pairs_P2: Pairs, rows: slice) -> Pairs:
     return pairs_P2[own] - [rows.start, 0]
 
 
-def rank_video_queries(scores_BT: Scores, queries: VideoQueries, *, start: int, ties: TieRule) -> dict[str, QueryRanks]:
-    """Ranks of the B video queries from `start` on, by convention.
+def video_directions(scores_BT: Scores, queries: VideoQueries, *, start: int) -> dict[str, tuple[Scores, Pairs]]:
+    """Scores and sorted relevant pairs of the B video queries from `start` on, by convention.
 
     `v2t` (any_caption) ranks all captions and takes the best rank of a correct one; `v2t_caption_max`, present
     where it differs, ranks videos by the maximum over their captions.
@@ -208,24 +219,47 @@ def rank_video_queries(scores_BT: Scores, queries: VideoQueries, *, start: int, 
         scores_BT: of these queries with all texts.
         queries: all of them.
         start: the first of these.
-        ties: see `rank_queries`.
     """
     own = slice(start, start + len(scores_BT))
-    ranks = {"v2t": rank_queries(scores_BT, pairs_of_rows(queries.pairs_PT, own), ties=ties)}
+    directions = {"v2t": (scores_BT, pairs_of_rows(queries.pairs_PT, own))}
     if queries.by_caption_max:
         firsts_W = np.searchsorted(queries.pairs_PT[:, 0], np.arange(len(queries.videos_W)))
         best_BW = np.maximum.reduceat(scores_BT[:, queries.pairs_PT[:, 1]], firsts_W, axis=1)
         itself = np.stack([np.arange(len(best_BW)), np.arange(own.start, own.stop)], axis=1)
-        ranks["v2t_caption_max"] = rank_queries(best_BW, itself, ties=ties)
-    return ranks
+        directions["v2t_caption_max"] = best_BW, itself
+    return directions
+
+
+def both_directions(scores_TV: Scores, relevance: NDArray[Any]) -> dict[str, tuple[Scores, Pairs]]:
+    """Scores and pairs by the names of metrics files: `t2v`, `v2t` and, see `video_directions`, `v2t_caption_max`.
+
+    `t2v` has one query a text, the others one query a video that has a text.
+
+    Args:
+        scores_TV: texts × videos, higher is more similar.
+        relevance: a boolean matrix or integer pairs (P, 2) of text and video.
+
+    Raises:
+        InputError: a score is not finite.
+    """
+    scores_TV = check_scores(scores_TV)
+    pairs_TV = relevance_pairs(relevance, scores_TV.shape)
+    queries = video_queries(pairs_TV, len(scores_TV))
+    scores_VT = scores_TV.T
+    if len(queries.videos_W) < len(scores_VT):
+        scores_VT = scores_VT[queries.videos_W]
+    return {"t2v": (scores_TV, pairs_TV), **video_directions(scores_VT, queries, start=0)}
+
+
+def rank_directions(directions: Mapping[str, tuple[Scores, Pairs]], *, ties: TieRule) -> dict[str, QueryRanks]:
+    """The ranks of each direction; see `rank_queries`."""
+    return {name: rank_queries(*of_direction, ties=ties) for name, of_direction in directions.items()}
 
 
 def rank_both_directions(
     scores_TV: Scores, relevance: NDArray[Any], *, ties: TieRule = "average"
 ) -> dict[str, QueryRanks]:
-    """Ranks by the names that metrics files use: `t2v`, `v2t` and, see `rank_video_queries`, `v2t_caption_max`.
-
-    `t2v` has one query a text, the others one query a video that has a text.
+    """Ranks by the names of `both_directions`.
 
     Args:
         scores_TV: texts × videos, higher is more similar.
@@ -235,11 +269,4 @@ def rank_both_directions(
     Raises:
         InputError: a score is not finite, or a text has no relevant video.
     """
-    scores_TV = check_scores(scores_TV)
-    pairs_TV = relevance_pairs(relevance, scores_TV.shape)
-    t2v = rank_queries(scores_TV, pairs_TV, ties=ties)
-    queries = video_queries(pairs_TV, len(scores_TV))
-    scores_VT = scores_TV.T
-    if len(queries.videos_W) < len(scores_VT):
-        scores_VT = scores_VT[queries.videos_W]
-    return {"t2v": t2v, **rank_video_queries(scores_VT, queries, start=0, ties=ties)}
+    return rank_directions(both_directions(scores_TV, relevance), ties=ties)

@@ -6,14 +6,15 @@ METHODS.md section 1.
 # Q queries, M metrics; T texts, V videos.
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stillmotion.errors import InputError
 from stillmotion.metrics.bootstrap import NUM_RESAMPLES, Statistic, bootstrap_intervals
-from stillmotion.metrics.retrieval import QueryRanks, Scores, TieRule, rank_both_directions
+from stillmotion.metrics.expected_ranks import expect_ranks
+from stillmotion.metrics.retrieval import QueryRanks, Scores, TieRule, both_directions, rank_both_directions
 
 RECALL_AT = (1, 2, 5, 10)
 METRICS = (*(f"R@{k}" for k in RECALL_AT), "MedR", "MeanR", "MRR", "mAP")
@@ -21,9 +22,9 @@ METRICS = (*(f"R@{k}" for k in RECALL_AT), "MedR", "MeanR", "MRR", "mAP")
 
 def query_statistics(queries: QueryRanks) -> tuple[NDArray[np.float64], list[Statistic]]:
     """Per-query values (M, Q) in the order of METRICS, and how each is summarised."""
-    ranks_Q = queries.ranks_Q
-    hits = [100.0 * (ranks_Q <= k) for k in RECALL_AT]
-    values = [*hits, ranks_Q, ranks_Q, 100.0 * (1.0 / ranks_Q), 100.0 * queries.average_precisions_Q]
+    hits = [100.0 * queries.hits(k) for k in RECALL_AT]
+    ranks = [queries.ranks_Q, queries.ranks_Q]
+    values = [*hits, *ranks, 100.0 * queries.reciprocals(), 100.0 * queries.average_precisions_Q]
     return np.stack(values), ["median" if name == "MedR" else "mean" for name in METRICS]
 
 
@@ -67,7 +68,7 @@ def score_retrieval(
     relevance: NDArray[Any],
     *,
     rng: np.random.Generator,
-    ties: TieRule = "average",
+    ties: TieRule | Literal["expected"] = "average",
     num_resamples: int = NUM_RESAMPLES,
 ) -> dict[str, Any]:
     """Score a similarity matrix in both directions, with 95 % bootstrap intervals.
@@ -76,13 +77,18 @@ def score_retrieval(
         scores_TV: see `rank_both_directions`, with the directions and errors.
         relevance: likewise.
         rng: draws the resamples.
-        ties: see `rank_queries`.
+        ties: see `rank_queries`; `expected` for the expectations of `expected_ranks`.
         num_resamples: of the bootstrap.
 
     Returns:
         `t2v`, `v2t`, … each with METRICS and `ci95`; see `with_convention_names`.
     """
-    directions = rank_both_directions(scores_TV, relevance, ties=ties)
+    directions: Mapping[str, QueryRanks]
+    if ties == "expected":
+        parts = both_directions(scores_TV, relevance)
+        directions = {name: expect_ranks(*of_direction) for name, of_direction in parts.items()}
+    else:
+        directions = rank_both_directions(scores_TV, relevance, ties=ties)
     return with_convention_names(
         {
             name: summarise_with_intervals(ranks, rng=rng, num_resamples=num_resamples)

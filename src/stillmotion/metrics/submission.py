@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stillmotion.config.bounds import MAX_DURATION_S, MAX_SALIENCY_VALUES
 from stillmotion.errors import InputError
 
 Row = Mapping[str, Any]
@@ -160,8 +161,10 @@ def predicted_windows(predictions: Sequence[Row], *, name: str = "predictions") 
 def _ratings(row: Row, *, clip_length_s: float, where: str) -> Floats:
     """Ratings (T, A) of all clips of one truth row."""
     duration, clips, ratings = row.get("duration"), row.get("relevant_clip_ids"), row["saliency_scores"]
-    if isinstance(duration, bool) or not isinstance(duration, int | float) or not 0 < duration < np.inf:
-        raise InputError(f"{where}: duration is {duration!r}; give the video's seconds")
+    if isinstance(duration, bool) or not isinstance(duration, int | float) or not 0 < duration <= MAX_DURATION_S:
+        raise InputError(
+            f"{where}: duration is {duration!r}; give the video's seconds, above 0 and at most {MAX_DURATION_S:,.0f}"
+        )
     if not isinstance(clips, list | tuple) or len(clips) != len(ratings):
         raise InputError(f"{where}: relevant_clip_ids and saliency_scores differ in length; mend one")
     if not all(isinstance(clip, int) and 0 <= clip * clip_length_s < duration for clip in clips):
@@ -238,6 +241,12 @@ def saliency(
     ]
     num_annotators = ratings[0].shape[1]
     num_clips_Q = np.array([len(rating) for rating in ratings])
+    if len(rated) * num_clips_Q.max() * num_annotators > MAX_SALIENCY_VALUES:
+        longest = rated[int(num_clips_Q.argmax())]
+        raise InputError(
+            f"{truth_name} row {longest + 1}: a duration of {truth[longest]['duration']} s makes more than "
+            f"{MAX_SALIENCY_VALUES:,} values of {len(rated)} rows, which are as long as the longest; score it apart"
+        )
     scores_QT = np.zeros((len(rated), num_clips_Q.max()))
     ratings_QTA = np.zeros((*scores_QT.shape, num_annotators))
     top_clip_Q = np.full(len(rated), -1)

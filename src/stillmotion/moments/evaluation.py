@@ -13,9 +13,17 @@ from typing import Any
 import numpy as np
 
 from stillmotion.config.evaluation import EvaluateMomentsParams
+from stillmotion.metrics.annotators import window_scores
 from stillmotion.metrics.coverage import coverage, selected_share
 from stillmotion.metrics.frames import frame_values
-from stillmotion.metrics.moments import MAX_WINDOWS, additions, moment_intervals, moment_values, official_metrics
+from stillmotion.metrics.moments import (
+    MAX_WINDOWS,
+    additions,
+    moment_intervals,
+    moment_values,
+    newer_metrics,
+    official_metrics,
+)
 from stillmotion.metrics.submission import Row, Windows, by_qid, predicted_windows
 from stillmotion.moments.curves import Mask
 from stillmotion.moments.predictions import Kind
@@ -133,12 +141,19 @@ def evaluate(
         others={"frames IoU": frames["IoU"]},
     )
     metrics = official_metrics(values) | {
+        **newer_metrics(values),
         "frames": {metric: float(100.0 * values_Q.mean()) for metric, values_Q in frames.items()},
         **additions(values),
         "coverage": float(100.0 * coverage(predicted, truth.windows).mean()),
         "selected_share": float(100.0 * selected_share(predicted, truth.durations_Q).mean()),
         "ci95": intervals,
     }
+    if any(query.annotated_windows for query in truth.queries):
+        metrics["annotators"] = window_scores(
+            [row["pred_relevant_windows"] for row in in_order],
+            [query.annotated_windows for query in truth.queries],
+            truth.durations_Q.tolist(),
+        )
     share = len(truth.queries) / (len(truth.queries) + missing.num_queries)
     headline = metrics["brief"] | {"mIoU": metrics["mIoU"], "frames IoU": metrics["frames"]["IoU"]}
     metrics["pessimistic"] = {metric: share * headline[metric] for metric in intervals}

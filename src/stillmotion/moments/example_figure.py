@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from stillmotion.printed import one_line
 from stillmotion.video.packed import PackedFrames
 from stillmotion.video.thumbnails import MOST, MOST_IN_A_FIGURE, thumbnail_strip
 
@@ -54,9 +55,9 @@ def example_panels(
 
 
 def _title(example: Mapping[str, Any]) -> str:
-    query = example["query"]
+    query = one_line(example["query"])
     short = query if len(query) <= LONGEST_QUERY else f"{query[: LONGEST_QUERY - 1]}…"
-    return f"{example['place']}: “{short}” in {example['vid']}, IoU {example['top1_iou']:.2f}"
+    return f"{example['place']}: “{short}” in {one_line(example['vid'])}, IoU {example['top1_iou']:.2f}"
 
 
 def _draw_strip(axes: Any, strip: NDArray[np.uint8], duration: float) -> None:

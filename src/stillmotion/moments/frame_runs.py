@@ -59,13 +59,22 @@ def runs_between(starts_QT: Mask, selected_QT: Mask) -> Runs:
 
 def mean_scores(runs: Runs, sc_QT: Floats) -> Floats:
     """Mean of the curve in each run."""
+    return _reduced(np.add, runs, sc_QT) / (runs.end_R - runs.first_R)
+
+
+def best_scores(runs: Runs, sc_QT: Floats) -> Floats:
+    """Highest value of the curve in each run."""
+    return _reduced(np.maximum, runs, sc_QT)
+
+
+def _reduced(operation: np.ufunc, runs: Runs, sc_QT: Floats) -> Floats:
     if len(runs.query_R) == 0:
         return np.empty(0)
     num_columns = sc_QT.shape[1]
     offset_R = runs.query_R * num_columns
     bounds = np.stack([offset_R + runs.first_R, offset_R + runs.end_R], axis=1).ravel()
     flat = np.append(sc_QT.ravel(), 0.0)  # the last run may end where the array does
-    return np.add.reduceat(flat, bounds)[::2] / (runs.end_R - runs.first_R)
+    return operation.reduceat(flat, bounds)[::2]
 
 
 @dataclass(frozen=True, slots=True)

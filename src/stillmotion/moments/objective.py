@@ -43,7 +43,7 @@ class Range:
 class Objective:
     """The objective of a selection on labelled queries, in percent.
 
-    λ ranges over [0, 1] where the post-processing gives that and over the similarities otherwise, α over the
+    λ and β range over [0, 1] where the post-processing gives that and over the similarities otherwise, α over the
     CFSc, p over [0.05, 1], M over odd numbers.
 
     Args:
@@ -60,6 +60,8 @@ class Objective:
         """Minimum and maximum over the split, for `adjust_norm`."""
         self.ranges = {"threshold": Range(low, high) if selection.post_processing == "none" else Range(0.0, 1.0)}
         """What each parameter ranges over, in the order in which they are searched."""
+        if selection.method == "vc1_beta":
+            self.ranges["least_confidence"] = self.ranges["threshold"]
         if smoothed:
             self.ranges["window"] = Range(3, LONGEST_SMOOTHING, 2)
         if selection.method == "vc2":
@@ -90,8 +92,9 @@ class Objective:
         """Runs that the method selects, with their confidences."""
         sc_QT, ranks = self._processed(parameters.get("window"))
         threshold = parameters["threshold"]
-        if self.selection.method == "vc1":
-            runs, confidence_R, _ = vc1_runs(self._split.curves, sc_QT, threshold=threshold)
+        if self.selection.method != "vc2":
+            least = parameters.get("least_confidence")
+            runs, confidence_R, _ = vc1_runs(self._split.curves, sc_QT, threshold=threshold, least_confidence=least)
         else:
             change, share = parameters["change"], parameters["share"]
             runs, confidence_R, _ = vc2_runs(

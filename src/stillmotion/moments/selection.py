@@ -241,8 +241,8 @@ def select_vc2(
 
 
 def select(curves: Curves, sc_QT: Floats, method: str, parameters: dict[str, Any]) -> Selection:
-    """Frames and ranked windows of VC1 or VC2 with the parameters of a search."""
-    if method == "vc1":
+    """Frames and ranked windows of VC1, with or without β, or of VC2, with the parameters of a search."""
+    if method != "vc2":
         return select_vc1(
             curves,
             sc_QT,

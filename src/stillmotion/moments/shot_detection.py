@@ -1,19 +1,22 @@
 """Cuts in the pixels of a video file, found by PySceneDetect, and the shots between them.
 
-Its PyAV backend alone is used: where that can't open a file, PySceneDetect's own front door would take OpenCV,
-and the answer would depend on what is installed.
+Its detectors alone are used, on the frames and times that every other stage has: its own readers take any stream,
+count from the first frame, and depend on what is installed.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from stillmotion.io.memo import Memo, file_digest
+from numpy.typing import NDArray
+
+from stillmotion.io.memo import Memo
 from stillmotion.io.tables import read_json, write_json
-from stillmotion.video.probe import VideoError
+from stillmotion.video.decode import decoded_frames
+from stillmotion.video.probe import VideoError, probe_video, video_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,45 +43,47 @@ class DetectionTask:
 
 def _detect(path: Path, settings: DetectorSettings) -> list[float]:
     # in the processes that look at frames alone: the one that hands out the videos needs none of these
-    import av
     import cv2
-    from scenedetect import AdaptiveDetector, ContentDetector, SceneManager, VideoOpenFailure, VideoStreamAv
+    from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
+    from scenedetect.common import Timecode
+    from scenedetect.scene_manager import compute_downscale_factor
 
-    logging.getLogger("pyscenedetect").setLevel(logging.CRITICAL)
     cv2.setNumThreads(1)  # each process has its CPU
-    try:
-        video = VideoStreamAv(path, suppress_output=True)
-        manager = SceneManager()
-        if settings.detector == "content":
-            manager.add_detector(ContentDetector(settings.threshold, min_scene_len=settings.min_shot_s))
-        else:
-            manager.add_detector(AdaptiveDetector(settings.threshold, min_scene_len=settings.min_shot_s))
-        num_frames = manager.detect_scenes(video)
-    except (VideoOpenFailure, av.error.FFmpegError, OSError, UnicodeDecodeError) as error:
-        reason = " ".join((str(error) or type(error).__name__).replace(str(path), "the file").split())
-        raise VideoError(f"PySceneDetect can't read it ({reason})") from None
-    if num_frames < 1:
-        raise VideoError("PySceneDetect reads no frames, or frames without times")
-    scenes = manager.get_scene_list(start_in_scene=True)
-    first_s = scenes[0][0].seconds
-    return [start.seconds - first_s for start, _ in scenes[1:]]
+    kind = ContentDetector if settings.detector == "content" else AdaptiveDetector
+    detector = kind(settings.threshold, min_scene_len=settings.min_shot_s)
+    probe = probe_video(path)
+    cuts: list[FrameTimecode] = []
+    size: tuple[int, int] | None = None
+    for index, frame in decoded_frames(path, probe, range(probe.num_frames), lenient=True):
+        size = size or (frame.width, frame.height)
+        image: NDArray[Any] = frame.to_ndarray(format="bgr24", width=size[0], height=size[1])
+        factor = compute_downscale_factor(max(size))
+        if factor > 1:
+            small = (max(1, round(size[0] / factor)), max(1, round(size[1] / factor)))
+            image = cv2.resize(image, small, interpolation=cv2.INTER_LINEAR)
+        seconds = Fraction(probe.timestamps[index]).limit_denominator(1_000_000)
+        time = FrameTimecode(Timecode(seconds.numerator, Fraction(1, seconds.denominator)), probe.fps)
+        cuts += detector.process_frame(time, image)
+    if size is None:
+        raise VideoError("corrupt: no frame can be decoded")
+    return sorted({cut.seconds for cut in cuts + detector.post_process(time)})
 
 
 def find_cuts(task: DetectionTask) -> list[float]:
-    """Seconds from the first frame at which each shot but the first starts, from the memo where they are there.
+    """Seconds from the start of the file at which each shot but the first starts, from the memo where they are there.
 
     Raises:
-        VideoError: PySceneDetect reads no frame of the video.
+        VideoError: the video can't be used.
     """
     key = {
-        "content": file_digest(task.path) if task.memo.root is not None else None,
+        "content": video_digest(task.path) if task.memo.root is not None else None,
         "settings": asdict(task.settings),
         "code": task.code,
         "versions": {name: version(name) for name in ("av", "opencv-python-headless", "scenedetect-headless")},
     }
-    found = task.memo.find("shots", key, suffix=".json")
+    found: list[float] | None = task.memo.read("shots", key, read_json, suffix=".json")
     if found is not None:
-        return list(read_json(found))
+        return found
     cuts = _detect(task.path, task.settings)
     task.memo.store("shots", key, lambda entry: write_json(entry, cuts), suffix=".json")
     return cuts

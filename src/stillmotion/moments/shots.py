@@ -7,11 +7,14 @@ the scores nothing of the shots. The baseline that VClipper's methods should bea
 # Q queries, T frames (padded).
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from stillmotion.errors import InputError
+from stillmotion.io.checked import STRICT, read_checked, read_checked_rows
 from stillmotion.metrics.moments import MAX_WINDOWS
 from stillmotion.moments.curves import Floats
 from stillmotion.moments.predictions import Predictions
@@ -20,6 +23,23 @@ from stillmotion.moments.truth import GroundTruth
 
 Shots = Sequence[Sequence[float]]
 """[start, end] in seconds, in order, without gaps."""
+
+
+class _Row(BaseModel):
+    model_config = STRICT
+
+    video_id: str
+    shots: list[tuple[float, float]]
+    reason: str | None
+
+
+def read_shots(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows of shots.jsonl, and the content of detector.json.
+
+    Raises:
+        InputError: see `read_checked`.
+    """
+    return read_checked_rows(folder / "shots.jsonl", _Row), read_checked(folder / "detector.json", dict[str, Any])
 
 
 def frames_of_shot(shot: Sequence[float], middles_T: Floats) -> slice:

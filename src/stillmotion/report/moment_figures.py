@@ -1,6 +1,7 @@
 """Figures of moment retrieval; VClipper (Caravaca 2024), figures 17 and 19 and section 4.2.2.
 
-Colours are post-processings, VC1 is drawn through and VC2 dashed; the legend of the first row is that of all.
+Colours are post-processings, VC1 is drawn through, with β dotted, and VC2 dashed; the legend of the first row is that
+of all.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from stillmotion.report.figures import legend_on_the_right, line_colors
 from stillmotion.report.moments import SYMBOLS
 
 POST_COLORS = {"none": "#888888", "norm": "#4878a8", "adjust_norm": "#e08f3c", "log_smooth_norm": "#3f8f4f"}
-METHOD_LINES = {"vc1": "-", "vc2": "--"}
+METHOD_LINES = {"vc1": "-", "vc1_beta": ":", "vc2": "--"}
 OBJECTIVE_NAMES = {"R1@0.5": "R1@0.5", FRAMES: "frame AP@0.5"}
 LEAST_IOUS = np.arange(41) / 40
 """IoUs of the distribution: 0.5 and 0.7 are among them, to the bit."""

@@ -37,9 +37,9 @@ def by_kind(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Map
 
 
 def effects_table(evidence: Evidence, published: pd.DataFrame) -> str:
-    """Each post-processing against none, and VC2 against VC1, paired over the queries, beside the source's effect.
+    """Each post-processing against none, and VC2 and VC1 with β against VC1, paired over the queries.
 
-    Nothing where there is nothing to compare.
+    The source's effects stand beside. Nothing where there is nothing to compare.
 
     Args:
         evidence: what has been measured.
@@ -51,7 +51,13 @@ def effects_table(evidence: Evidence, published: pd.DataFrame) -> str:
     by_measure = [
         [
             *pairs(of_measure, better={POST: POSTS[1:]}, worse={POST: POSTS[0]}, within=within),
-            *pairs(of_measure, better={METHOD: "vc2"}, worse={METHOD: "vc1"}, within=(*MODEL, POST, OBJECTIVE)),
+            *(
+                pair
+                for method in ("vc2", "vc1_beta")
+                for pair in pairs(
+                    of_measure, better={METHOD: method}, worse={METHOD: "vc1"}, within=(*MODEL, POST, OBJECTIVE)
+                )
+            ),
         ]
         for of_measure in (select(frame, {"measure": measure}) for measure in SOURCE_METRICS)
     ]

@@ -16,9 +16,10 @@ from stillmotion.claims.systems import select
 from stillmotion.claims.thesis import THESIS
 from stillmotion.claims.vclipper import VCLIPPER
 from stillmotion.io.records import Caption, Moment, Video
+from stillmotion.printed import markdown
 from stillmotion.report import moments, retrieval
 from stillmotion.report.published import Published, published_tables
-from stillmotion.report.tables import cell, markdown_table, number, with_interval
+from stillmotion.report.tables import markdown_table, number, with_interval
 
 SOURCES = (THESIS, VCLIPPER, MUG_STAN)
 """Whose conclusions are held to the results."""
@@ -36,7 +37,7 @@ def rendered(template: str, **context: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cell": cell, "number": number, "interval": with_interval}
+    environment.filters |= {"cell": markdown, "number": number, "interval": with_interval}
     environment.globals |= {"table": markdown_table, "num_clips": num_clips, "run_command": run_command}
     lines = environment.get_template(template).render(**context).splitlines()
     kept = [line for place, line in enumerate(lines) if line or (place and lines[place - 1])]

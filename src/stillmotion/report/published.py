@@ -2,7 +2,8 @@
 
 A counterpart says which of our values a published number is to be held against: the task, and of its system the base,
 recipe, scorer, objective of the thresholds and number of clips; `setting` is that of a study, or of a counted step.
-Only the same data compare: `on` is the dataset in params.yaml, and `size` the test queries, missing ones included.
+Only the same data compare: `on` is the dataset in params.yaml, and `size` the test queries or spans, missing ones
+included; of actions it may be left empty where it is not known.
 `value` is a path into the metrics file, `scale` what makes the published unit of it.
 """
 
@@ -147,7 +148,12 @@ def _measured(evidence: Evidence) -> Iterator[dict[str, Any]]:
         own = {name: row[name] or "" for name in ("task", "base", "recipe", "scorer")} | {"on": evidence.dataset}
         if row["task"] == "actions":
             crossover = {"shots_above_zero_shot": _crossover(row["metrics"])}
-            yield nothing | own | {"label": row["key"], "numbers": crossover}
+            lost = row.get("protocol.missing_videos")
+            own["label"] = row["key"] + (f"; {lost} videos missing" if lost else "")
+            yield nothing | own | {"numbers": row["metrics"] | crossover}
+            if row.get("protocol.num_spans"):
+                size = str(row["protocol.num_spans"] + row["protocol.missing_spans"])
+                yield nothing | own | {"size": size, "numbers": row["metrics"]}
         elif row["task"] in ("retrieval", "moments"):
             own["size"] = str(row["protocol.num_queries"] + row["protocol.missing_queries"])
             lost = row["protocol.missing_videos"]

@@ -11,12 +11,12 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(map(cell, cells)) + " |"
+    return "| " + " | ".join(map(_cell, cells)) + " |"
 
 
-def cell(text: Any) -> str:
-    """The text as one cell: ids and reasons come from outside, and none of them may end a cell or a row."""
-    return " ".join(str(text).split()).replace("|", "\\|")
+def _cell(markup: str) -> str:
+    """Markup that ends neither a cell nor a row; what comes from outside is `printed.markdown` already."""
+    return " ".join(markup.split()).replace("|", "\\|")
 
 
 def number(value: Any, digits: int = 1) -> str:

@@ -11,15 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from stillmotion.config.scorers import AggregatorParams
-from stillmotion.io.tables import read_json
+from stillmotion.embedding.reader import Embeddings
+from stillmotion.io.checked import STRICT, read_checked
 from stillmotion.io.weights import load_tensors
 from stillmotion.metrics.embedding_ranks import rank_embeddings
 from stillmotion.metrics.retrieval import TieRule
 from stillmotion.retrieval.aggregators import aggregate, build_aggregator
-from stillmotion.retrieval.pairs import RetrievalPairs
 from stillmotion.retrieval.scoring import Queries, Ranked, ScorerInputs
+
+
+class _Trained(BaseModel):
+    """What aggregator.json says, beside the params of the scorer."""
+
+    model_config = STRICT
+
+    model: str
+    dim: int
+    clip_counts: list[int]
+    seeds: list[int]
+    selected_on: str
 
 
 @dataclass(frozen=True)
@@ -40,28 +53,32 @@ class Aggregated:
         pairs = queries.pairs(num_clips)
         return [
             Ranked(rank_embeddings(pairs.texts_ND, videos_VD, pairs.relevance, ties=ties))
-            for videos_VD in self._videos(pairs, num_clips)
+            for videos_VD in self.videos(pairs.clips_VCD)
         ]
 
-    def _videos(self, pairs: RetrievalPairs, num_clips: int) -> list[np.ndarray]:
-        runs = []
+    def videos(self, clips_VCD: np.ndarray) -> list[np.ndarray]:
+        """Unit vectors (V, D) of videos by each seed's aggregator, or by the one that has none."""
+        num_clips, runs = clips_VCD.shape[1], []
         for seed in self.seeds or [0]:
             module = build_aggregator(self.params, dim=self.dim, num_clips=num_clips, seed=seed)
             if self.seeds:
                 tensors, _ = load_tensors(self.folder / f"clips-{num_clips}" / f"seed-{seed}.safetensors")
                 module.load_state_dict(tensors)
-            runs.append(aggregate(module, pairs.clips_VCD))
+            runs.append(aggregate(module, clips_VCD))
         return runs
 
 
-def open_scorer(params: AggregatorParams, queries: Queries, inputs: ScorerInputs) -> Aggregated:
+def open_aggregators(params: AggregatorParams, embedded: Embeddings, folder: Path) -> Aggregated:
     """The aggregators that stage train_aggregator has trained on these embeddings.
 
     Raises:
         InputError: it has trained them on others.
     """
-    trained = read_json(inputs.trained / "aggregator.json")
-    queries.embedded.require_model(trained["model"], inputs.trained)
-    return Aggregated(
-        params, inputs.trained, trained["dim"], trained["clip_counts"], trained["seeds"], trained["selected_on"]
-    )
+    trained = read_checked(folder / "aggregator.json", _Trained)
+    embedded.require_model(trained["model"], folder)
+    return Aggregated(params, folder, trained["dim"], trained["clip_counts"], trained["seeds"], trained["selected_on"])
+
+
+def open_scorer(params: AggregatorParams, queries: Queries, inputs: ScorerInputs) -> Aggregated:
+    """The aggregators as a scorer; raises InputError as `open_aggregators`."""
+    return open_aggregators(params, queries.embedded, inputs.trained)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import nn
 
 from stillmotion.backbones.frame_pooling import pool_frames
 from stillmotion.errors import InputError
@@ -27,19 +26,20 @@ from stillmotion.retrieval.mug_interactions import (
     score_mutual,
     score_mutual_cosine,
     score_simple,
-    score_wti,
+    score_ti,
 )
 from stillmotion.retrieval.mug_tiling import Tile, score_tiles
 
-INTERACTIONS = ("mutual", "mutual_cosine", "simple", "frame_text", "video_token", "hard_top_k", "wti", "mean_pooling")
+INTERACTIONS = ("mutual", "mutual_cosine", "simple", "frame_text", "video_token", "hard_top_k", "ti", "mean_pooling")
 """`mutual` is Mug, exact, and `simple` the form of the source's code. `mutual_cosine` is ours: the cosine of the guided
 embeddings, where the source takes their product. The others are the arms of its table VIII.
 
 `frame_text` has the text's one embedding for its tokens (guided frames, unguided text), `video_token` the mean of the
 frames for the frames (guided tokens, unguided video): Mug with one token, or one frame. The source says that one
 embedding is substituted; whether tokens still guide the frames then is open, and its code takes the text's alone, as
-we do. `hard_top_k` selects where Mug weighs. `wti` weighs each side by itself. `mean_pooling` is the cosine of the
-text's embedding and the mean of the frames.
+we do. `hard_top_k` selects where Mug weighs. `ti` is token-wise interaction with all tokens and frames alike; the
+table's WTI has weights of its own for either side, which are trained with the model: ours has none. `mean_pooling` is
+the cosine of the text's embedding and the mean of the frames.
 """
 
 
@@ -88,8 +88,6 @@ def score_pairs(
     interaction: str = "mutual",
     tau: torch.Tensor | float,
     top_k: int = 1,
-    token_weights_NL: torch.Tensor | None = None,
-    frame_weights_MF: torch.Tensor | None = None,
     tile_cosines: int | None = None,
 ) -> torch.Tensor:
     """Score every text with every video, in memory for one tile of pairs; it has first derivatives in all tensors.
@@ -100,9 +98,6 @@ def score_pairs(
         interaction: one of INTERACTIONS.
         tau: sharpness τ of the softmaxes, 100 in the source; not the temperature of a loss.
         top_k: for `hard_top_k`.
-        token_weights_NL: for `wti`, each text's sum to 1, and 0 where masked; None weighs tokens alike, which is the
-            unweighted token interaction.
-        frame_weights_MF: likewise for frames.
         tile_cosines: how many cosines to hold at once; None suits the device.
 
     Returns:
@@ -125,10 +120,8 @@ def score_pairs(
         _tile_score(interaction, top_k),
         tokens,
         token_mask,
-        _equal_weights(token_mask) if token_weights_NL is None else token_weights_NL,
         frames,
         frame_mask,
-        _equal_weights(frame_mask) if frame_weights_MF is None else frame_weights_MF,
         _scalar(tau, tokens.device),
         tile_cosines=tile_cosines,
     )
@@ -159,8 +152,6 @@ def _guide_pair(texts: Texts, videos: Videos, text: int, video: int, tau: torch.
         cosines_LF[None, :, :, None],
         token_mask_L[None],
         frame_mask_F[:, None],
-        _equal_weights(token_mask_L[None]),
-        _equal_weights(frame_mask_F[None]).T,
         tau.to(cosines_LF),
         tokens_LD[None],
         frames_FD[None],
@@ -177,23 +168,6 @@ def _guide_pair(texts: Texts, videos: Videos, text: int, video: int, tau: torch.
     )
 
 
-class LearnedWeights(nn.Module):
-    """Weights of a text's tokens, or a video's frames, from their own embeddings: the other half of `wti`.
-
-    A softmax over an MLP with one hidden layer. The source leaves its size open: twice the width, ReLU.
-
-    Source: Wang et al. 2022, "Disentangled Representation Learning for Text-Video Retrieval", section 3.2.
-    """
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.ReLU(), nn.Linear(2 * dim, 1))
-
-    def forward(self, embeddings_NLD: torch.Tensor, mask_NL: torch.Tensor) -> torch.Tensor:
-        """Embeddings (N, L, D) and which of them count to weights (N, L) that sum to 1."""
-        return self.mlp(embeddings_NLD).squeeze(-1).masked_fill(~mask_NL, -torch.inf).softmax(-1)
-
-
 def _tile_score(interaction: str, top_k: int) -> Callable[[Tile], torch.Tensor]:
     if top_k < 1:
         raise InputError(f"top_k of Mug's hard selection is {top_k}; set 1 or more")
@@ -204,7 +178,7 @@ def _tile_score(interaction: str, top_k: int) -> Callable[[Tile], torch.Tensor]:
         "frame_text": score_mutual,
         "video_token": score_mutual,
         "hard_top_k": partial(score_hard_top_k, top_k=top_k),
-        "wti": score_wti,
+        "ti": score_ti,
     }
     if interaction not in scores:
         raise ValueError(f"no interaction is named {interaction!r}; take one of {', '.join(INTERACTIONS)}")
@@ -213,10 +187,6 @@ def _tile_score(interaction: str, top_k: int) -> Callable[[Tile], torch.Tensor]:
 
 def _scalar(tau: torch.Tensor | float, device: torch.device) -> torch.Tensor:
     return tau.to(device) if isinstance(tau, torch.Tensor) else torch.tensor(tau, dtype=torch.float64, device=device)
-
-
-def _equal_weights(mask_NL: torch.Tensor) -> torch.Tensor:
-    return mask_NL.double() / mask_NL.sum(1, keepdim=True)
 
 
 def _check(texts: Texts, videos: Videos) -> None:

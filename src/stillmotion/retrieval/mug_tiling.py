@@ -33,8 +33,6 @@ class Tile:
     token_mask_nl: torch.Tensor | None
     """None where all count."""
     frame_mask_fm: torch.Tensor | None
-    token_weights_nl: torch.Tensor
-    frame_weights_fm: torch.Tensor
     tau: torch.Tensor
     tokens_nlD: torch.Tensor
     """What the cosines are of; zero where they do not count."""
@@ -64,15 +62,13 @@ def score_tiles(
     score: Callable[[Tile], torch.Tensor],
     tokens_NLD: torch.Tensor,
     token_mask_NL: torch.Tensor,
-    token_weights_NL: torch.Tensor,
     frames_MFD: torch.Tensor,
     frame_mask_MF: torch.Tensor,
-    frame_weights_MF: torch.Tensor,
     tau: torch.Tensor,
     *,
     tile_cosines: int | None = None,
 ) -> torch.Tensor:
-    """Score every text with every video; embeddings, weights and τ get first derivatives.
+    """Score every text with every video; embeddings and τ get first derivatives.
 
     Computed in float64 where an embedding is float64, else in float32, inside autocast too.
 
@@ -80,10 +76,8 @@ def score_tiles(
         score: makes the scores (n, m) of a tile; with gradients enabled, of differentiable operations alone.
         tokens_NLD: unit vectors.
         token_mask_NL: which tokens count; one of every text at least.
-        token_weights_NL: what `score` gets as the tokens' weights.
         frames_MFD: unit vectors.
         frame_mask_MF: which frames count; one of every video at least.
-        frame_weights_MF: what `score` gets as the frames' weights.
         tau: a scalar.
         tile_cosines: how many cosines to compute at once; None takes TILE_COSINES. A tile has one pair at least.
 
@@ -103,7 +97,7 @@ def score_tiles(
         _parts(token_mask_NL, max(1, budget // cosines_a_text)),
         _parts(frame_mask_MF, num_videos),
     )
-    return _ScoreTiles.apply(plan, tokens_NLD, token_weights_NL, frames_MFD, frame_weights_MF, tau)
+    return _ScoreTiles.apply(plan, tokens_NLD, frames_MFD, tau)
 
 
 def _parts(mask_NL: torch.Tensor, size: int) -> list[_Part]:
@@ -126,15 +120,13 @@ class _Plan:
     videos: list[_Part]
 
     def tile(self, texts: _Part, videos: _Part, values: list[torch.Tensor]) -> Tile:
-        """The tile of what was taken for two parts: tokens, their weights, frames, their weights, and τ."""
-        tokens_nlD, token_weights_nl, frames_mfD, frame_weights_mf, tau = values
+        """The tile of what was taken for two parts: tokens, frames, and τ."""
+        tokens_nlD, frames_mfD, tau = values
         cosines = tokens_nlD.flatten(0, 1) @ frames_mfD.transpose(0, 1).flatten(0, 1).T
         return Tile(
             cosines.view(*tokens_nlD.shape[:2], frames_mfD.shape[1], frames_mfD.shape[0]),
             texts.mask,
             None if videos.mask is None else videos.mask.T,
-            token_weights_nl,
-            frame_weights_mf.T,
             tau,
             tokens_nlD,
             frames_mfD,
@@ -146,14 +138,14 @@ class _ScoreTiles(torch.autograd.Function):
     def forward(ctx: Any, plan: _Plan, *inputs: torch.Tensor) -> torch.Tensor:
         ctx.plan = plan
         ctx.save_for_backward(*inputs)
-        tokens, token_weights, frames, frame_weights, tau = inputs
+        tokens, frames, tau = inputs
         scores_NM = torch.empty(len(tokens), len(frames), dtype=plan.dtype, device=tokens.device)
         with torch.autocast(tokens.device.type, enabled=False):
             for videos in plan.videos:
-                of_videos = [videos.take(frames, plan.dtype), videos.take(frame_weights, plan.dtype)]
+                of_videos = videos.take(frames, plan.dtype)
                 for texts in plan.texts:
-                    of_texts = [texts.take(tokens, plan.dtype), texts.take(token_weights, plan.dtype)]
-                    tile = plan.tile(texts, videos, [*of_texts, *of_videos, tau.to(plan.dtype)])
+                    values = [texts.take(tokens, plan.dtype), of_videos, tau.to(plan.dtype)]
+                    tile = plan.tile(texts, videos, values)
                     scores_NM[texts.rows, videos.rows.T] = plan.score(tile)
         return scores_NM
 
@@ -179,7 +171,7 @@ def _add_gradients(
     grad_nm: torch.Tensor,
 ) -> None:
     """Add the gradients of a tile's scores to those of the inputs."""
-    parts = [texts, texts, videos, videos, None]
+    parts = [texts, videos, None]
     values = [
         (x.to(plan.dtype, copy=True) if part is None else part.take(x, plan.dtype)).detach()
         for x, part in zip(inputs, parts, strict=True)

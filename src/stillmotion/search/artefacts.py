@@ -5,13 +5,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from stillmotion.config.loading import Params
+from stillmotion.embedding.reader import read_description
 from stillmotion.errors import InputError
-from stillmotion.io.tables import read_json
+from stillmotion.io.checked import STRICT, read_checked
+from stillmotion.moments.thresholds import read_thresholds
 from stillmotion.search.ranking import UNTUNED, SelectionRule
 
 METRIC = "MR-full-R1@0.5"
-THRESHOLDS_FILE = "thresholds.json"
+
+
+class _Measured(BaseModel):
+    model_config = STRICT
+
+    brief: dict[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +50,9 @@ class Artefacts:
     def frames(self) -> Path:
         return self._built(self.root / "data" / "frames" / self.dataset, "frames.jsonl")
 
-    @property
-    def model_folder(self) -> Path:
+    def model_folder(self, model: str) -> Path:
         """A fine-tuned model's, or a backbone's."""
-        return self.root / "models" / "backbones" / self.model
+        return self.root / "models" / "backbones" / model
 
     def _built(self, folder: Path, file: str) -> Path:
         if not (folder / file).is_file():
@@ -57,16 +65,13 @@ class Artefacts:
         Raises:
             InputError: the file of the thresholds does not hold them.
         """
-        found = read_json(self.thresholds) if self.thresholds.is_file() else None
+        found = read_thresholds(self.thresholds) if self.thresholds.is_file() else None
         if found is None:
             return UNTUNED
-        try:
-            frozen_range = found["frozen_range"] and (found["frozen_range"][0], found["frozen_range"][1])
-            return SelectionRule(
-                found["method"], found["post_processing"], found["parameters"], found["least_cosine"], frozen_range
-            )
-        except (KeyError, TypeError, IndexError):
-            raise InputError(f"{self.thresholds}: holds no thresholds; {self.build}") from None
+        frozen_range = None if found["frozen_range"] is None else (found["frozen_range"][0], found["frozen_range"][1])
+        return SelectionRule(
+            found["method"], found["post_processing"], found["parameters"], found["least_cosine"], frozen_range
+        )
 
 
 def _embeddings(root: Path, dataset: str, model: str) -> Path:
@@ -74,7 +79,7 @@ def _embeddings(root: Path, dataset: str, model: str) -> Path:
 
 
 def _thresholds(root: Path, model: str, selection: str) -> Path:
-    return root / "models" / "thresholds" / f"{model}-{selection}" / THRESHOLDS_FILE
+    return root / "models" / "thresholds" / f"{model}-{selection}" / "thresholds.json"
 
 
 def choose_artefacts(root: Path, params: Params, dataset: str, model: str, selection: str) -> Artefacts:
@@ -143,14 +148,14 @@ def is_embedded(root: Path, dataset: str, model: str) -> bool:
 
 def _embedded_models(root: Path, dataset: str) -> set[str]:
     folders = {file.parent.name: file for file in (root / "data" / "embeddings").glob("*/model.json")}
-    models = {read_json(file)["system"]["model"]: folder for folder, file in folders.items()}
+    models = {read_description(file)["system"]["model"]: folder for folder, file in folders.items()}
     return {model for model in models if f"{dataset}-{model}" in folders}
 
 
 def _recall(root: Path, model: str, selection: str) -> float:
     """R1@0.5 on the test split, below all others where it is not measured."""
     path = root / "metrics" / "moments" / f"{model}-{selection}.json"
-    measured = read_json(path).get("brief", {}) if path.is_file() else {}
+    measured = read_checked(path, _Measured).get("brief", {}) if path.is_file() else {}
     return measured.get(METRIC, -1.0)
 
 

@@ -24,7 +24,7 @@ def check_folder(folder: Path) -> None:
 def write_frames(folder: Path, moments: Sequence[FoundMoment], packed: PackedFrames) -> int:
     """Write the frame of each clip of each moment as PNG, as the pipeline stored it.
 
-    Names are `<rank>_<video>_<time>s.png`: ranks from 1, time in seconds from the video's first frame; what
+    Names are `<rank>_<video>_<time>s.png`: ranks from 1, time in seconds from the start of its file; what
     is no letter, digit, dot or hyphen is `_`.
 
     Args:

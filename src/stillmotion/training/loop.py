@@ -124,8 +124,7 @@ def fit(
     state: dict[str, Any] = {"step": 0, "best_epoch": -1, "best_score": None, "loss_sum": 0.0, "history": []}
     best: dict[str, torch.Tensor] = {}
 
-    found = memo.find("checkpoints", key, suffix=".safetensors")
-    begun = processes.from_first(None if found is None else load_tensors(found))
+    begun = processes.from_first(memo.read("checkpoints", key, load_tensors, suffix=".safetensors"))
     if begun is not None:
         tensors, state = begun
         best = _restore(tensors, trainable, optimizer)

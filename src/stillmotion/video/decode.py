@@ -10,16 +10,20 @@ whose decoder reports an error before the last such frame, because what follows 
 Errors after that frame are never seen.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import numpy as np
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import Interpolation
 from numpy.typing import ArrayLike, NDArray
 
-from stillmotion.video.probe import Probe, VideoError, open_video, upright_rotation, video_stream
+from stillmotion.video.geometry import orientation_of
+from stillmotion.video.pictures import frames_of, stamp_of
+from stillmotion.video.probe import Probe, VideoError, open_video, video_stream
 
 _BICUBIC = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT
 _DECORD_BATCH = 16
@@ -48,41 +52,64 @@ def centre_crop(frame_HWC: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]
     return frame_HWC[top : top + size_px, left : left + size_px]
 
 
-def _upright(frame: av.VideoFrame, size_px: int, geometry: Geometry) -> NDArray[np.uint8]:
-    rotation = upright_rotation(frame)
-    turned = rotation in (90, 270)
+def _upright(frame: av.VideoFrame, probe: Probe, size_px: int, geometry: Geometry) -> NDArray[np.uint8]:
+    orientation = orientation_of(frame)
+    if any(probe.crop):
+        image: NDArray[Any] = frame.to_ndarray(format="rgb24", interpolation=_BICUBIC)
+        left, right, top, bottom = probe.crop
+        shown = image[top : frame.height - bottom, left : frame.width - right]
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(shown), format="rgb24")
+    turned = orientation.rotation in (90, 270)
     width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
     width, height = resized_shape(width, height, size_px, geometry)
     if turned:
         width, height = height, width
     # Scaling before turning gives the same pixels and turns fewer of them.
     rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation=_BICUBIC, threads=1)
-    return centre_crop(np.rot90(rgb.to_ndarray(), k=-rotation // 90), size_px)
+    return centre_crop(orientation.apply(rgb.to_ndarray()), size_px)
 
 
-def _decoded_by_pyav(path: Path, probe: Probe, wanted: list[int], *, skip: bool) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Yield (index, frame) for the wanted indices, until the last of them or the end of the file."""
+def decoded_frames(
+    path: Path, probe: Probe, wanted: Iterable[int], *, skip: bool = False, lenient: bool = False
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Yield (index, frame) for the wanted indices, until the last of them or the end of the file.
+
+    Args:
+        path: The file that `probe` describes.
+        probe: What `probe_video` says of it.
+        wanted: Frames in display order.
+        skip: Leave out, where that changes no other, what nobody wants.
+        lenient: Go on after damage, and give damaged frames too.
+
+    Raises:
+        VideoError: a frame is damaged.
+        FFmpegError: one can't be decoded.
+    """
     left = {index if probe.pts is None else int(probe.pts[index]): index for index in wanted}
     with open_video(path) as container:
         stream = video_stream(container)
-        context = stream.codec_context
-        context.thread_count = 1
-        count = 0
-        for packet in container.demux(stream):
-            if skip:
-                needed = packet.pts is None or packet.pts in left
-                context.skip_frame = "DEFAULT" if needed else "NONREF"
-            for frame in packet.decode():
-                key = count if probe.pts is None else frame.pts
-                count += 1
-                if key not in left:
-                    continue
-                index = left.pop(key)
-                if frame.is_corrupt:
-                    raise VideoError(f"corrupt: the frame at {probe.timestamps[index]:.2f} s is damaged")
-                yield index, frame
-                if not left:
-                    return
+        stream.codec_context.thread_count = 1
+        packets: Iterable[Packet] = container.demux(stream)
+        if skip:
+            packets = _skipping(packets, stream.codec_context, left)
+        for count, frame in enumerate(frames_of(packets, stream, lenient=lenient)):
+            key = count if probe.pts is None else stamp_of(frame)
+            if key not in left:
+                continue
+            index = left.pop(key)
+            if frame.is_corrupt and not lenient:
+                raise VideoError(f"corrupt: the frame at {probe.timestamps[index]:.2f} s is damaged")
+            yield index, frame
+            if not left:
+                return
+
+
+def _skipping(packets: Iterable[Packet], context: VideoCodecContext, left: Container[int]) -> Iterator[Packet]:
+    """The packets, the decoder told before each to skip what is not in `left` and no other frame refers to."""
+    for packet in packets:
+        needed = packet.pts is None or packet.pts in left
+        context.skip_frame = "DEFAULT" if needed else "NONREF"
+        yield packet
 
 
 def _fill_by_pyav(
@@ -90,8 +117,8 @@ def _fill_by_pyav(
 ) -> None:
     missing = dict(zip(wanted, range(len(wanted)), strict=True))
     try:
-        for index, frame in _decoded_by_pyav(path, probe, wanted, skip=skip):
-            out[missing.pop(index)] = _upright(frame, out.shape[1], geometry)
+        for index, frame in decoded_frames(path, probe, wanted, skip=skip):
+            out[missing.pop(index)] = _upright(frame, probe, out.shape[1], geometry)
     except av.error.FFmpegError as error:
         first = probe.timestamps[min(missing)]
         raise VideoError(f"corrupt: {error.strerror!r} before the frame at {first:.2f} s") from None
@@ -106,7 +133,8 @@ def _fill_by_pyav(
         )
 
 
-def _fill_by_decord(path: Path, probe: Probe, wanted: list[int], out: NDArray[np.uint8], geometry: Geometry) -> None:
+def _fill_by_decord(path: Path, probe: Probe, wanted: list[int], out: NDArray[np.uint8], geometry: Geometry) -> bool:
+    """Whether decord could decode them all: what it says where it can't holds a time and a path."""
     # Imported here: most videos need PyAV only, and a worker should start fast.
     import decord
 
@@ -119,13 +147,14 @@ def _fill_by_decord(path: Path, probe: Probe, wanted: list[int], out: NDArray[np
             str(path.absolute()), ctx=decord.cpu(0), width=width, height=height, num_threads=1, fault_tol=1e-9
         )
         if len(reader) != probe.num_frames:
-            raise VideoError(f"corrupt: {len(reader)} frames to decord, {probe.num_frames} by its packets")
+            return False
         for start in range(0, len(wanted), _DECORD_BATCH):
             frames = reader.get_batch(wanted[start : start + _DECORD_BATCH]).asnumpy()
             for offset, frame in enumerate(frames):
                 out[start + offset] = centre_crop(frame, size_px)
-    except (decord.DECORDError, decord.DECORDLimitReachedError, IndexError) as error:
-        raise VideoError(f"corrupt: {str(error).strip().splitlines()[-1][:120]}") from None
+    except (decord.DECORDError, decord.DECORDLimitReachedError, IndexError):
+        return False
+    return True
 
 
 def decode_frames(
@@ -160,10 +189,9 @@ def decode_frames(
     assert out.shape == (len(wanted), size_px, size_px, 3)
     if not wanted:
         return out
-    if probe.decoder == "decord":
-        _fill_by_decord(path, probe, wanted, out, geometry)
-    else:
-        # Exact for H.264 alone: nothing ever refers to a picture whose nal_ref_idc is 0. It needs packets
-        # that are whole frames, which interlaced transport streams do not have.
-        _fill_by_pyav(path, probe, wanted, out, geometry, skip=probe.codec == "h264" and probe.whole_packets)
+    if probe.decoder == "decord" and _fill_by_decord(path, probe, wanted, out, geometry):
+        return out
+    # Exact for H.264 alone: nothing ever refers to a picture whose nal_ref_idc is 0. It needs packets
+    # that are whole frames, which interlaced transport streams do not have.
+    _fill_by_pyav(path, probe, wanted, out, geometry, skip=probe.codec == "h264" and probe.whole_packets)
     return out

@@ -5,7 +5,7 @@ A folder with
 - `videos.jsonl`: the records, with the final status of each video;
 - `skipped.jsonl`: video_id, path, split and reason of each that is not ok;
 - `frames.jsonl`: for each ok video its id, its file, the timestamps of its stored frames (seconds from the
-  first frame of the video), and which of them are the uniform ones and which stand for the clips, as lists
+  start of the video file), and which of them are the uniform ones and which stand for the clips, as lists
   of indices (a short video repeats some); a frame that both ask for is stored once;
 - `frames/<hash of the id>.npy`: its frames, (stored frames, size, size, 3) uint8 RGB. Ids may hold
   anything, slashes and letters that differ in case alone included; a hash is safe on every file system.
@@ -22,11 +22,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from stillmotion.errors import InputError
 from stillmotion.io.arrays import load_array
+from stillmotion.io.checked import STRICT, read_checked_rows
 from stillmotion.io.records import Video, load_records, save_records
-from stillmotion.io.tables import read_rows, write_rows
+from stillmotion.io.tables import write_rows
 from stillmotion.video.sampling import span_indices
 
 
@@ -37,7 +39,7 @@ class PackedVideo:
     probed: dict[str, Any]
     """The columns of Video that a probe fills."""
     timestamps: NDArray[np.float64]
-    """(F,) seconds from the first frame of the video, ascending."""
+    """(F,) seconds from the start of the video file, ascending."""
     uniform: NDArray[np.int64]
     """(U,) which of the F are the uniform frames."""
     clips: NDArray[np.int64]
@@ -97,6 +99,25 @@ def write_tables(
     return final
 
 
+class SkippedRow(BaseModel):
+    """What is read of a row of skipped.jsonl."""
+
+    model_config = STRICT
+
+    video_id: str
+    reason: str
+
+
+class _StoredRow(BaseModel):
+    model_config = STRICT
+
+    video_id: str
+    file: str
+    timestamps: list[float]
+    uniform: list[int]
+    clips: list[int]
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     file: str
@@ -131,7 +152,7 @@ class PackedFrames:
                 np.array(row["uniform"], dtype=np.int64),
                 np.array(row["clips"], dtype=np.int64),
             )
-            for row in read_rows(self.folder / "frames.jsonl")
+            for row in read_checked_rows(self.folder / "frames.jsonl", _StoredRow)
         }
 
     def _row(self, video_id: str) -> _Row:
@@ -152,7 +173,7 @@ class PackedFrames:
         return load_array(self.file(video_id))
 
     def timestamps(self, video_id: str) -> NDArray[np.float64]:
-        """(F,) seconds from the video's first frame at which each stored frame appears."""
+        """(F,) seconds from the start of the video file at which each stored frame appears."""
         return self._row(video_id).timestamps
 
     def uniform_indices(self, video_id: str) -> NDArray[np.int64]:

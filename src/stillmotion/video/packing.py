@@ -3,8 +3,7 @@
 Shapes: F stored frames, U uniform frames, L clips.
 """
 
-import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -12,11 +11,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stillmotion.io.atomic import atomic_file, link_or_copy
-from stillmotion.io.memo import Memo, file_digest
+from stillmotion.io.arrays import writable_map
+from stillmotion.io.memo import Memo
 from stillmotion.video.decode import Geometry, decode_frames
 from stillmotion.video.packed import PackedVideo
-from stillmotion.video.probe import Probe, probe_video
+from stillmotion.video.probe import Probe, probe_video, video_digest
 from stillmotion.video.sampling import clip_times, frames_shown_at, segment_times
 
 
@@ -42,6 +41,8 @@ class PackingTask:
     memo: Memo
     code: str
     """Digest of the source that decides the bytes."""
+    duration: float | None = None
+    """Seconds from the start that the dataset uses; None: all."""
 
 
 def planned_frames(probe: Probe, plan: SamplingPlan) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -61,11 +62,7 @@ def planned_frames(probe: Probe, plan: SamplingPlan) -> tuple[NDArray[np.int64],
 def _decode_to_file(path: Path, target: Path, probe: Probe, stored_F: NDArray[np.int64], plan: SamplingPlan) -> None:
     """Fill a `.npy` file with frames; memory does not grow with their number."""
     shape = (len(stored_F), plan.size_px, plan.size_px, 3)
-    frames = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        # A disk that is full is an error here; later, in the memory map, it would kill the process.
-        with target.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, target.stat().st_size)
+    frames = writable_map(target, np.uint8, shape)
     decode_frames(path, probe, stored_F, plan.size_px, plan.geometry, out=frames)
     frames.flush()
 
@@ -77,26 +74,27 @@ def pack_video(task: PackingTask) -> PackedVideo:
         VideoError: the video can't be used; there is then no file at the target.
     """
     probe = probe_video(task.path)
+    shortened = {}
+    if task.duration is not None and task.duration < probe.duration:
+        shortened = {"duration": task.duration}
+        probe = replace(probe, duration=task.duration)
     stored_F, uniform_U, clips_L = planned_frames(probe, task.plan)
     key = {
-        "content": file_digest(task.path) if task.memo.root is not None else None,
-        "plan": asdict(task.plan),
+        "content": video_digest(task.path) if task.memo.root is not None else None,
+        "plan": asdict(task.plan) | shortened,
         "code": task.code,
         "versions": {name: version(name) for name in ("av", "decord", "numpy")},
     }
-    found = task.memo.find("frames", key, suffix=".npy")
-    if found is not None:
-        link_or_copy(found, task.target)
-    else:
-        # Decoded beside the target and not in the memo: what a killed process leaves goes with that folder.
-        with atomic_file(task.target) as partial:
-            _decode_to_file(task.path, partial, probe, stored_F, task.plan)
-        task.memo.store("frames", key, lambda entry: link_or_copy(task.target, entry), suffix=".npy")
+
+    def decode(target: Path) -> None:
+        _decode_to_file(task.path, target, probe, stored_F, task.plan)
+
+    from_memo = task.memo.fetch("frames", key, task.target, decode, suffix=".npy")
     columns = ("duration", "fps", "num_frames", "width", "height", "codec")
     return PackedVideo(
         probed={name: getattr(probe, name) for name in columns},
         timestamps=probe.timestamps[stored_F],
         uniform=uniform_U,
         clips=clips_L,
-        from_memo=found is not None,
+        from_memo=from_memo,
     )

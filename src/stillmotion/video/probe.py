@@ -1,14 +1,20 @@
-"""What a video file holds, from its packets: nothing but its first frame is decoded.
+"""What a video file holds, from its packets; where these do not tell, from all its frames.
 
-The sequential decode of PyAV is the reference for which frame is which. A frame is known by the presentation
-time (pts) of its packet; an AVI file with B-frames keeps no such times, so there the frames are counted in
-the order in which they come out.
+The sequential decode of PyAV is the reference for which frame is which, and what comes out of it is a frame. Of most
+files the packets tell which that will be, and nothing but the first frame is decoded. All are, once, where the packets
+start in the middle of a GOP, hold fields or lack time stamps of their own. A frame is known by its presentation time
+(pts); where these start again, or in an AVI file with B-frames, which keeps none, the frames are counted as they come
+out.
+
+Times count from the start of the container, the earliest of its sound and pictures, as in players and `ffmpeg -ss`; in
+MPEG transport streams from the first stream's first stamp. A first frame that comes later stands until then.
 
 Which decoder reads a file depends on the file alone, never on what is installed. Found with decord 0.6.0 and
 PyAV 18.1 on the 63 files of ../shared/real/videos and on generated ones whose frames show their number:
 
-- VP9 of 8 bit 4:2:0, upright, in Matroska, WebM or MP4: decord. It gives the right frames in 0.94 of PyAV's
-  CPU time; its older scaler makes them up to 3 levels of 255 darker.
+- VP9 of 8 bit 4:2:0, of one size, upright and not cropped, in Matroska, WebM or MP4 with a stated duration: decord. It
+  gives the right frames in 0.94 of PyAV's CPU time; its older scaler makes them up to 3 levels of 255 darker. Without a
+  duration it fails, and another size it distorts.
 - H.264: PyAV. decord gives wrong frames with open GOPs, in MPEG-TS and in AVI, without a word. Elsewhere it is
   right, but PyAV skips the non-reference frames that nobody asks for: 0.7 of decord's CPU time.
 - HEVC: PyAV. decord gives a later frame after each open GOP.
@@ -17,7 +23,8 @@ PyAV 18.1 on the 63 files of ../shared/real/videos and on generated ones whose f
 - all others: PyAV, the reference.
 """
 
-import contextlib
+import errno
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,12 +36,18 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from stillmotion.config.bounds import MAX_DURATION_S
+from stillmotion.io.memo import file_digest
+from stillmotion.video.clock import Timeline, frame_timeline
+from stillmotion.video.geometry import Crop, Orientation, orientation_of, stated_crop
+from stillmotion.video.joined_flv import JoinedFlv
+from stillmotion.video.packets import Packets, read_packets, tell_frames
+from stillmotion.video.pictures import frames_of, stamp_of
+
 # Text, pictures and lists of other files, which FFmpeg can open as if they were videos.
 _OTHER_FORMATS = {"tty", "bin", "xbin", "adf", "idf", "image2", "hls", "concat", "dash", "sdp", "rtsp"}
 # Containers whose header states how long the file should be.
 _STATES_DURATION = ("mov", "matroska", "avi", "asf", "flv")
-# The encoder delay in packed MPEG-4 is a packet of one byte; a frame's start code alone has four.
-_SMALLEST_FRAME_BYTES = 4
 
 
 class VideoError(Exception):
@@ -50,31 +63,29 @@ class Probe:
     """What the packets of a video say."""
 
     duration: float
-    """Seconds from the first frame to the end of the last."""
+    """Seconds from the start of the container to the end of the last frame."""
     fps: float
-    """Average: num_frames / duration."""
+    """Average while there is a picture: num_frames / (duration - timestamps[0])."""
     num_frames: int
-    """Packets that should each give a frame."""
+    """Frames that come out of the decoder."""
     width: int
-    """Pixels, upright: after `rotation`. Pixels count as square, whatever the container says of them."""
+    """Pixels, cropped and upright. Pixels count as square, whatever the container says of them."""
     height: int
     codec: str
     """FFmpeg's name: h264, hevc, vp9, av1, mpeg4, …"""
-    rotation: Literal[0, 90, 180, 270]
-    """Degrees clockwise that turn a decoded frame upright."""
+    orientation: Orientation
+    """Of the first frame."""
+    crop: Crop
+    """What the container hides of each decoded frame."""
     decoder: Literal["decord", "pyav"]
     whole_packets: bool
-    """The container keeps each frame in one packet (MP4, Matroska); a stream may split it into fields."""
+    """Each frame is one packet with its stamp, as MP4 and Matroska keep them; a stream may split it into fields."""
     timestamps: NDArray[np.float64]
-    """(num_frames,) seconds from the first frame at which each frame appears, in display order."""
+    """(num_frames,) seconds from the start of the container at which each frame appears, in display order."""
     pts: NDArray[np.int64] | None
-    """(num_frames,) the same in the stream's units, by which frames are told apart; None: by counting."""
-
-
-def upright_rotation(frame: av.VideoFrame) -> Literal[0, 90, 180, 270]:
-    """Degrees clockwise, to the nearest quarter turn, that turn `frame` upright."""
-    quarters: dict[int, Literal[0, 90, 180, 270]] = {0: 0, 1: 90, 2: 180, 3: 270}
-    return quarters[round(-frame.rotation / 90) % 4]
+    """(num_frames,) their stamps in the stream's units, by which frames are told apart; None: by counting."""
+    num_mends: int
+    """Where the time stamps start again or jump: `timestamps` goes on there."""
 
 
 def open_video(path: Path) -> InputContainer:
@@ -85,14 +96,21 @@ def open_video(path: Path) -> InputContainer:
     """
     try:
         # With its protocol named, no part of the path can be taken for another one.
-        return av.open(f"file:{path}", metadata_errors="ignore", options={"protocol_whitelist": "file"})
+        container = av.open(f"file:{path}", metadata_errors="ignore", options={"protocol_whitelist": "file"})
+        if container.format.name == "flv" and (parts := JoinedFlv(path)).num_parts > 1:
+            container.close()
+            return av.open(parts, mode="r", metadata_errors="ignore")
+        return container
     except FileNotFoundError:
         raise VideoError("no such file") from None
     except (PermissionError, IsADirectoryError):
         raise VideoError("not a readable file") from None
     except (av.error.FFmpegError, ValueError):
-        with path.open("rb") as file:
-            head = file.read(12)
+        try:
+            with path.open("rb") as file:
+                head = file.read(12)
+        except OSError as error:
+            raise _unreadable(error) from None
         if not head:
             raise VideoError("empty file") from None
         if head[4:8] == b"ftyp":
@@ -102,8 +120,23 @@ def open_video(path: Path) -> InputContainer:
         raise VideoError("not a video (no format that FFmpeg knows)") from None
 
 
+def video_digest(path: Path) -> str:
+    """SHA-256 of a video file, in hex; VideoError where it can't be read."""
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: OSError) -> VideoError:
+    """What can't be opened or read is that video's fault, unless the machine has no more to give to any."""
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        raise error
+    return VideoError(f"not a readable file ({os.strerror(error.errno or 0).lower()})")
+
+
 def video_stream(container: InputContainer) -> VideoStream:
-    """The stream that FFmpeg itself would choose: the largest that is no cover picture.
+    """The first video stream that is no cover picture and has a decoder: every stage takes this one.
 
     Raises:
         VideoError: there is none.
@@ -113,89 +146,20 @@ def video_stream(container: InputContainer) -> VideoStream:
         raise VideoError(f"not a video (FFmpeg reads it as {names[0]})")
     if not any(stream.type in ("video", "audio", "subtitle") for stream in container.streams):
         raise VideoError("truncated: its header names no stream")
-    stream = container.streams.best("video")
-    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:
         raise VideoError("no video stream")
-    if stream.codec_context is None:
-        raise VideoError("no decoder for its codec")
-    return stream
+    for stream in streams:
+        if stream.codec_context is not None:
+            return stream
+    raise VideoError("no decoder for its codec")
 
 
-@dataclass
-class _Packets:
-    """What one pass over all packets found; times in the video stream's units, in file order."""
-
-    pts: list[int | None]
-    dts: list[int | None]
-    durations: list[int]
-    end_s: float
-    """The latest end of a packet of any stream, in the container's own time."""
-    cut: bool
-    """The last packet is shorter than it says."""
-    rotation: Literal[0, 90, 180, 270]
-
-
-def _read_packets(container: InputContainer, stream: VideoStream) -> _Packets:
-    found = _Packets([], [], [], 0.0, False, 0)
-    awaits_first_frame = True
-    is_mpeg4 = stream.codec_context.codec.canonical_name == "mpeg4"
-    for packet in container.demux():
-        if packet.size == 0:
-            continue
-        if packet.pts is not None and packet.time_base is not None:
-            end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-            found.end_s = max(found.end_s, end)
-        found.cut = packet.is_corrupt
-        if packet.stream.index != stream.index:
-            continue
-        if awaits_first_frame:
-            # The container's rotation is handed out only with a frame. A decoder that fails here fails
-            # again in decode.py, which tells why.
-            with contextlib.suppress(av.error.FFmpegError):
-                for frame in stream.codec_context.decode(packet):
-                    found.rotation = upright_rotation(frame)
-                    awaits_first_frame = False
-        # What an edit list cuts away is decoded but never shown.
-        placeholder = is_mpeg4 and packet.size < _SMALLEST_FRAME_BYTES
-        if not packet.is_discard and not placeholder:
-            found.pts.append(packet.pts)
-            found.durations.append(packet.duration or 0)
-        found.dts.append(packet.dts)
-    return found
-
-
-def _frame_times(
-    container: InputContainer, stream: VideoStream, packets: _Packets
-) -> tuple[NDArray[np.float64], NDArray[np.int64] | None, float]:
-    """Timestamps, pts (None: frames must be counted), and the seconds that the last frame lasts."""
-    num_packets = len(packets.pts)
-    unit = float(stream.time_base) if stream.time_base else 0.0
-    rate = float(stream.average_rate or stream.guessed_rate or 25)
-    known = {pts: duration for pts, duration in zip(packets.pts, packets.durations, strict=True) if pts is not None}
-    # AVI holds decoding times only; FFmpeg's guess at the others is wrong once frames are reordered.
-    counted = not known or (container.format.name == "avi" and bool(stream.codec_context.has_b_frames))
-    if not counted:
-        pts = np.array(sorted(known), dtype=np.int64)
-        timestamps = (pts - pts[0]) * unit
-        last = known[int(pts[-1])] * unit
-    else:
-        pts = None
-        dts = sorted(value for value in packets.dts if value is not None)[-num_packets:]
-        complete = len(dts) == num_packets and len(set(dts)) == num_packets
-        ticks = np.array(dts, dtype=np.int64) if complete else None
-        timestamps = np.arange(num_packets) / rate if ticks is None else (ticks - ticks[0]) * unit
-        last = 0.0
-    if last <= 0:
-        last = float(np.median(np.diff(timestamps))) if len(timestamps) > 1 else 1 / rate
-    return timestamps, pts, last
-
-
-def _missing_end(container: InputContainer, stream: VideoStream, packets: _Packets) -> str | None:
+def _missing_end(container: InputContainer, stream: VideoStream, packets: Packets) -> str | None:
     """What shows that the file once was longer, or None."""
     names = container.format.name.split(",")
-    num_packets = len(packets.dts)
-    if "mov" in names and num_packets < len(stream.index_entries):
-        return f"{num_packets} of {len(stream.index_entries)} frames are there"
+    if "mov" in names and packets.num_samples < len(stream.index_entries):
+        return f"{packets.num_samples} of {len(stream.index_entries)} frames are there"
     if packets.cut and any(name in _STATES_DURATION for name in names):
         return "its last packet is incomplete"
     if container.duration is not None and any(name in _STATES_DURATION for name in names):
@@ -206,17 +170,28 @@ def _missing_end(container: InputContainer, stream: VideoStream, packets: _Packe
     return None
 
 
+def _timeline_by_decoding(path: Path, packets: Packets) -> Timeline:
+    """When the frames are shown that come out of the decoder: all of them are decoded."""
+    with open_video(path) as container:
+        stream = video_stream(container)
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"skip_loop_filter": "all"}  # what the pixels are matters elsewhere
+        frames = frames_of(container.demux(stream), stream, lenient=True)
+        stamps = [(stamp_of(frame), frame.dts) for frame in frames]
+        return frame_timeline(container, stream, packets, [pts for pts, _ in stamps], [dts for _, dts in stamps])
+
+
 def probe_video(path: Path) -> Probe:
-    """Read all packets of a video file and decode its first frame.
+    """Read all packets of a video file, and decode its first frame, or all where the packets do not tell the frames.
 
     Raises:
-        VideoError: `empty file`, `no video stream`, `not a video (…)`, `no frames`, `truncated: …`.
+        VideoError: `empty file`, `no video stream`, `not a video (…)`, `no frames`, `truncated: …`, `corrupt: …`.
     """
     with open_video(path) as container:
         stream = video_stream(container)
         stream.codec_context.thread_count = 1
         try:
-            packets = _read_packets(container, stream)
+            packets = read_packets(container, stream)
         except av.error.FFmpegError as error:
             raise VideoError(f"truncated: reading stops with {error.strerror!r}") from None
         lost = _missing_end(container, stream, packets)
@@ -224,24 +199,40 @@ def probe_video(path: Path) -> Probe:
             raise VideoError(f"truncated: {lost}")
         if not packets.pts:
             raise VideoError("no frames")
-        timestamps, pts, last = _frame_times(container, stream, packets)
-        context = stream.codec_context
-        turned = packets.rotation in (90, 270)
+        if packets.begins_damaged:
+            raise VideoError("corrupt: its first key frame can't be decoded")
+        if packets.first is None:
+            raise VideoError("corrupt: not one frame can be decoded")
+        told = tell_frames(container, stream, packets, packets.first)
+        if told:
+            pts = sorted(packets.pts, key=lambda value: value or 0)
+            timeline = frame_timeline(container, stream, packets, pts, packets.dts)
+        else:
+            timeline = _timeline_by_decoding(path, packets)
+        context, orientation, crop = stream.codec_context, orientation_of(packets.first), stated_crop(container, stream)
+        width, height = context.width - crop.left - crop.right, context.height - crop.top - crop.bottom
+        if orientation.rotation in (90, 270):
+            width, height = height, width
+        if timeline.duration > MAX_DURATION_S:
+            raise VideoError(f"longer than {MAX_DURATION_S:,.0f} s, the most that a video may be")
         codec = context.codec.canonical_name
-        plain = context.pix_fmt == "yuv420p" and packets.rotation == 0 and pts is not None
         whole = any(name in ("mov", "matroska") for name in container.format.name.split(","))
-        in_decord = codec == "vp9" and plain and whole and len(timestamps) == len(packets.dts)
-        duration = float(timestamps[-1]) + last
+        plain = context.pix_fmt == "yuv420p" and orientation == (False, 0) and not any(crop) and len(packets.sizes) == 1
+        steady = told and whole and timeline.pts is not None and container.duration is not None
+        num_frames = len(timeline.timestamps)
+        in_decord = codec == "vp9" and plain and steady and num_frames == len(packets.dts)
         return Probe(
-            duration=duration,
-            fps=len(timestamps) / duration,
-            num_frames=len(timestamps),
-            width=context.height if turned else context.width,
-            height=context.width if turned else context.height,
+            duration=timeline.duration,
+            fps=num_frames / (timeline.duration - float(timeline.timestamps[0])),
+            num_frames=num_frames,
+            width=width,
+            height=height,
             codec=codec,
-            rotation=packets.rotation,
+            orientation=orientation,
+            crop=crop,
             decoder="decord" if in_decord else "pyav",
-            whole_packets=whole and pts is not None,
-            timestamps=timestamps,
-            pts=pts,
+            whole_packets=told and whole and timeline.pts is not None,
+            timestamps=timeline.timestamps,
+            pts=timeline.pts,
+            num_mends=timeline.num_mends,
         )

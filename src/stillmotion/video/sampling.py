@@ -1,6 +1,6 @@
 """Which frames to take: index arithmetic on timestamps, with no video in sight.
 
-Times are seconds from the first frame. A frame is shown from its timestamp to the next frame's, so with a
+Times are seconds from the start of the file. A frame is shown from its timestamp to the next frame's, so with a
 variable frame rate the frame at a time is found among the timestamps, never as time × average rate.
 """
 

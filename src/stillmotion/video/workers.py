@@ -6,13 +6,11 @@ and multiprocessing.Pool waits for ever.
 """
 
 import contextlib
-import ctypes
 import itertools
 import math
 import multiprocessing
 import os
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +18,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
+from stillmotion.errors import machine_refusal
+from stillmotion.lifeline import die_with
 from stillmotion.video.probe import VideoError
 
 Item = TypeVar("Item")
@@ -27,21 +27,12 @@ Result = TypeVar("Result")
 
 Answer = tuple[str, Any]
 
-_PR_SET_PDEATHSIG = 1
 _CONTEXT = multiprocessing.get_context("spawn")
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent is gone, even in the middle of a decode."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _serve(connection: Connection, function: Callable[[Any], Any], parent: int) -> None:
     """Answer items until the other end of the pipe closes."""
-    _die_with(parent)
+    die_with(parent)
     # Ctrl-C reaches the whole process group; the parent decides what becomes of the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -52,8 +43,9 @@ def _serve(connection: Connection, function: Callable[[Any], Any], parent: int) 
                 answer: Answer = "result", function(item)
             except VideoError as error:
                 answer = "lost", error.reason
-            except Exception:
-                answer = "bug", traceback.format_exc()
+            except Exception as error:
+                refused = isinstance(error, OSError | MemoryError) and machine_refusal(error)
+                answer = ("refused", error) if refused else ("bug", traceback.format_exc())
             connection.send(answer)
 
 
@@ -124,6 +116,7 @@ def run_in_workers(
         (item, what `function` returned or the VideoError in its place), in order of completion.
 
     Raises:
+        OSError, MemoryError: the machine refused something, such as room on a disk.
         RuntimeError: `function` raised something else: a bug, with the traceback of the worker.
     """
     queue = iter(items)
@@ -151,6 +144,8 @@ def run_in_workers(
                     worker.kill()
                 else:
                     idle.append(worker)
+                if kind == "refused":
+                    raise value
                 if kind == "bug":
                     raise RuntimeError(f"while working on {item!r}:\n{value}")
                 yield item, value if kind == "result" else VideoError(value)

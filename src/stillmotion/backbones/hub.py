@@ -1,0 +1,16 @@
+"""Whether the Hugging Face hub can be reached: its client, and all that uses it, asks again for a minute and more."""
+
+from huggingface_hub import constants
+from huggingface_hub.utils import get_session
+
+TIMEOUT_S = 4.0
+
+
+def try_hub() -> None:
+    """Ask the hub once, and where it does not answer go on as with HF_HUB_OFFLINE=1: with what was fetched before."""
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        get_session().head(constants.ENDPOINT, timeout=TIMEOUT_S)
+    except Exception:  # of the client's HTTP library, which huggingface_hub has changed before
+        constants.HF_HUB_OFFLINE = True

@@ -1,0 +1,53 @@
+"""What Ctrl-C and a request to end do: one line, and the status that shells know.
+
+While modules are imported, the process leaves at once: an exception there comes out as whatever the module that was
+being imported makes of it. Later it is an exception, so that what is half-written is removed.
+"""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+LINES = {signal.SIGINT: "interrupted", signal.SIGTERM: "told to end"}
+
+
+class Terminated(BaseException):
+    """SIGTERM, as KeyboardInterrupt is SIGINT."""
+
+
+def status_of(number: signal.Signals) -> int:
+    """The exit status for a signal, as shells have it: 130 and 143."""
+    return 128 + number
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    line = f"{Path(sys.argv[0]).stem}: {LINES[signal.Signals(number)]}\n"
+    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, line.encode())
+    os._exit(status_of(signal.Signals(number)))
+
+
+def _terminate(_number: int, _: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+_RAISING = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminate}
+
+
+def leave_at_once() -> None:
+    """Have a signal end the process without more ado, unless somebody else has said what it does."""
+    # A process that multiprocessing has started is its parent's to end.
+    if "multiprocessing.spawn" not in sys.modules and threading.current_thread() is threading.main_thread():
+        for number, raising in _RAISING.items():
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, raising):
+                signal.signal(number, _leave)
+
+
+def raise_instead() -> None:
+    """Have a signal raise KeyboardInterrupt or `Terminated` where `leave_at_once` had it end the process."""
+    for number, raising in _RAISING.items():
+        if signal.getsignal(number) is _leave:
+            signal.signal(number, raising)

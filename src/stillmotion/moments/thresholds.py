@@ -1,0 +1,41 @@
+"""Reads thresholds.json, which stage optimise_thresholds writes."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, model_validator
+
+from stillmotion.io.checked import STRICT, read_checked
+from stillmotion.moments.postprocess import PostProcessing
+
+_PARAMETERS = {"vc1": ["threshold"], "vc2": ["threshold", "change", "share"]}
+
+
+class _Thresholds(BaseModel):
+    model_config = STRICT
+
+    method: Literal["vc1", "vc2"]
+    post_processing: PostProcessing
+    least_cosine: float
+    parameters: dict[str, float]
+    frozen_range: tuple[float, float] | None
+
+    @model_validator(mode="after")
+    def _has_what_its_method_needs(self) -> Self:
+        needed = _PARAMETERS[self.method] + (["window"] if self.post_processing == "log_smooth_norm" else [])
+        for name in needed:
+            if name not in self.parameters:
+                raise ValueError(f"parameters.{name} is missing, which {self.method}, {self.post_processing} needs")
+        if self.post_processing == "adjust_norm" and self.frozen_range is None:
+            raise ValueError("frozen_range is null, which adjust_norm needs")
+        return self
+
+
+def read_thresholds(path: Path) -> dict[str, Any] | None:
+    """What `threshold_search.Study.summary` said; None where there was nothing to search on.
+
+    Raises:
+        InputError: see `read_checked`.
+    """
+    found: dict[str, Any] | None = read_checked(path, _Thresholds | None)
+    return found

@@ -1,0 +1,88 @@
+"""What ranks videos as wholes for a text: the best measured system of retrieval that gives a video one vector.
+
+Shapes: V videos, D embedding dimensions.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stillmotion.config.loading import Params
+from stillmotion.config.scorers import MeanParams, TrainedParams
+from stillmotion.embedding.reader import EmbeddedVideo, Embeddings
+from stillmotion.errors import InputError
+from stillmotion.io.tables import read_json
+from stillmotion.stage import importing
+
+METRIC = "R@1"
+
+
+@dataclass(frozen=True)
+class Wholes:
+    """The videos of a dataset by a system of retrieval."""
+
+    system: str
+    """Key of `retrieval`."""
+    model: str
+    recall: float
+    """T2V R@1 in percent that its metrics file has."""
+    embedded: Embeddings
+    vectors_VD: NDArray[np.float32]
+    """Unit vectors, in the order of the embeddings."""
+
+    def cosines(self, videos: list[EmbeddedVideo], query_D: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Cosine (V,) of a text's unit vector with each of these videos, which may be of other embeddings.
+
+        Raises:
+            InputError: one of them is not embedded by this model.
+        """
+        unknown = next((video.video_id for video in videos if video.video_id not in self.embedded.row_of), None)
+        if unknown is not None:
+            raise InputError(f"{self.embedded.folder}: lacks video {unknown!r}; run `dvc repro`")
+        rows_V = [self.embedded.row_of[video.video_id] for video in videos]
+        return self.vectors_VD[rows_V] @ query_D.astype(np.float32)
+
+
+def open_wholes(root: Path, params: Params, dataset: str, model: str) -> Wholes | None:
+    """The best system that is measured and built; None where there is none, as for a dataset without captions.
+
+    Scorers that take more of a text and a video than a vector are left out: what they need is not stored for a new
+    text.
+
+    Args:
+        root: of the project.
+        params: of the project.
+        dataset: that is searched.
+        model: the only one to take; "" for any.
+
+    Raises:
+        InputError: a file of the system is missing or damaged.
+    """
+    best: tuple[float, str] | None = None
+    for key, system in params.retrieval.items():
+        metrics = root / "metrics" / "retrieval" / f"{key}.json"
+        built = (root / "data" / "embeddings" / f"{dataset}-{system.model}", root / "models" / "aggregators" / key)
+        if (
+            isinstance(params.scorers[system.scorer], MeanParams | TrainedParams)
+            and model in ("", system.model)
+            and metrics.is_file()
+            and all(folder.is_dir() for folder in built)
+        ):
+            recall = read_json(metrics).get("t2v", {}).get(METRIC)
+            if recall is not None and (best is None or recall > best[0]):
+                best = recall, key
+    if best is None:
+        return None
+    recall, key = best
+    system = params.retrieval[key]
+    embedded = Embeddings(root / "data" / "embeddings" / f"{dataset}-{system.model}")
+    with importing():
+        from stillmotion.retrieval.aggregated import open_aggregators
+    scorer = params.scorers[system.scorer]
+    assert isinstance(scorer, MeanParams | TrainedParams)
+    aggregators = open_aggregators(scorer, embedded, root / "models" / "aggregators" / key)
+    # That of the first seed, as in the predictions of evaluate_retrieval.
+    vectors_VD = aggregators.videos(np.asarray(embedded.clips(aggregators.clip_counts[-1])))[0]
+    return Wholes(key, system.model, recall, embedded, vectors_VD)

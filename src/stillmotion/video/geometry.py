@@ -1,0 +1,58 @@
+"""Which way up a decoded frame is shown, and what of it: what a container says of the picture."""
+
+import math
+import re
+from typing import Any, Literal, NamedTuple
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+
+class Orientation(NamedTuple):
+    """What makes a decoded frame upright: mirror left and right, then turn."""
+
+    mirrored: bool
+    rotation: Literal[0, 90, 180, 270]
+    """Degrees clockwise."""
+
+    def apply(self, image: NDArray[Any]) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8, upright."""
+        return np.rot90(image[:, ::-1] if self.mirrored else image, k=-self.rotation // 90)
+
+
+class Crop(NamedTuple):
+    """Pixels of a decoded frame that are not shown, at each side."""
+
+    left: int
+    right: int
+    top: int
+    bottom: int
+
+
+def orientation_of(frame: av.VideoFrame) -> Orientation:
+    """The display matrix of a frame, to the nearest quarter turn."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return Orientation(False, 0)
+    a, b, _, c, d = np.frombuffer(memoryview(matrix), dtype=np.int32)[:5].tolist()  # type: ignore[arg-type]
+    quarters: dict[int, Literal[0, 90, 180, 270]] = {0: 0, 1: 90, 2: 180, 3: 270}
+    return Orientation(a * d < b * c, quarters[round(math.atan2(-c, d) / (math.pi / 2)) % 4])
+
+
+def stated_crop(container: InputContainer, stream: VideoStream) -> Crop:
+    """The crop that the container states (`clap` of MP4, PixelCrop of Matroska), beside the codec's own.
+
+    PyAV hands it out in FFmpeg's description of a file alone.
+    """
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    try:
+        description = container.dumps_format()  # type: ignore[attr-defined]  # not in PyAV's stubs
+    finally:
+        av.logging.set_level(level)
+    _, _, ours = description.partition(f"\n  Stream #0:{stream.index}")
+    stated = re.search(r"^ +Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)", ours.partition("\n  Stream #")[0], re.MULTILINE)
+    return Crop(*map(int, stated.groups())) if stated else Crop(0, 0, 0, 0)

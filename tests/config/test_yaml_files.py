@@ -1,0 +1,46 @@
+import pytest
+
+from stillmotion.config.yaml_files import MAX_BYTES, read_yaml
+from stillmotion.errors import InputError
+
+# 10 lists of the one before, nine times over: a billion values in 10 lines.
+BOMB = "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"a: " + b"[" * 5000, "nested more than 100 deep; take brackets out"),
+        (b"a: " + b"[" * 101 + b"]" * 101, "nested more than 100 deep; take brackets out"),
+        (b"a: &a [*a]", "nested more than 100 deep; take brackets out"),
+        (BOMB.encode(), "its aliases stand for more than 100,000 values; write less of them"),
+        (b"a: " + b"9" * 5000, "a value can't be read (Exceeds the limit"),
+        (b"a: 2001-99-99", "a value can't be read (month must be in 1..12); mend it"),
+        (b"#" * (MAX_BYTES + 1), "longer than 1024 KiB; it shall hold params alone"),
+        (b"a: !!python/object/apply:os.system [ls]", "not YAML (could not determine a constructor"),
+        (b"a: \0", "not YAML (unacceptable character"),
+        (b"\xff\xfe", "not UTF-8 (invalid start byte at byte 0); save it as UTF-8"),
+    ],
+)
+def test_what_is_out_of_bounds_is_one_line_that_names_the_file(tmp_path, content, reason):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_yaml(path)
+    assert str(caught.value).startswith(f"{path}: {reason}")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_within_bounds_is_read(tmp_path):
+    path = tmp_path / "params.yaml"
+    deep = "[" * 99 + "]" * 99
+    path.write_bytes(f"\ufeffrate: 1e-4\nshared: &s [1, 2]\nagain: *s\ndeep: {deep}\n".encode())
+    found = read_yaml(path)
+    assert (found["rate"], found["shared"], found["again"]) == (1e-4, [1, 2], [1, 2])
+
+
+def test_a_folder_or_nothing_in_its_place_is_told(tmp_path):
+    for path, reason in ((tmp_path, "is a folder"), (tmp_path / "none.yaml", "no such file; run this from the root")):
+        with pytest.raises(InputError) as caught:
+            read_yaml(path)
+        assert str(caught.value).startswith(f"{path}: {reason}")
