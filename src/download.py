@@ -3,9 +3,9 @@
     python src/download.py --source data/sources/toy --output data/raw/toy
 
 The dataset is named like the folder of `--source`: one of `download.generated`, as `toy` is, is drawn into
-data/raw/toy/videos; any other is a folder of videos with a captions.csv (stillmotion/datasets/folder.py) or with the
-annotation files of a public benchmark (data/sources/README.md), whose files stay where they are. Files that its
-source.yaml names are fetched, and seen as if they lay there: the videos among them go to fetched/, and what came of
+data/raw/toy/videos; any other is a folder of videos, perhaps with a captions.csv (stillmotion/datasets/folder.py), or
+with the annotation files of a public benchmark (data/sources/README.md), whose files stay where they are. Files that
+its source.yaml names are fetched, and seen as if they lay there: the videos among them go to fetched/, and what came of
 each address to fetched.jsonl. Writes tables/ with videos.jsonl, captions.jsonl, moments.jsonl and actions.jsonl. A
 video that can't be read, or that a benchmark names but that is not there, keeps its row, with the reason as its status.
 """
@@ -15,26 +15,23 @@ import stillmotion.config.capped
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stillmotion.config.environment import Environment, read_environment
+from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.datasets.fetched import laid_out
+from stillmotion.datasets.probing import probe_videos
 from stillmotion.datasets.registry import open_source
-from stillmotion.datasets.source import Annotations, SourceVideo
+from stillmotion.datasets.source import Annotations
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.memo import open_memo
 from stillmotion.io.records import MISSING, SPLITS, TABLES, Action, Caption, Moment, Video, save_records
-from stillmotion.stage import Progress, run_stage
-from stillmotion.video.probe import VideoError, probe_video
-from stillmotion.video.workers import run_in_workers
+from stillmotion.stage import run_stage
 
 MAX_LISTED = 10
-PROBED = ("duration", "fps", "num_frames", "width", "height", "codec")
 
 log = logging.getLogger("stillmotion")
 
@@ -50,7 +47,13 @@ def main(
         dataset = open_source(layout.folder, params.download)
         found = dataset.collect(folder, workers=environment.workers, memo=open_memo(environment.memo))
         found = layout.settle(found, folder, max_skip_fraction=params.sample_frames.max_skip_fraction)
-        videos = _probe(found, environment, made_in=folder, output=output)
+        videos = probe_videos(
+            found,
+            workers=environment.workers,
+            timeout_s=environment.video_timeout_s,
+            # What was made is in the temporary folder that becomes `output`.
+            path_of=lambda file: _from_here(output / file.relative_to(folder) if file.is_relative_to(folder) else file),
+        )
         annotations = dataset.annotate(
             {video.video_id: video for video in videos}, clip_length_s=params.sample_frames.clip_length_s
         )
@@ -60,31 +63,6 @@ def main(
         save_records(tables, Moment, annotations.moments)
         save_records(tables, Action, annotations.actions)
     _tell(videos, annotations)
-
-
-def _probe(found: Sequence[SourceVideo], environment: Environment, *, made_in: Path, output: Path) -> list[Video]:
-    """A row for each video, in no particular order; what is `made_in` a temporary folder goes to `output`."""
-    by_file = {video.file: video for video in found if video.file is not None}
-    videos, mended = [_row(video, "", video.reason) for video in found if video.file is None], list[str]()
-    limits = {"workers": environment.workers, "timeout_s": environment.video_timeout_s}
-    with Progress("videos probed", len(by_file)) as progress:
-        for file, probe in run_in_workers(probe_video, by_file, **limits):
-            path = _from_here(output / file.relative_to(made_in) if file.is_relative_to(made_in) else file)
-            if isinstance(probe, VideoError):
-                videos.append(_row(by_file[file], path, probe.reason))
-            else:
-                values = {name: getattr(probe, name) for name in PROBED}
-                values["duration"] = min(probe.duration, by_file[file].used_s or probe.duration)
-                videos.append(replace(_row(by_file[file], path, "ok"), **values))
-                mended += [by_file[file].video_id] if probe.num_mends else []
-            progress.advance()
-    if mended:
-        log.info("time stamps start again or jump in %s: taken as going on", ", ".join(sorted(mended)[:MAX_LISTED]))
-    return videos
-
-
-def _row(video: SourceVideo, path: str, status: str) -> Video:
-    return Video(video.video_id, path, video.split, None, None, None, None, None, None, status)
 
 
 def _from_here(path: Path) -> str:

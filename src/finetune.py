@@ -6,8 +6,9 @@
 
 Reads the captions or labelled spans of the train split (and of the validation split, to choose the epoch), the
 stored frames and a backbone; writes a model folder like the backbone's and the training's history for `dvc plots`.
-Interrupted, it goes on from its last checkpoint in the memo. With STILLMOTION_DEVICES=4, or as
-`torchrun --nproc-per-node 4 src/finetune.py …`, four devices share each batch.
+Without any captions the model stays as it was, and its source.json says so: the default run goes to its end on videos
+alone. Interrupted, it goes on from its last checkpoint in the memo. With STILLMOTION_DEVICES=4, or as `torchrun
+--nproc-per-node 4 src/finetune.py …`, four devices share each batch.
 """
 
 import stillmotion.config.capped
@@ -53,16 +54,19 @@ def main(
     for video in packed.videos:
         durations[video.split][video.video_id] = video.duration or 0.0
     classes: list[str] = []
+    captions = load_records(raw, Caption)
+    # Who asks for a recognition or a post-pretraining, which the default run has not, has to have the texts.
+    stays = not captions and not pretraining and chosen.captions != "class_names"
     if chosen.captions == "class_names":
         actions = load_records(raw, Action)
         train, validation = (action_pairs(actions, durations[split], template) for split in ("train", "validation"))
         classes = class_texts(actions, template)
     else:
-        captions = load_records(raw, Caption)
         train = caption_pairs(captions, durations["train"], chosen.captions)
         # Retrieval ranks whole videos, and so does the choice of the epoch.
         validation = caption_pairs(captions, durations["validation"], "paragraph")
-    require_contrast(train, chosen.captions, recipe, raw)
+    if not stays:
+        require_contrast(train, chosen.captions, recipe, raw)
     with importing():
         import torch
 
@@ -72,7 +76,9 @@ def main(
         from stillmotion.training.processes import join_processes
     processes = join_processes(environment, chosen.precision, params.threads)
     _log.info("%d training pairs, %d validation pairs", len(train), len(validation))
-    if not validation:
+    if stays:
+        _log.warning("%s: no captions to train on, so the model stays as it was", raw)
+    elif not validation:
         _log.warning("no validation pairs: the last epoch is kept")
 
     key: dict[str, Any] = {}
@@ -93,21 +99,21 @@ def main(
     task = FineTuning(model, packed, train, validation, chosen, processes)
     if classes:
         task = recognition.Recognition(model, packed, train, validation, chosen, processes, classes)
-    fitted = finetune(task, memo=open_memo(environment.memo), key=key)
+    fitted = None if stays else finetune(task, memo=open_memo(environment.memo), key=key)
     if not processes.first:
         return
-    before, training = read_json(backbone / "source.json"), {"recipe": recipe, "seed": seed}
+    before, training = read_json(backbone / "source.json"), {} if stays else {"recipe": recipe, "seed": seed}
     changed = {"pretraining": training | {"dataset": pretraining}} if pretraining else training
     source = {
         "system": before["system"] | {"model": output.name} | changed,
         "backbone": before,
         "recipe": chosen.model_dump(),
-        "best_epoch": fitted.best_epoch,
-        "selected_on": "validation" if validation else "last epoch",
+        "best_epoch": fitted and fitted.best_epoch,
+        "selected_on": ("validation" if validation else "last epoch") if fitted else "nothing: no captions to train on",
         "instructions": instructions(),
     }
     model.save(output, source)
-    write_json(plot, fitted.history, digits=6)
+    write_json(plot, fitted.history if fitted else [], digits=6)
 
 
 if __name__ == "__main__":

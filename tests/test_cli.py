@@ -3,6 +3,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -243,6 +244,26 @@ def test_moments_are_scored_in_the_official_format(moments, tmp_path, capsys):
     assert result["brief"]["MR-full-mAP"] == 100
     assert text == json.dumps(result, indent=4)
     assert "mAP 100.00, mIoU 100.00, 1 queries, 0 without a window" in capsys.readouterr().out
+
+
+@pytest.mark.real
+def test_a_submission_with_a_byte_order_mark_is_scored(real_material, tmp_path):
+    predictions, truth = (str(real_material / "awkward" / name) for name in ("bom.jsonl", "G.jsonl"))
+    output = str(tmp_path / "O.json")
+    options = ["--predictions", predictions, "--ground-truth", truth, "--output", output]
+    assert cli.run(["score", "moments", *options]) == 0
+    # The one true window of query 1 and the first of two of query 2 are found to the second.
+    brief = json.loads(Path(output).read_text())["brief"]
+    assert (brief["MR-full-R1@0.5"], brief["MR-full-R1@0.7"], brief["MR-full-mAP"]) == (100.0, 100.0, 75.0)
+
+
+@pytest.mark.real
+def test_a_qid_that_is_text_in_one_file_and_a_number_in_the_other_is_told(real_material, fails, tmp_path):
+    predictions, truth = (str(real_material / "awkward" / name) for name in ("str.jsonl", "G.jsonl"))
+    options = ["--predictions", predictions, "--ground-truth", truth, "--output", str(tmp_path / "O.json")]
+    assert fails("score", "moments", *options) == (
+        f'stillmotion: error: {predictions} row 1: qid "1" is text, and {truth} has the number 1; write both alike\n'
+    )
 
 
 @pytest.mark.real

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from stillmotion.commands.add import add
 from stillmotion.commands.compare import compare
 from stillmotion.commands.mend import mend
 from stillmotion.commands.run import run as run_experiment
@@ -36,7 +37,7 @@ Ties = Literal["average", "expected", "optimistic", "pessimistic"]
 
 app = typer.Typer(
     name="stillmotion",
-    help="Run the experiments of the Stillmotion pipeline, search its videos, compare its systems, score predictions.",
+    help="Add videos to the Stillmotion pipeline, run experiments, search videos, compare systems, score predictions.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -48,6 +49,7 @@ score = typer.Typer(
 app.add_typer(score, name="score")
 app.command("run")(run_experiment)
 app.command("ablate", hidden=True)(run_experiment)
+app.command()(add)
 app.command(hidden=True)(mend)
 app.command()(compare)
 app.command()(search)

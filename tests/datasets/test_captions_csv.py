@@ -2,7 +2,7 @@ import codecs
 
 import pytest
 
-from stillmotion.datasets.captions_csv import Row, read_captions
+from stillmotion.datasets.captions_csv import Row, read_captions, write_template
 from stillmotion.errors import InputError
 
 
@@ -13,7 +13,7 @@ def read(tmp_path):
     def write_and_read(content: str | bytes) -> list[Row]:
         data = content.encode() if isinstance(content, str) else content
         (tmp_path / "captions.csv").write_bytes(data)
-        return read_captions(tmp_path)
+        return read_captions(tmp_path / "captions.csv")
 
     return write_and_read
 
@@ -54,6 +54,31 @@ def test_an_action_needs_no_caption(read):
     assert (row.caption, row.action) == ("", "wave")
 
 
+def test_a_row_that_nobody_has_filled_in_yet_says_the_split_at_most(read):
+    rows = read("video,caption,split\na.mp4,,\nb.mp4,  ,test\n")
+    assert [(row.video, row.caption, row.action, row.split) for row in rows] == [
+        ("a.mp4", "", None, None),
+        ("b.mp4", "", None, "test"),
+    ]
+
+
+def test_a_template_has_an_empty_row_for_each_video(tmp_path):
+    write_template(tmp_path / "captions.csv", ["a, b.mp4", "sub/c.mp4"])
+    text = (tmp_path / "captions.csv").read_text()
+    assert text == 'video,caption,start,end,split,action\n"a, b.mp4",,,,,\nsub/c.mp4,,,,,\n'
+    assert [row.video for row in read_captions(tmp_path / "captions.csv")] == ["a, b.mp4", "sub/c.mp4"]
+
+
+def test_of_many_rows_at_fault_the_first_three_and_their_number_are_named(read, tmp_path):
+    with pytest.raises(InputError) as caught:
+        read(HEADER + "a.mp4,x,4,3,\nb.mp4,ok,,,\n,x,,,\nc.mp4,y,1,,\nd.mp4,y,,,tset\n")
+    assert str(caught.value) == (
+        f"{tmp_path / 'captions.csv'}: 4 rows are at fault: row 2: end 3 is not after start 4; mend the times; "
+        "row 4: no video; fill in the path of its file; "
+        "row 5: start without end; fill in both, or neither for the whole video; and 1 more"
+    )
+
+
 HEADER = "video,caption,start,end,split\n"
 
 
@@ -76,7 +101,7 @@ HEADER = "video,caption,start,end,split\n"
         ('video,caption\na.mp4,x\nb.mp4,"open\n', "row 3: not CSV (unexpected end of data); close the quotes"),
         ("video,caption\na.mp4,a dog, a cat\n", "row 2: 3 cells, but the header has 2; put a text"),
         ("video,caption\n,x\n", "row 2: no video; fill in the path"),
-        ("video,caption\na.mp4,x\nb.mp4,  \n", "row 3: empty caption; fill it in or remove the row"),
+        (HEADER + "a.mp4,,1,2,\n", "row 2: times without a caption; fill it in or remove the row"),
         (HEADER + "a.mp4,x,1,,\n", "row 2: start without end; fill in both"),
         (HEADER + "a.mp4,x,,1,\n", "row 2: end without start; fill in both"),
         (HEADER + "a.mp4,x,4,3,\n", "row 2: end 3 is not after start 4; mend the times"),
@@ -100,5 +125,5 @@ def test_a_fault_is_one_line_with_the_row_and_the_mend(read, tmp_path, content, 
 
 
 def test_a_missing_file_says_what_to_write(tmp_path):
-    with pytest.raises(InputError, match="captions.csv: no such file; write one with the columns video,caption"):
-        read_captions(tmp_path)
+    with pytest.raises(InputError, match="captions.csv: no such file; name one with the columns video,caption"):
+        read_captions(tmp_path / "captions.csv")

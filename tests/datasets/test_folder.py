@@ -20,13 +20,14 @@ PARAMS = FolderParams(validation_fraction=0.2, test_fraction=0.3)
 def folder(tmp_path):
     """Make a folder of empty files with a captions.csv and read it."""
 
-    def make(captions: str, files: list[str]) -> FolderSource:
+    def make(captions: str | None, files: list[str]) -> FolderSource:
         (tmp_path / "mine").mkdir(exist_ok=True)
         for name in files:
             file = tmp_path / "mine" / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
-        (tmp_path / "mine" / "captions.csv").write_text(captions, encoding="utf-8")
+        if captions is not None:
+            (tmp_path / "mine" / "captions.csv").write_text(captions, encoding="utf-8")
         return read_folder(tmp_path / "mine", PARAMS)
 
     return make
@@ -49,7 +50,9 @@ def test_ids_are_paths_below_the_folder_without_extension(folder):
     source = folder("video,caption\na/x.mp4,one\n", ["a/x.mp4", "b/x.mkv", "c d.webm"])
     videos = source.collect(Path("unused"), workers=1, memo=Memo(None))
     assert [video.video_id for video in videos] == ["a/x", "b/x", "c d"]
-    assert [video.file for video in videos] == [source.folder / name for name in ("a/x.mp4", "b/x.mkv", "c d.webm")]
+    assert [video.file for video in videos] == [
+        source.captions.parent / name for name in ("a/x.mp4", "b/x.mkv", "c d.webm")
+    ]
 
 
 def test_files_that_differ_in_the_extension_alone_keep_it(folder):
@@ -61,8 +64,34 @@ def test_files_that_differ_in_the_extension_alone_keep_it(folder):
 def test_videos_that_no_row_names_are_included_and_noted(folder):
     source = folder("video,caption\na.mp4,one\n", ["a.mp4", "b.mp4"])
     assert list(source.files) == ["a", "b"]
-    assert "1 videos have no row in captions.csv: embedded, but in no gallery" in source.notes
+    assert "1 videos have no text in captions.csv: embedded, but in no gallery" in source.notes
     assert [caption.video_id for caption in annotate(source).captions] == ["a"]
+
+
+def test_a_folder_without_captions_is_a_dataset_without_texts(folder):
+    source = folder(None, ["a.mp4", "b/c.MOV", "b/c.srt"])
+    assert list(source.files) == ["a", "b/c"]
+    annotations = annotate(source)
+    assert (annotations.captions, annotations.moments, annotations.actions) == ([], [], [])
+    assert "2 videos have no text in captions.csv: embedded, but in no gallery" in annotations.notes
+
+
+def test_rows_that_nobody_has_filled_in_give_no_text_and_still_say_the_split(folder):
+    source = folder("video,caption,split\na.mp4,,validation\nb.mp4,,\nc.mp4,a dog,\n", ["a.mp4", "b.mp4", "c.mp4"])
+    assert source.splits["a"] == "validation"
+    annotations = annotate(source)
+    assert [caption.video_id for caption in annotations.captions] == ["c"]
+    assert "2 videos have no text in captions.csv: embedded, but in no gallery" in annotations.notes
+
+
+def test_several_times_past_the_end_are_counted(folder):
+    source = folder("video,caption,start,end\na.mp4,x,30,40\na.mp4,y,1,2\nb.mp4,x,5,99\n", ["a.mp4", "b.mp4"])
+    with pytest.raises(InputError) as caught:
+        annotate(source)
+    assert str(caught.value).endswith(
+        "captions.csv: 2 rows are at fault: row 2: start 30 is past the video's end at 20.00 s; mend it; "
+        "row 4: end 99 is past the video's end at 20.00 s; mend it"
+    )
 
 
 def test_other_files_are_left_out_and_noted_but_not_hidden_ones(folder):
@@ -70,6 +99,13 @@ def test_other_files_are_left_out_and_noted_but_not_hidden_ones(folder):
     source = folder("video,caption\na.MP4,one\n", files)
     assert list(source.files) == ["a"]
     assert "2 files are no videos by their name and were left out: README.md, notes/x.txt" in source.notes
+
+
+def test_subtitles_beside_the_videos_are_counted_apart(folder):
+    source = folder(None, ["a.mp4", "a.srt", "b.mp4", "b.en.VTT", "cover.jpg"])
+    assert list(source.files) == ["a", "b"]
+    assert "2 subtitles were left out" in source.notes
+    assert "1 files are no videos by their name and were left out: cover.jpg" in source.notes
 
 
 def test_a_file_that_a_row_names_is_a_video_whatever_its_extension(folder):
@@ -113,6 +149,17 @@ def test_linked_folders_are_followed_and_circles_end(folder, tmp_path):
         ("video,caption\nb.mp4,x\n", ["bb.mp4"], "row 2: no file 'b.mp4' below"),
         ("video,caption\nb.mp4,x\n", ["bb.mp4"], "; did you mean 'bb.mp4'?; mend the path or add the file"),
         ("video,caption\n../a.mp4,x\n", ["zz.mp4"], "row 2: no file '../a.mp4' below"),
+        ("video,caption\nKITCHEN/A.MP4,x\n", ["kitchen/a.mp4", "k.mp4"], "; did you mean 'kitchen/a.mp4'?; mend"),
+        ("video,caption\nA.mp4,x\n", ["deep/er/a.MP4", "b.mp4"], "; did you mean 'deep/er/a.MP4'?; mend"),
+        ("video,caption\ndata/sources/mine/k/a.mp4,x\n", ["k/a.mp4", "b.mp4"], "; did you mean 'k/a.mp4'?; mend"),
+        ("video,caption\n/home/me/clips/a.mp4,x\n", ["a.mp4", "b.mp4"], "; did you mean 'a.mp4'?; mend"),
+        (
+            "video,caption\nq.mp4,x\na.mp4,y\nr.mp4,z\ns.mp4,z\nt.mp4,z\n",
+            ["a.mp4"],
+            "captions.csv: 4 rows are at fault: row 2: no file 'q.mp4' below",
+        ),
+        ("video,caption\nq.mp4,x\nr.mp4,z\ns.mp4,z\nt.mp4,z\n", ["a.mp4"], "add the file; and 1 more"),
+        (None, ["README.md", "a.srt"], "mine: 2 files, of which none is a video by its name; put some there"),
         (
             "video,caption\nx.mp4,t\n",
             ["a/x.mp4", "b/x.mp4"],
@@ -259,5 +306,4 @@ def test_control_characters_are_no_part_of_a_caption_or_an_action_and_are_noted(
 
 
 def test_a_caption_of_control_characters_alone_is_an_empty_one(folder):
-    with pytest.raises(InputError, match="row 2: empty caption"):
-        folder("video,caption\na.mp4,\x1b[2J\u200b\n", ["a.mp4"])
+    assert annotate(folder("video,caption\na.mp4,\x1b[2J\u200b\n", ["a.mp4"])).captions == []

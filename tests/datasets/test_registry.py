@@ -115,7 +115,7 @@ def test_the_files_of_two_benchmarks_in_one_folder_are_an_error(params, folder):
 
 
 def test_an_unknown_name_lists_the_known_ones_and_where_to_put_a_folder(params, tmp_path):
-    for name, file in (("mine", "captions.csv"), ("activitynet", "val_2.json"), ("other", "notes.txt")):
+    for name, file in (("mine", "a.mp4"), ("activitynet", "val_2.json"), ("other", "notes.txt")):
         (tmp_path / name).mkdir()
         (tmp_path / name / file).touch()
     with pytest.raises(InputError) as caught:
@@ -123,13 +123,13 @@ def test_an_unknown_name_lists_the_known_ones_and_where_to_put_a_folder(params, 
     message = str(caught.value)
     known = "activitynet, clips, mine, toy"
     assert message.startswith(f"dataset 'mime' is unknown; did you mean 'mine'?; there are {known}; ")
-    assert f"make the folder {tmp_path / 'mime'} with the video files and a captions.csv" in message
+    assert "for videos of your own, `stillmotion add FOLDER --name mime`" in message
     assert message.endswith(f"for a public benchmark see {tmp_path / 'README.md'}")
 
 
-def test_a_folder_without_captions_says_so(params, tmp_path):
+def test_an_empty_folder_says_so(params, tmp_path):
     (tmp_path / "mine").mkdir()
-    with pytest.raises(InputError, match="captions.csv: no such file; write one"):
+    with pytest.raises(InputError, match="mine: no video files; put some there"):
         open_source(tmp_path / "mine", params)
 
 

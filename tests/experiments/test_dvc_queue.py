@@ -141,11 +141,11 @@ def test_videos_that_experiments_would_not_see_are_told(repository):
     commit()
     current_commit("mine")
     (source / "b.mp4").write_text("")
-    with pytest.raises(InputError, match="dvc add data/sources/mine, and commit"):
+    with pytest.raises(InputError, match="stillmotion add data/sources/mine"):
         current_commit("mine")
     current_commit("toy")
     (repository / "data" / "sources" / "mine.dvc").write_text("")
-    with pytest.raises(InputError, match=r"not committed: data/sources/mine\.dvc; "):
+    with pytest.raises(InputError, match=r"git add data/sources/mine\.dvc data/sources/\.gitignore && git commit"):
         current_commit("mine")
     git("add", "data/sources/mine.dvc")
     git("commit", "--quiet", "--message", "Track")

@@ -63,6 +63,13 @@ def test_a_line_separator_inside_a_text_ends_no_row(tmp_path):
     assert read_rows(tmp_path / "x.jsonl") == rows
 
 
+def test_a_byte_order_mark_is_read_over(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"a": 1}\n{"a": 2}\n')
+    assert read_rows(tmp_path / "a.jsonl") == [{"a": 1}, {"a": 2}]
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf[1]")
+    assert read_json(tmp_path / "a.json") == [1]
+
+
 def test_empty_lines_and_windows_line_ends_are_no_rows(tmp_path):
     (tmp_path / "x.jsonl").write_bytes(b'{"a": 1}\r\n\r\n{"a": 2}\n\n')
     assert read_rows(tmp_path / "x.jsonl") == [{"a": 1}, {"a": 2}]

@@ -44,7 +44,7 @@ def test_rows_about_lost_videos_are_counted_and_not_scored():
     ("rows", "message"),
     [
         ([row(1), row(9)], r"other.jsonl row 2: qid 9 is no query of the dataset"),
-        ([row(1), row("2")], r"other.jsonl row 2: qid '2' is no query"),
+        ([row(1), row("2")], r'other.jsonl row 2: qid "2" is text, and the dataset has the number 2'),
         ([row(4)], r"other.jsonl row 1: qid 4 is a query of the train split"),
         ([row(1), row(1)], r"other.jsonl row 2: qid 1 is also in row 1"),
         ([row(1, vid="b")], r"other.jsonl row 1: vid is 'b', but qid 1 is about 'a'"),

@@ -37,7 +37,6 @@ def mine(workplace: Any, make_clip: Callable[..., Path]) -> Path:
 
 
 CAPTIONS_FAULTS = {
-    "missing": (None, "captions.csv: no such file"),
     "no column": (b"video,start,end\na.mp4,0,1\n", "captions.csv row 1: column 'caption' is missing; add it"),
     "misspelt column": (b"video,captoin\na.mp4,x\n", "row 1: unknown column 'captoin'; did you mean 'caption'?"),
     "semicolons": (b"video;caption\na.mp4;x\n", "captions.csv row 1: separated by semicolons; save it with commas"),
@@ -68,8 +67,7 @@ CAPTIONS_FAULTS = {
 @pytest.mark.parametrize("fault", CAPTIONS_FAULTS)
 def test_captions_csv_at_fault(workplace, mine, fault):
     content, message = CAPTIONS_FAULTS[fault]
-    if content is not None:
-        (mine / "captions.csv").write_bytes(content)
+    (mine / "captions.csv").write_bytes(content)
     check_refusal(workplace.stage(DOWNLOAD, status=2), "download", "data/sources/mine/captions.csv", message)
     check_nothing_was_written(workplace)
 

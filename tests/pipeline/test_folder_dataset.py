@@ -194,6 +194,56 @@ def test_a_folder_without_times_and_actions_has_empty_results_for_them_and_a_rep
     assert clone.dvc("repro").stages == []
 
 
+def test_a_folder_without_captions_goes_through_the_whole_dag(clone, make_clip):
+    for number in range(10):
+        make_clip(clone.root / "data" / "sources" / "bare" / f"{number}.mp4", seed=number)
+    clone.dvc("add", "data/sources/bare")
+    clone.commit("Add my videos")
+    run = clone.dvc("exp", "run", "--set-param", "dataset=bare")
+
+    for stage, said in {
+        "finetune": "no captions to train on, so the model stays as it was",
+        "train_aggregator": "fewer than two training pairs: nothing can be trained, the result is empty",
+        "evaluate_retrieval": "the test split has no captioned videos: an empty result",
+    }.items():
+        assert said in run.err, stage
+    source = read_json(clone.root / "models" / "backbones" / MODEL / "source.json")
+    assert source["selected_on"] == "nothing: no captions to train on"
+    assert (source["system"]["model"], source["system"]["recipe"], source["system"]["seed"]) == (MODEL, None, None)
+    weights = clone.digests("models/backbones/small_clip")
+    kept = clone.digests(f"models/backbones/{MODEL}")
+    assert {name for name, digest in weights.items() if kept[name] != digest} == {"source.json"}
+    retrieval = read_json(clone.root / "metrics" / "retrieval" / f"{MODEL}-mean.json")
+    assert (retrieval["t2v"], retrieval["system"]["recipe"]) == ({}, None)
+    assert "# Results on bare" in (clone.root / "reports" / "results" / "results.md").read_text(encoding="utf-8")
+    found = clone.run("stillmotion", "search", "a square", "--json")
+    assert {row["video_id"] for row in json.loads(found.out)} <= {str(number) for number in range(10)}
+    assert clone.dvc("repro").stages == []
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("how", [[], ["--no-copy"]], ids=["in dvc", "as links"])
+def test_from_25_real_files_without_captions_to_a_hit_it_is_two_commands(clone, real_material, tmp_path, how):
+    for path in sorted((real_material / "videos").iterdir())[:25]:
+        target = tmp_path / "my clips" / path.name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, target)
+    added = clone.run("stillmotion", "add", tmp_path / "my clips", "--name", "mine", *how)
+    assert "mine: 25 videos in" in added.out
+    found = clone.run("stillmotion", "search", "a person plays the guitar", "--dataset", "mine", "--json")
+
+    names = {row["video_id"] for row in read_rows_of(clone, "raw/mine/tables/videos") if row["status"] == "ok"}
+    hits = json.loads(found.out)
+    assert len(hits) == 10
+    assert {hit["video_id"] for hit in hits} <= names
+    assert "dvc exp run --temp" in found.err
+    # Beside the workspace: its params and results are as they were.
+    assert clone.git("status", "--porcelain") == ""
+    again = clone.run("stillmotion", "search", "a person plays the guitar", "--dataset", "mine", "--json")
+    assert again.out == found.out
+    assert "dvc exp run" not in again.err
+
+
 @pytest.mark.real
 def test_real_videos_go_through_the_whole_dag(clone, real_material):
     folder = clone.root / "data" / "sources" / "real"

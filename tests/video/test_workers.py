@@ -71,7 +71,7 @@ def test_every_item_has_its_result_and_processes_are_used_again(program, workers
 def test_an_item_that_hangs_crashes_or_leaves_costs_nothing_but_itself(program):
     items = ["a", "hang", "b", "crash", "c", "leave", "d", "lost", "e"]
     outcomes = run(program, *items, timeout=2.0)
-    assert outcomes["hang"] == "VideoError('decoding took longer than 2 s')"
+    assert outcomes["hang"] == "VideoError('decoding took longer than 2 s (STILLMOTION_VIDEO_TIMEOUT)')"
     assert outcomes["crash"] == "VideoError('decoder process died (SIGSEGV)')"
     assert outcomes["leave"] == "VideoError('decoder process died (exit status 3)')"
     assert outcomes["lost"] == "VideoError('empty file')"

@@ -1,5 +1,6 @@
 """The `stillmotion search` command: moments of the dataset's videos for a text, an image or a span of a video."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,6 +49,9 @@ def search(
     selection: Annotated[
         str, typer.Option(help="Without it the one of run.selections, likewise.", show_default=False)
     ] = "",
+    experiment: Annotated[
+        str, typer.Option(help="Of experiments/: brings the model, as clip does.", show_default=False)
+    ] = "",
     frames: Annotated[
         Path | None,
         typer.Option(help="A new folder for the stored frames of each moment, as PNG.", show_default=False),
@@ -60,15 +64,20 @@ def search(
 ) -> None:
     """Search the videos for the moments that show a text or an image, or that are like a span of a video.
 
-    Uses the embeddings, the thresholds and the models that dvc repro has made. A moment's score for a text is the mean
-    of two cosines: that of the text and the frames within, and that of the text and the whole video by the best
-    measured system of retrieval; without such a system, the first. For an image it is the cosine with the best frame,
-    for a span that of its frames' mean and the frames within. What a text finds is doubted where it is further away
-    than the best video of 95 % of the texts of the train split.
+    Uses the embeddings, the thresholds and the models that dvc repro has made. With another dataset than that of
+    params.yaml, or an experiment, the embeddings come from the experiment, and are made beside the workspace where it
+    has not run: that takes as long as to decode and embed the videos, once.
+
+    A moment's score for a text is the mean of two cosines: that of the text and the frames within, and that of the text
+    and the whole video by the best measured system of retrieval; without such a system, the first. For an image it is
+    the cosine with the best frame, for a span that of its frames' mean and the frames within. What a text finds is
+    doubted where it is further away than the best video of 95 % of the texts of the train split.
 
     For example:
 
     stillmotion search "a red circle moves left" --top 5 --frames found
+
+    stillmotion search "a dog jumps" --dataset mine --experiment clip
 
     stillmotion search --like test-0012 --start 4 --end 10
     """
@@ -80,12 +89,18 @@ def search(
         raise InputError("the text is empty; say what to look for")
 
     from stillmotion.config.loading import load_params
-    from stillmotion.search.artefacts import choose_artefacts
+    from stillmotion.experiments.index import build_index
+    from stillmotion.search.artefacts import check_dataset, choose_artefacts, is_embedded
     from stillmotion.search.frames import check_folder, write_frames
 
     if frames is not None:
         check_folder(frames)
     params = load_params(root / "params.yaml")
+    where = dataset or params.dataset
+    if experiment or (where != params.dataset and not is_embedded(root, where, model)):
+        check_dataset(root, params, where)
+        with contextlib.chdir(root):
+            model = build_index(where, experiment, model, with_frames=frames is not None)
     chosen = choose_artefacts(root, params, dataset, model, selection)
 
     from stillmotion.embedding.reader import Embeddings
@@ -106,7 +121,9 @@ def search(
         )
     embedded = Embeddings(chosen.embeddings)
     videos = [_find_video("--video", video, embedded, chosen)] if video else embedded.videos
-    wholes = None if text is None and not evaluate else open_wholes(root, params, chosen.dataset, model)
+    # What metrics/ has is of the active dataset.
+    by_wholes = (text is not None or evaluate) and where == params.dataset
+    wholes = open_wholes(root, params, chosen.dataset, model) if by_wholes else None
     clip_length_s = params.sample_frames.clip_length_s
     if evaluate:
         shares = shares_found_first(chosen.raw, embedded, wholes, rule, clip_length_s=clip_length_s)

@@ -1,9 +1,9 @@
-"""captions.csv, the one table that a folder of videos needs.
+"""captions.csv, the one table that a folder of videos may have.
 
 | column | content |
 |---|---|
 | `video` | path relative to the folder, or the bare file name where only one file has it |
-| `caption` | what is to be seen; may be empty where `action` is given |
+| `caption` | what is to be seen; may be empty where `action` is given, or while nobody has filled it in |
 | `start`, `end` | optional: the span in seconds that the row is about; both empty for the whole video |
 | `split` | optional: `train`, `validation` or `test` |
 | `action` | optional: class label of the span or video |
@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stillmotion.datasets.annotation_faults import has_controls, tidy
-from stillmotion.errors import InputError
+from stillmotion.errors import InputError, fault_of_rows
+from stillmotion.io.atomic import atomic_file
 from stillmotion.io.records import SPLITS, Split
 
 FILE_NAME = "captions.csv"
@@ -35,7 +36,7 @@ class Row:
     number: int
     video: str
     caption: str
-    """Tidy; empty where the row holds an action alone."""
+    """Tidy; empty where the row holds an action alone, or no text yet."""
     start: float | None
     end: float | None
     split: Split | None
@@ -44,27 +45,38 @@ class Row:
     """In its caption or action, which are without them."""
 
 
+def write_template(path: Path, videos: Iterable[str]) -> None:
+    """Write a captions.csv with a row for each video, to be filled in; rows that stay empty say nothing."""
+    with atomic_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *([video, *[""] * 5] for video in videos)])
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` where a known word is close, else nothing."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def read_captions(folder: Path) -> list[Row]:
-    """Read and check `folder`/captions.csv.
+def read_captions(path: Path) -> list[Row]:
+    """Read and check a captions.csv.
 
     Raises:
-        InputError: one line that names the file, the row and the mend.
+        InputError: one line that names the file, the first rows at fault and the mend.
     """
-    path = folder / FILE_NAME
     table = _cells(path)
     if not table:
         raise InputError(f"{path}: empty; its first row names the columns: {', '.join(COLUMNS)}")
     header = _header(path, table[0])
-    rows = []
+    rows: list[Row] = []
+    faults: list[str] = []
     for number, cells in enumerate(table[1:], start=2):
         if any(cell.strip() for cell in cells):
-            rows.append(_row(f"{path} row {number}", number, header, cells))
+            try:
+                rows.append(_row(f"row {number}", number, header, cells))
+            except InputError as fault:
+                faults.append(str(fault))
+    if faults:
+        raise fault_of_rows(path, faults, len(faults))
     if not rows:
         raise InputError(f"{path}: a header but no rows; add a row for each caption")
     return rows
@@ -75,7 +87,7 @@ def _cells(path: Path) -> list[list[str]]:
         data = path.read_bytes()
     except FileNotFoundError:
         raise InputError(
-            f"{path}: no such file; write one with the columns video,caption and, where you have them, "
+            f"{path}: no such file; name one with the columns video,caption and, where you have them, "
             "start,end,split,action"
         ) from None
     try:
@@ -126,14 +138,14 @@ def _row(where: str, number: int, header: list[str], cells: Sequence[str]) -> Ro
         raise InputError(f"{where}: no video; fill in the path of its file")
     texts = values["caption"], values.get("action", "")
     caption, action = map(tidy, texts)
-    if not caption and not action:
-        raise InputError(f"{where}: empty caption; fill it in or remove the row")
     start, end = (_seconds(where, name, values.get(name, "")) for name in ("start", "end"))
     if (start is None) != (end is None):
         given, lacking = ("start", "end") if end is None else ("end", "start")
         raise InputError(f"{where}: {given} without {lacking}; fill in both, or neither for the whole video")
     if start is not None and end is not None and end <= start:
         raise InputError(f"{where}: end {end:g} is not after start {start:g}; mend the times")
+    if start is not None and not caption and not action:
+        raise InputError(f"{where}: times without a caption; fill it in or remove the row")
     split = _split(where, values.get("split", "").strip())
     return Row(number, values["video"], caption, start, end, split, action or None, any(map(has_controls, texts)))
 

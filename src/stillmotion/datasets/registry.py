@@ -28,6 +28,7 @@ from stillmotion.datasets.folder import read_folder
 from stillmotion.datasets.source import Source
 from stillmotion.datasets.source_list import FILE_NAME as SOURCE_LIST
 from stillmotion.datasets.toy import ToySource
+from stillmotion.datasets.video_files import is_video, list_files
 from stillmotion.errors import InputError
 
 BENCHMARKS: tuple[tuple[tuple[AnnotationFiles, ...], Callable[[Path, BenchmarksParams], Source]], ...] = (
@@ -62,23 +63,30 @@ def open_source(folder: Path, params: DownloadParams) -> Source:
         own = (
             other.name
             for other in folder.parent.glob("*/")
-            if (other / FILE_NAME).exists() or (other / SOURCE_LIST).exists() or _readers(other)
+            if (other / SOURCE_LIST).exists() or _readers(other) or any(map(is_video, list_files(other)))
         )
         known = sorted({*params.generated, *own})
         raise InputError(
             f"dataset {name!r} is unknown{did_you_mean(name, known)}; there are {', '.join(known)}; "
-            f"for videos of your own make the folder {folder} with the video files and a {FILE_NAME}, "
+            f"for videos of your own, `stillmotion add FOLDER --name {name}`, "
             f"for a public benchmark see {folder.parent / 'README.md'}"
         )
+    read = benchmark_reader(folder)
+    return read_folder(folder, params.folder) if read is None else read(folder, params.benchmarks)
+
+
+def benchmark_reader(folder: Path) -> Callable[[Path, BenchmarksParams], Source] | None:
+    """How a folder is read in which the annotation files of a public benchmark lie, and no captions.csv.
+
+    Raises:
+        InputError: those of several benchmarks lie there.
+    """
     readers = {} if (folder / FILE_NAME).exists() else _readers(folder)
     if len(readers) > 1:
         raise InputError(
             f"{folder}: annotation files of several benchmarks ({', '.join(readers)}); give each a folder of its own"
         )
-    if not readers:
-        return read_folder(folder, params.folder)
-    (read,) = readers.values()
-    return read(folder, params.benchmarks)
+    return next(iter(readers.values()), None)
 
 
 def _readers(folder: Path) -> dict[str, Callable[[Path, BenchmarksParams], Source]]:

@@ -60,12 +60,17 @@ def current_commit(dataset: str) -> str:
     if commit is None:
         raise InputError("this git repository has no commit for experiments to start from; commit the project first")
     sources = f"data/sources/{dataset}"
-    changed = _git("status", "--porcelain", "--", *VERSIONED, f"{sources}.dvc") or ""
+    if _git("status", "--porcelain", "--", f"{sources}.dvc"):
+        raise InputError(
+            f"{sources}.dvc: dvc has the dataset and git not, from which experiments take it; "
+            f"git add {sources}.dvc {Path(sources).parent / '.gitignore'} && git commit, or stillmotion add {sources}"
+        )
+    changed = _git("status", "--porcelain", "--", *VERSIONED) or ""
     if changed:
         names = ", ".join(line[3:] for line in changed.splitlines())
         raise InputError(f"not committed: {names}; an experiment has its name by its commit: commit them first")
     if not Path(f"{sources}.dvc").exists() and _untracked(sources):
-        raise InputError(f"{sources}: experiments see files of git and dvc alone; dvc add {sources}, and commit")
+        raise InputError(f"{sources}: experiments see files of git and dvc alone; stillmotion add {sources}")
     return commit.strip()
 
 
@@ -116,10 +121,13 @@ def exp_command(run: PlannedRun, how: Literal["--queue", "--temp"], targets: Seq
     return [*words, *targets]
 
 
-def run_beside(run: PlannedRun) -> int:
-    """Run an experiment beside the workspace and wait for it; return dvc's exit status, whose output is shown."""
-    command = [sys.executable, "-m", "dvc", *exp_command(run, "--temp")]
-    with subprocess.Popen(command, env=_environment()) as dvc:
+def run_beside(run: PlannedRun, targets: Sequence[str] = (), *, silent: bool = False) -> int:
+    """Run an experiment beside the workspace and wait for it; return dvc's exit status.
+
+    dvc's output is shown; where `silent`, on stderr, as stdout is for something else.
+    """
+    command = [sys.executable, "-m", "dvc", *exp_command(run, "--temp", targets)]
+    with subprocess.Popen(command, env=_environment(), stdout=sys.stderr.fileno() if silent else None) as dvc:
         try:
             return dvc.wait()
         except KeyboardInterrupt:

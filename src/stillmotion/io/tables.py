@@ -1,4 +1,7 @@
-"""JSON and JSON Lines: UTF-8, one row a line, keys in the order given, the same bytes for the same rows."""
+"""JSON and JSON Lines: UTF-8, one row a line, keys in the order given, the same bytes for the same rows.
+
+A byte order mark, which some editors put before the text, is read over.
+"""
 
 import json
 import math
@@ -41,7 +44,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file; InputError names the file and the line that is not JSON."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits and a list 10,000 deep too
@@ -59,7 +62,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Read JSON Lines; InputError names the file and the row that is not a JSON object."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:

@@ -33,6 +33,7 @@ from stillmotion.metrics.submission import (
     Row,
     Windows,
     by_qid,
+    check_kinds,
     predicted_windows,
     saliency,
     true_windows,
@@ -149,6 +150,7 @@ def moment_values(
     truth_qids = by_qid(truth, name=truth_name)
     if not truth_qids:
         raise InputError(f"{truth_name}: no rows; give one row a query")
+    check_kinds(row_of_qid, truth_qids, name=predictions_name, known_name=truth_name)
     for qid, number in truth_qids.items():
         if qid not in row_of_qid:
             raise InputError(f"{predictions_name}: no row for qid {qid} ({truth_name} row {number + 1}); add one")

@@ -6,7 +6,8 @@ The rows are those of a submission (`qid, pred_relevant_windows, pred_saliency_s
 
 # Q queries, W windows a query (padded), T clips (padded), A annotators.
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -66,6 +67,19 @@ def by_qid(rows: Sequence[Row], *, name: str) -> dict[Any, int]:
             )
         index[qid] = number
     return index
+
+
+def check_kinds(row_of_qid: Mapping[Any, int], known: Collection[Any], *, name: str, known_name: str) -> None:
+    """Raise InputError where a qid is text in one file and a number in the other: to JSON, "1" is not 1."""
+    by_text = {str(qid): qid for qid in known}
+    for qid, number in row_of_qid.items():
+        other = by_text.get(str(qid), qid)
+        if qid not in known and other != qid:
+            kinds = ("text", "the number") if isinstance(qid, str) else ("a number", "the text")
+            raise InputError(
+                f"{name} row {number + 1}: qid {json.dumps(qid)} is {kinds[0]}, and {known_name} has {kinds[1]} "
+                f"{json.dumps(other)}; write both alike"
+            )
 
 
 def _lists(rows: Sequence[Row], key: str, *, name: str) -> list[list[Any]]:

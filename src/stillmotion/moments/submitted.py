@@ -11,7 +11,7 @@ from typing import Any
 
 from stillmotion.errors import InputError
 from stillmotion.io.records import Moment, Video
-from stillmotion.metrics.submission import Row, by_qid, predicted_windows, saliency_scores
+from stillmotion.metrics.submission import Row, by_qid, check_kinds, predicted_windows, saliency_scores
 from stillmotion.moments.predictions import Predictions
 from stillmotion.moments.truth import GroundTruth
 
@@ -50,6 +50,7 @@ def submitted_rows(
     predicted_windows(rows, name=name)  # all rows, in the order of the file, for the numbers in the errors
     has_saliency = saliency_scores(rows, name=name) is not None
     query_of_qid = {moment.qid: moment for moment in moments}
+    check_kinds(row_of_qid, query_of_qid, name=name, known_name="the dataset")
     for number, row in enumerate(rows, start=1):
         query = query_of_qid.get(row["qid"])
         if query is None:

@@ -66,7 +66,7 @@ def drawn_systems(evidence: Evidence, histories: Mapping[str, Sequence[Mapping[s
         figures["clips"] = clips_curves(with_several)
     if any(values["top1"] for values in actions.values()):
         figures["actions"] = shots_curves(actions)
-    if histories:
+    if any(histories.values()):
         figures["finetune"] = training_curves(histories)
     return figures
 

@@ -60,12 +60,12 @@ class Artefacts:
         return folder
 
     def rule(self) -> SelectionRule:
-        """The tuned selection; `UNTUNED` where the dataset had no labelled moments to tune on.
+        """The tuned selection; `UNTUNED` where there is none, or the dataset had no labelled moments to tune on.
 
         Raises:
             InputError: the file of the thresholds does not hold them.
         """
-        found = read_thresholds(self.thresholds)
+        found = read_thresholds(self.thresholds) if self.thresholds.is_file() else None
         if found is None:
             return UNTUNED
         frozen_range = None if found["frozen_range"] is None else (found["frozen_range"][0], found["frozen_range"][1])
@@ -88,7 +88,7 @@ def choose_artefacts(root: Path, params: Params, dataset: str, model: str, selec
     Args:
         root: of the project.
         params: of the project.
-        dataset: "" for the active one.
+        dataset: "" for the active one. Another one may have embeddings alone: windows are then selected untuned.
         model: "" for the one of `run.selected` whose moments have the best R1@0.5 in metrics/moments, the first where
             none is measured.
         selection: "" for the one of `run.selections` by the same rule.
@@ -97,11 +97,11 @@ def choose_artefacts(root: Path, params: Params, dataset: str, model: str, selec
         InputError: a name is unknown, with the nearest known one; or it is not built, with the command that builds it.
     """
     dataset = dataset or params.dataset
-    sources = {path.name for kind in ("sources", "raw") for path in (root / "data" / kind).glob("*/")}
-    _check_known("--dataset", dataset, sources | {params.dataset}, "videos go in data/sources/NAME")
+    check_dataset(root, params, dataset)
     run = "`dvc repro`" if dataset == params.dataset else f"`dvc exp run -S dataset={dataset}`"
     build = f"build it with {run}, or fetch what a colleague built with `dvc pull`"
 
+    untuned = dataset != params.dataset and not selection
     embedded = _embedded_models(root, dataset)
     if not embedded:
         raise InputError(f"{root / 'data' / 'embeddings'}: {dataset} is not built; {build}")
@@ -125,12 +125,25 @@ def choose_artefacts(root: Path, params: Params, dataset: str, model: str, selec
         pair for pair in pairs if pair[0] in embedded and _thresholds(root, *pair).is_file()
     ]  # what is measured may be in git while its embeddings are not here
     chosen = Artefacts(root, dataset, *max(ready or pairs[:1], key=lambda pair: _recall(root, *pair)), build)
-    if not ready:
+    if not ready and not (untuned and chosen.model in embedded):
         missing = chosen.thresholds if chosen.model in embedded else chosen.embeddings
         listed_too = chosen.model in params.run.selected and chosen.selection in params.run.selections
         add = "" if listed_too else "add it to run.selected or run.selections in params.yaml, then "
         raise InputError(f"{missing}: not built; {add}{build}")
     return chosen
+
+
+def check_dataset(root: Path, params: Params, dataset: str) -> None:
+    """Raise InputError where there is no dataset of this name, with the nearest one."""
+    tracked = {path.stem for path in (root / "data" / "sources").glob("*.dvc")}
+    sources = {path.name for kind in ("sources", "raw") for path in (root / "data" / kind).glob("*/")}
+    _check_known("--dataset", dataset, sources | tracked | {params.dataset}, "stillmotion add FOLDER makes one")
+
+
+def is_embedded(root: Path, dataset: str, model: str) -> bool:
+    """Whether there are embeddings of a dataset by a model, "" for any."""
+    embedded = _embedded_models(root, dataset)
+    return model in embedded if model else bool(embedded)
 
 
 def _embedded_models(root: Path, dataset: str) -> set[str]:

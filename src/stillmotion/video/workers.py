@@ -83,7 +83,7 @@ class _Worker(Generic[Item]):
             pass
         else:
             if time.monotonic() >= self.deadline:
-                return "killed", f"decoding took longer than {timeout_s:g} s"
+                return "killed", f"decoding took longer than {timeout_s:g} s (STILLMOTION_VIDEO_TIMEOUT)"
             if self.process.is_alive():
                 return None
         self.process.join()
