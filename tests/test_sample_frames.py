@@ -135,7 +135,9 @@ def test_the_store_holds_the_frames_and_lists_what_was_lost(workplace, film):
     assert len(load_records(workplace.root / "frames", Video)) == 22
 
 
-def test_one_more_video_is_one_decode_and_the_memo_changes_no_byte(workplace, film):
+@pytest.mark.parametrize("form", ["raw", "jpeg"])
+def test_one_more_video_is_one_decode_and_the_memo_changes_no_byte(workplace, film, form):
+    workplace.set_params(size_px=16, num_uniform=4, clip_length_s=1.0, max_skip_fraction=0.1, format=form)
     for number in range(5):
         workplace.add(f"v{number}", labelled(film, number))
     assert "5 decoded, 0 from the memo" in workplace.run()

@@ -82,7 +82,7 @@ def test_a_figure_for_each_model_with_examples_has_their_frames(tmp_path):
     save_records(tmp_path, Video, [Video("v1", "v1.mp4", "test", 4.0, 8.0, 3, 8, 8, "h264", "ok")])
     levels = np.array([10, 20, 30], np.uint8)
     save_array(tmp_path / shard_file("v1"), np.broadcast_to(levels[:, None, None, None], (3, 8, 8, 3)))
-    row = {"video_id": "v1", "file": shard_file("v1"), "first": 0, "timestamps": [0.0, 1.0, 2.0]}
+    row = {"video_id": "v1", "file": shard_file("v1"), "first": 0, "length": 3, "timestamps": [0.0, 1.0, 2.0]}
     write_rows(tmp_path / "frames.jsonl", [row | {"uniform": [0], "clips": [0]}])
     found = {"clip": AttendedExamples([ROW], None), "none": AttendedExamples([], None)}
     found["stan"] = AttendedExamples([ROW], ATTENTION)

@@ -161,7 +161,7 @@ class Workplace:
         for video in range(QUERIES):
             video_id = f"v{video}"
             save_array(self.root / "frames" / f"{video_id}.npy", np.full((2, 8, 8, 3), 10 * video, dtype=np.uint8))
-            row = {"video_id": video_id, "file": f"{video_id}.npy", "first": 0, "timestamps": [1.0, 3.0]}
+            row = {"video_id": video_id, "file": f"{video_id}.npy", "first": 0, "length": 2, "timestamps": [1.0, 3.0]}
             rows.append(row | {"uniform": [0], "clips": [0, 1]})
         self.write_rows("frames/frames.jsonl", rows)
 

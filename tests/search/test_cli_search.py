@@ -240,7 +240,9 @@ def test_the_frames_of_each_moment_are_written(built, search, tmp_path):
 @pytest.mark.real
 def test_moments_of_real_videos_have_frames_and_times_that_exist(project, search, clip, real_material, tmp_path):
     store = tmp_path / "store"
-    plan = SamplingPlan(size_px=32, geometry="crop", num_uniform=8, clip_length_s=2.0, clip_position="middle")
+    plan = SamplingPlan(
+        size_px=32, geometry="crop", num_uniform=8, clip_length_s=2.0, clip_position="middle", format="raw"
+    )
     records, packed = [], {}
     for path in (real_material / "videos" / name for name in REAL_VIDEOS):
         records.append(Video(path.name, str(path), "test", *[None] * 6, status="ok"))

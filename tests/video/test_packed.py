@@ -1,5 +1,6 @@
 import itertools
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from stillmotion.video.packing import PackingTask, SamplingPlan, pack_video
 from stillmotion.video.probe import VideoError
 from stillmotion.video.shards import NUM_SHARDS, Shards, join_parts, part_file, shard_file
 
-PLAN = SamplingPlan(size_px=32, geometry="squash", num_uniform=8, clip_length_s=1.0, clip_position="middle")
+PLAN = SamplingPlan(
+    size_px=32, geometry="squash", num_uniform=8, clip_length_s=1.0, clip_position="middle", format="raw"
+)
 AWKWARD_IDS = ["-dash", "a/b/../c", "two words", "Übung 動画 🎬", "x" * 300, "abc", "ABC", "", ".", "50%"]
 
 
@@ -22,20 +25,25 @@ def video(video_id: str, path: Path, status: str = "ok") -> Video:
     return Video(video_id, str(path), "train", None, None, None, None, None, None, status)
 
 
-def pack(folder: Path, video_id: str, path: Path, memo: Memo):
+def pack(folder: Path, video_id: str, path: Path, memo: Memo, plan: SamplingPlan = PLAN):
     (folder / "parts").mkdir(parents=True, exist_ok=True)
-    return pack_video(PackingTask(video_id, path, folder / part_file(video_id), PLAN, memo, "code"))
+    return pack_video(PackingTask(video_id, path, folder / part_file(video_id), plan, memo, "code"))
 
 
 @pytest.fixture
 def store(make_video, tmp_path):
     """A video of 3 s at 20 frames a second, one of three frames, and one that is lost."""
+    return make_store(make_video, tmp_path, PLAN)
+
+
+def make_store(make_video, tmp_path, plan):
+    tmp_path.mkdir(exist_ok=True)
     paths = {
         "long": make_video(tmp_path / "long.mp4", num_frames=60),
         "short": make_video(tmp_path / "short.mp4", num_frames=3),
     }
     folder = tmp_path / "store"
-    packed = {video_id: pack(folder, video_id, path, Memo(None)) for video_id, path in paths.items()}
+    packed = {video_id: pack(folder, video_id, path, Memo(None), plan) for video_id, path in paths.items()}
     videos = [video(video_id, path) for video_id, path in paths.items()] + [video("lost", tmp_path / "no.mp4")]
     join_parts(folder, packed)
     write_tables(folder, videos, packed, {"lost": "no such file"})
@@ -160,6 +168,21 @@ def test_ten_thousand_videos_lie_in_256_files_of_about_39_each():
     counts = Counter(shard_file(f"video{number}") for number in range(10_000))
     assert len(counts) == NUM_SHARDS == 256
     assert max(counts.values()) < 70  # 39 ± 6 as a rule
+
+
+def test_frames_stored_as_jpegs_are_read_like_raw_ones(make_video, store, number_of, tmp_path):
+    jpegs = make_store(make_video, tmp_path / "jpeg", replace(PLAN, format="jpeg"))
+    assert [file.parent.name for file in jpegs.folder.rglob("*.npy")] == ["frames", "frames"]
+    for name in ("long", "short"):
+        assert jpegs.all(name).shape == store.all(name).shape
+        errors = jpegs.all(name).astype(float) - store.all(name)
+        assert 0 < np.abs(errors).mean() < 4  # columns of black and white are what JPEG is worst at
+        assert jpegs.timestamps(name).tolist() == store.timestamps(name).tolist()
+        assert [number_of(frame) for frame in jpegs.uniform(name)] == [
+            number_of(frame) for frame in store.uniform(name)
+        ]
+    assert [number_of(frame) for frame in jpegs.span("long", 1.0, 2.0, 2)] == [26, 33]
+    assert len({stored.digest(name) for stored in (jpegs, store) for name in ("long", "short")}) == 4
 
 
 def test_a_shard_that_was_cut_is_an_error_that_names_it(store):

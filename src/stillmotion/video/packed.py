@@ -4,11 +4,11 @@ A folder with
 
 - `videos.jsonl`: the records, with the final status of each video;
 - `skipped.jsonl`: video_id, path, split and reason of each that is not ok;
-- `frames.jsonl`: for each ok video its id, its file and the first of its rows there, the timestamps of its stored
+- `frames.jsonl`: for each ok video its id, its file and which rows of it are its, the timestamps of its stored
   frames (seconds from the start of the video file), and which of them are the uniform ones and which stand for the
   clips, as lists of indices (a short video repeats some); a frame that both ask for is stored once;
 - `frames/<two digits>.npy`: the frames of the videos of a shard (`video/shards.py`) in order of their ids, (stored
-  frames of all, size, size, 3) uint8 RGB.
+  frames of all, size, size, 3) uint8 RGB, or as JPEG the bytes of all, (bytes,) uint8 (`video/jpeg.py`).
 
 Shapes: F stored frames, U uniform frames, L clips, S size.
 """
@@ -30,6 +30,7 @@ from stillmotion.io.arrays import load_array
 from stillmotion.io.checked import STRICT, read_checked_rows
 from stillmotion.io.records import Video, load_records, save_records
 from stillmotion.io.tables import write_rows
+from stillmotion.video.jpeg import codec_version, decode_jpegs
 from stillmotion.video.sampling import span_indices
 from stillmotion.video.shards import shard_file
 
@@ -48,6 +49,8 @@ class PackedVideo:
     """(L,) which of the F stand for the clips."""
     from_memo: bool
     """An earlier run had decoded it."""
+    num_bytes: int | None = None
+    """Of its frames as JPEGs; None: they are raw."""
 
 
 def write_tables(
@@ -83,9 +86,11 @@ def write_tables(
     for video in final:
         if video.ok:
             stored, shard = packed[video.video_id], shard_file(video.video_id)
-            row = {"video_id": video.video_id, "file": shard, "first": lengths[shard], "timestamps": stored.timestamps}
-            rows.append(row | {"uniform": stored.uniform, "clips": stored.clips})
-            lengths[shard] += len(stored.timestamps)
+            length = stored.num_bytes or len(stored.timestamps)
+            row = {"video_id": video.video_id, "file": shard, "first": lengths[shard], "length": length}
+            frames = {"timestamps": stored.timestamps, "uniform": stored.uniform, "clips": stored.clips}
+            rows.append(row | frames)
+            lengths[shard] += length
     write_rows(folder / "frames.jsonl", rows)
     return final
 
@@ -105,6 +110,7 @@ class _StoredRow(BaseModel):
     video_id: str
     file: str
     first: int
+    length: int
     timestamps: list[float]
     uniform: list[int]
     clips: list[int]
@@ -114,6 +120,7 @@ class _StoredRow(BaseModel):
 class _Row:
     file: str
     first: int
+    length: int
     timestamps: NDArray[np.float64]
     uniform: NDArray[np.int64]
     clips: NDArray[np.int64]
@@ -142,6 +149,7 @@ class PackedFrames:
             row["video_id"]: _Row(
                 row["file"],
                 row["first"],
+                row["length"],
                 np.array(row["timestamps"], dtype=np.float64),
                 np.array(row["uniform"], dtype=np.int64),
                 np.array(row["clips"], dtype=np.int64),
@@ -158,23 +166,30 @@ class PackedFrames:
     def __contains__(self, video_id: str) -> bool:
         return video_id in self._rows
 
-    def all(self, video_id: str) -> NDArray[np.uint8]:
-        """(F, S, S, 3) every stored frame in display order, mapped from disk, read-only."""
+    def _part(self, video_id: str) -> NDArray[np.uint8]:
         row = self._row(video_id)
-        frames: NDArray[np.uint8] = load_array(self.folder / row.file)[row.first : row.first + len(row.timestamps)]
-        if len(frames) < len(row.timestamps):
-            raise InputError(f"{self.folder / row.file}: lacks frames of {video_id!r}; remove {self.folder}, and repro")
-        return frames
+        part: NDArray[np.uint8] = load_array(self.folder / row.file)[row.first : row.first + row.length]
+        if len(part) != row.length:
+            raise InputError(f"{self.folder / row.file}: lacks frames of {video_id!r}; make it anew with `dvc repro`")
+        return part
+
+    def all(self, video_id: str) -> NDArray[np.uint8]:
+        """(F, S, S, 3) every stored frame in display order, read-only; mapped from disk where they are raw."""
+        part = self._part(video_id)
+        return part if part.ndim == 4 else self.at(video_id, np.arange(len(self.timestamps(video_id))))
 
     def at(self, video_id: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """(len(indices), S, S, 3) some of the stored frames."""
-        return np.asarray(self.all(video_id)[indices])
+        """(len(indices), S, S, 3) some of the stored frames; no other is read."""
+        part, row = self._part(video_id), self._row(video_id)
+        if part.ndim == 4:
+            return np.asarray(part[indices])
+        return decode_jpegs(part, len(row.timestamps), indices, self.folder / row.file)
 
     def digest(self, video_id: str) -> str:
-        """SHA-256 of the stored frames of a video, in hex."""
-        frames = self.all(video_id)
-        digest = hashlib.sha256(str(frames.shape).encode())
-        digest.update(frames.data)
+        """SHA-256 of what decides the stored frames of a video, in hex."""
+        part = self._part(video_id)
+        digest = hashlib.sha256(str(part.shape if part.ndim == 4 else codec_version()).encode())
+        digest.update(part.data)
         return digest.hexdigest()
 
     def timestamps(self, video_id: str) -> NDArray[np.float64]:
