@@ -34,7 +34,8 @@ from stillmotion.io.arrays import save_array
 from stillmotion.io.records import Action, Caption, Moment, Video, save_records
 from stillmotion.io.tables import write_json
 from stillmotion.training.builtin import new_builtin
-from stillmotion.video.packed import PackedVideo, frame_file, write_tables
+from stillmotion.video.packed import PackedVideo, write_tables
+from stillmotion.video.shards import join_parts, part_file
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "embed.json"
@@ -52,10 +53,11 @@ def write_store(folder: Path, *, size_px: int, num_videos: int, num_frames: int)
     for index in range(num_videos):
         video = Video(f"video-{index:04d}", f"{index}.mp4", "test", 40.0, 30.0, 1200, size_px, size_px, "h264", "ok")
         frames = rng.integers(0, 256, (num_frames, size_px, size_px, 3), dtype=np.uint8)
-        save_array(folder / "frames" / frame_file(video.video_id), frames)
+        save_array(folder / "frames" / part_file(video.video_id), frames)
         times = np.linspace(0, 40, num_frames)
         packed[video.video_id] = PackedVideo({}, times, uniform, np.arange(20), False)
         videos.append(video)
+    join_parts(folder / "frames", packed)
     write_tables(folder / "frames", videos, packed, {})
     save_records(folder / "raw", Video, videos)
     for kind in (Caption, Moment, Action):

@@ -11,6 +11,7 @@ run fails when more than max_skip_fraction of the videos that were there are los
 import stillmotion.config.capped
 
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -20,14 +21,15 @@ import typer
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.errors import InputError
-from stillmotion.io.atomic import atomic_folder, remove_abandoned
+from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.memo import open_memo
 from stillmotion.io.records import MISSING, SPLITS, Video, load_records
 from stillmotion.provenance import code_version
 from stillmotion.stage import Progress, run_stage
 from stillmotion.video import packing
-from stillmotion.video.packed import PackedVideo, frame_file, write_tables
+from stillmotion.video.packed import PackedVideo, write_tables
 from stillmotion.video.probe import VideoError
+from stillmotion.video.shards import PARTS, Shards, part_file, shard_file
 from stillmotion.video.workers import run_in_workers
 
 NUM_REASONS = 3  # lost videos that an error names
@@ -68,31 +70,25 @@ def main(
     params = load_params()
     environment = read_environment()
     videos = load_records(raw, Video)
-    plan = packing.SamplingPlan(
-        size_px=params.sample_frames.size_px,
-        geometry=params.sample_frames.geometry,
-        num_uniform=params.sample_frames.num_uniform,
-        clip_length_s=params.sample_frames.clip_length_s,
-        clip_position=params.sample_frames.clip_position,
-    )
+    plan = packing.SamplingPlan(**params.sample_frames.model_dump(exclude={"max_skip_fraction"}))
     memo, code = open_memo(environment.memo), code_version(packing.__file__)
     packed: dict[str, PackedVideo] = {}
     reasons: dict[str, str] = {}
     with atomic_folder(output) as partial:
-        (partial / "frames").mkdir()
         tasks = [
             packing.PackingTask(
                 video_id=video.video_id,
                 path=Path(video.path),
-                target=partial / frame_file(video.video_id),
+                target=partial / part_file(video.video_id),
                 plan=plan,
                 memo=memo,
                 code=code,
                 duration=video.duration,
             )
-            for video in videos
+            for video in sorted(videos, key=lambda video: (shard_file(video.video_id), video.video_id))
             if video.ok
         ]
+        shards = Shards(partial, [task.video_id for task in tasks])
         with Progress("sampling frames", len(tasks)) as progress:
             outcomes = run_in_workers(
                 packing.pack_video, tasks, workers=environment.workers, timeout_s=environment.video_timeout_s
@@ -100,14 +96,14 @@ def main(
             for task, outcome in outcomes:
                 if isinstance(outcome, VideoError):
                     reasons[task.video_id] = outcome.reason
-                    # A process that was killed has left its half of the file.
-                    remove_abandoned(task.target)
                 else:
                     packed[task.video_id] = outcome
+                shards.settle(task.video_id, decoded=task.video_id in packed)
                 if isinstance(outcome, PackedVideo) and outcome.from_memo:
                     progress.skip(1)
                 else:
                     progress.advance()
+        shutil.rmtree(partial / PARTS, ignore_errors=True)  # what lost videos have left
         final = write_tables(partial, videos, packed, reasons)
         check_losses(final, params.sample_frames.max_skip_fraction)
     remembered = sum(video.from_memo for video in packed.values())

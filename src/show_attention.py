@@ -62,7 +62,7 @@ def main(
     for caption in captions:
         uniform = packed.uniform_indices(caption.video_id)
         clip_F = uniform[clip_layout(len(uniform), num_clips=1, clip_frames=clip_frames)[0]]
-        frames_FHWC = packed.all(caption.video_id)[clip_F]
+        frames_FHWC = packed.at(caption.video_id, clip_F)
         found = attend(backbone, frames_FHWC, caption.text, tau=settings.tau)
         rows.append(
             {

@@ -14,7 +14,8 @@ from stillmotion.errors import InputError
 from stillmotion.io.arrays import save_array
 from stillmotion.io.records import Action, Caption, Moment, Video, save_records
 from stillmotion.training.builtin import new_builtin
-from stillmotion.video.packed import PackedVideo, frame_file, write_tables
+from stillmotion.video.packed import PackedVideo, write_tables
+from stillmotion.video.shards import join_parts, part_file
 
 ROOT = Path(__file__).resolve().parents[1]
 IDS = ["a", "b"]
@@ -31,9 +32,10 @@ def project(tmp_path_factory):
     packed = {}
     for row, name in enumerate(IDS):
         frames = np.random.default_rng(row).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
-        save_array(root / "frames" / frame_file(name), frames)
+        save_array(root / "frames" / part_file(name), frames)
         packed[name] = PackedVideo(PROBED, np.arange(8.0), np.arange(8), np.array([1, 3, 5, 7]), from_memo=False)
     videos = [Video(name, f"{name}.mp4", SPLITS[name], None, None, None, None, None, None, "ok") for name in IDS]
+    join_parts(root / "frames", packed)
     write_tables(root / "frames", videos, packed, {})
     save_records(root / "raw", Caption, CAPTIONS)
     save_records(root / "raw", Moment, [Moment(1, "a ball", "a", 8.0, [[0.0, 2.0]], [0], [[4, 4, 4]])])

@@ -19,6 +19,7 @@ import ruamel.yaml
 
 from stillmotion.io.records import Video, load_records, save_records
 from stillmotion.video.packed import PackedFrames
+from stillmotion.video.shards import shard_file
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -134,7 +135,9 @@ def test_the_store_holds_the_frames_and_lists_what_was_lost(workplace, film):
     assert len(load_records(workplace.root / "frames", Video)) == 22
 
 
-def test_one_more_video_is_one_decode_and_the_memo_changes_no_byte(workplace, film):
+@pytest.mark.parametrize("form", ["raw", "jpeg"])
+def test_one_more_video_is_one_decode_and_the_memo_changes_no_byte(workplace, film, form):
+    workplace.set_params(size_px=16, num_uniform=4, clip_length_s=1.0, max_skip_fraction=0.1, format=form)
     for number in range(5):
         workplace.add(f"v{number}", labelled(film, number))
     assert "5 decoded, 0 from the memo" in workplace.run()
@@ -144,8 +147,22 @@ def test_one_more_video_is_one_decode_and_the_memo_changes_no_byte(workplace, fi
     workplace.add("v5", labelled(film, 5))
     assert "1 decoded, 5 from the memo" in workplace.run()
     assert first.items() - workplace.digest().items() == {
-        (name, digest) for name, digest in first.items() if name in ("frames.jsonl", "videos.jsonl")
+        (name, digest)
+        for name, digest in first.items()
+        if name in ("frames.jsonl", "videos.jsonl", shard_file("v5"))  # its shard, where another video has it too
     }
+    assert {Path(name).parent.as_posix() for name in first} == {".", "frames"}
+
+
+def test_a_lost_video_leaves_no_trace_but_its_row(workplace, film):
+    for number in range(10):
+        workplace.add(f"v{number}", labelled(film, number))
+    workplace.run("before")
+    workplace.add("lost", film[: len(film) // 2])
+    assert "1 skipped" in workplace.run("after")
+    before, after = workplace.digest("before"), workplace.digest("after")
+    assert set(before) == set(after)
+    assert {name for name in after if after[name] != before[name]} == {"videos.jsonl", "skipped.jsonl"}
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut"])

@@ -15,7 +15,8 @@ from stillmotion.config.models import BuiltinBackboneParams, XClipExpansionParam
 from stillmotion.io.arrays import save_array
 from stillmotion.io.records import Caption, Video, save_records
 from stillmotion.training.builtin import new_builtin
-from stillmotion.video.packed import PackedVideo, frame_file, write_tables
+from stillmotion.video.packed import PackedVideo, write_tables
+from stillmotion.video.shards import join_parts, part_file
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = {"a": "test", "b": "train", "c": "test", "d": "test"}
@@ -29,11 +30,12 @@ def project(tmp_path_factory):
     packed = {}
     for row, name in enumerate("abc"):
         frames = np.random.default_rng(row).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
-        save_array(root / "frames" / frame_file(name), frames)
+        save_array(root / "frames" / part_file(name), frames)
         packed[name] = PackedVideo(PROBED, np.arange(8.0), np.arange(8), np.array([1, 3, 5, 7]), from_memo=False)
     videos = [
         Video(name, f"{name}.mp4", split, None, None, None, None, None, None, "ok") for name, split in SPLITS.items()
     ]
+    join_parts(root / "frames", packed)
     write_tables(root / "frames", videos, packed, {"d": "lost"})
     save_records(root / "raw", Caption, [Caption(f"{name}#0", name, "a red ball", None, None) for name in SPLITS])
     save_records(root / "nothing", Caption, [])

@@ -8,7 +8,8 @@ from stillmotion.io.arrays import save_array
 from stillmotion.io.records import Video, save_records
 from stillmotion.io.tables import write_rows
 from stillmotion.report.figures import save_figure
-from stillmotion.video.packed import PackedFrames, frame_file
+from stillmotion.video.packed import PackedFrames
+from stillmotion.video.shards import shard_file
 
 
 @pytest.fixture(autouse=True)
@@ -80,9 +81,9 @@ def test_what_is_attended_to_most_is_reddest_and_the_rest_is_grey():
 def test_a_figure_for_each_model_with_examples_has_their_frames(tmp_path):
     save_records(tmp_path, Video, [Video("v1", "v1.mp4", "test", 4.0, 8.0, 3, 8, 8, "h264", "ok")])
     levels = np.array([10, 20, 30], np.uint8)
-    save_array(tmp_path / frame_file("v1"), np.broadcast_to(levels[:, None, None, None], (3, 8, 8, 3)))
-    row = {"video_id": "v1", "file": frame_file("v1"), "timestamps": [0.0, 1.0, 2.0], "uniform": [0], "clips": [0]}
-    write_rows(tmp_path / "frames.jsonl", [row])
+    save_array(tmp_path / shard_file("v1"), np.broadcast_to(levels[:, None, None, None], (3, 8, 8, 3)))
+    row = {"video_id": "v1", "file": shard_file("v1"), "first": 0, "length": 3, "timestamps": [0.0, 1.0, 2.0]}
+    write_rows(tmp_path / "frames.jsonl", [row | {"uniform": [0], "clips": [0]}])
     found = {"clip": AttendedExamples([ROW], None), "none": AttendedExamples([], None)}
     found["stan"] = AttendedExamples([ROW], ATTENTION)
     figures = drawn_attention(found, PackedFrames(tmp_path))

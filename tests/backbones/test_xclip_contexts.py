@@ -20,7 +20,8 @@ from stillmotion.io.memo import Memo
 from stillmotion.io.records import Caption, Video, save_records
 from stillmotion.io.tables import write_json
 from stillmotion.io.weights import load_tensors
-from stillmotion.video.packed import PackedFrames, PackedVideo, frame_file, write_tables
+from stillmotion.video.packed import PackedFrames, PackedVideo, write_tables
+from stillmotion.video.shards import join_parts, part_file
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = ["a", "b", "c", "d", "e"]
@@ -32,9 +33,10 @@ def store_frames(folder):
     packed = {}
     for row, name in enumerate(IDS):
         frames = np.random.default_rng(row).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
-        save_array(folder / frame_file(name), frames)
+        save_array(folder / part_file(name), frames)
         packed[name] = PackedVideo(PROBED, np.arange(8.0), np.arange(8), np.array([1, 3, 5, 7]), from_memo=False)
     videos = [Video(name, f"{name}.mp4", "test", None, None, None, None, None, None, "ok") for name in IDS]
+    join_parts(folder, IDS)
     write_tables(folder, videos, packed, {})
     return PackedFrames(folder), videos
 

@@ -186,7 +186,7 @@ def test_a_misspelt_param_is_named_with_the_right_spelling(name, misspelt, right
 
 def test_an_unknown_param_unlike_any_other_gets_the_list_of_what_there_is():
     message = message_of(edited(("sample_frames.zzz", 1)))
-    assert message.startswith("unknown param sample_frames.zzz; known: clip_length_s, clip_position, geometry, ")
+    assert message.startswith("unknown param sample_frames.zzz; known: clip_length_s, clip_position, format, ")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from stillmotion.io.memo import Memo
 from stillmotion.io.records import Action, Video
 from stillmotion.io.tables import write_json
 from stillmotion.training.builtin import new_builtin
-from stillmotion.video.packed import PackedFrames, PackedVideo, frame_file, write_tables
+from stillmotion.video.packed import PackedFrames, PackedVideo, write_tables
+from stillmotion.video.shards import join_parts, part_file
 
 IDS = ["a", "b", "c"]
 CAPTIONS = ["a red ball", "two", "a red ball", "it moves up and then it moves down", ""]
@@ -36,9 +37,10 @@ def store(tmp_path):
     folder, packed = tmp_path / "frames", {}
     for row, name in enumerate(IDS):
         frames = np.random.default_rng(row).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
-        save_array(folder / frame_file(name), frames)
+        save_array(folder / part_file(name), frames)
         packed[name] = PackedVideo(PROBED, np.arange(8.0), np.arange(8), np.array([1, 3, 5, 7]), from_memo=False)
     videos = [Video(name, f"{name}.mp4", "test", None, None, None, None, None, None, "ok") for name in IDS]
+    join_parts(folder, packed)
     write_tables(folder, videos, packed, {})
     return PackedFrames(folder)
 

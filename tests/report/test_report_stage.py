@@ -13,7 +13,6 @@ from stillmotion.errors import InputError
 from stillmotion.io.arrays import save_array
 from stillmotion.io.records import Caption, Moment, Video, save_records
 from stillmotion.io.tables import write_rows
-from stillmotion.video.packed import frame_file
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = {
@@ -161,8 +160,8 @@ class Workplace:
         rows = []
         for video in range(QUERIES):
             video_id = f"v{video}"
-            save_array(self.root / "frames" / frame_file(video_id), np.full((2, 8, 8, 3), 10 * video, dtype=np.uint8))
-            row = {"video_id": video_id, "file": frame_file(video_id), "timestamps": [1.0, 3.0]}
+            save_array(self.root / "frames" / f"{video_id}.npy", np.full((2, 8, 8, 3), 10 * video, dtype=np.uint8))
+            row = {"video_id": video_id, "file": f"{video_id}.npy", "first": 0, "length": 2, "timestamps": [1.0, 3.0]}
             rows.append(row | {"uniform": [0], "clips": [0, 1]})
         self.write_rows("frames/frames.jsonl", rows)
 

@@ -19,8 +19,9 @@ from stillmotion.io.arrays import save_array
 from stillmotion.io.memo import Memo, folder_digest
 from stillmotion.io.records import Caption, Moment, Video, save_records
 from stillmotion.io.tables import read_json, write_json, write_rows
-from stillmotion.video.packed import PackedFrames, PackedVideo, frame_file, write_tables
+from stillmotion.video.packed import PackedFrames, PackedVideo, write_tables
 from stillmotion.video.packing import PackingTask, SamplingPlan, pack_video
+from stillmotion.video.shards import join_parts, part_file
 
 PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
 TEXT = "a red ball"
@@ -85,7 +86,8 @@ def built(tmp_path_factory, clip):
     timestamps = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
     packed = {name: PackedVideo(PROBED, timestamps, np.array([0, 2]), np.array([1, 3, 5]), False) for name in COSINES}
     for row, name in enumerate(COSINES):
-        save_array(store / frame_file(name), np.full((6, 32, 32, 3), 50 * row, dtype=np.uint8))
+        save_array(store / part_file(name), np.full((6, 32, 32, 3), 50 * row, dtype=np.uint8))
+    join_parts(store, packed)
     write_tables(store, [*records, lost], packed, {})
     return root
 
@@ -238,13 +240,16 @@ def test_the_frames_of_each_moment_are_written(built, search, tmp_path):
 @pytest.mark.real
 def test_moments_of_real_videos_have_frames_and_times_that_exist(project, search, clip, real_material, tmp_path):
     store = tmp_path / "store"
-    plan = SamplingPlan(size_px=32, geometry="crop", num_uniform=8, clip_length_s=2.0, clip_position="middle")
+    plan = SamplingPlan(
+        size_px=32, geometry="crop", num_uniform=8, clip_length_s=2.0, clip_position="middle", format="raw"
+    )
     records, packed = [], {}
     for path in (real_material / "videos" / name for name in REAL_VIDEOS):
         records.append(Video(path.name, str(path), "test", *[None] * 6, status="ok"))
         packed[path.name] = pack_video(
-            PackingTask(path.name, path, store / frame_file(path.name), plan, Memo(None), code="")
+            PackingTask(path.name, path, store / part_file(path.name), plan, Memo(None), code="")
         )
+    join_parts(store, packed)
     write_tables(store, records, packed, {})
     shutil.rmtree(project / "data" / "frames" / "toy")
     shutil.copytree(store, project / "data" / "frames" / "toy")

@@ -7,7 +7,8 @@ from stillmotion.io.arrays import save_array
 from stillmotion.io.records import Video
 from stillmotion.search.frames import check_folder, write_frames
 from stillmotion.search.ranking import FoundMoment
-from stillmotion.video.packed import PackedFrames, PackedVideo, frame_file, write_tables
+from stillmotion.video.packed import PackedFrames, PackedVideo, write_tables
+from stillmotion.video.shards import join_parts, part_file
 
 VIDEO_ID = "My Films/Ünten: 1"
 
@@ -17,7 +18,8 @@ def packed(tmp_path):
     """A video of five stored frames, each of one color; clips 0 to 2 are frames 1, 3 and 4."""
     folder = tmp_path / "store"
     frames = np.stack([np.full((8, 8, 3), 40 * number, dtype=np.uint8) for number in range(5)])
-    save_array(folder / frame_file(VIDEO_ID), frames)
+    save_array(folder / part_file(VIDEO_ID), frames)
+    join_parts(folder, [VIDEO_ID])
     probed = {"duration": 5.0, "fps": 1.0, "num_frames": 5, "width": 8, "height": 8, "codec": "h264"}
     video = PackedVideo(probed, np.array([0.0, 1.0, 2.0, 3.0, 4.25]), np.array([0, 2]), np.array([1, 3, 4]), False)
     empty = {name: None for name in probed}

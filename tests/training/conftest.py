@@ -22,7 +22,8 @@ from stillmotion.io.records import Caption, Video, save_records
 from stillmotion.training.builtin import new_builtin
 from stillmotion.training.pairs import Pair
 from stillmotion.training.processes import Processes
-from stillmotion.video.packed import PackedFrames, PackedVideo, frame_file, write_tables
+from stillmotion.video.packed import PackedFrames, PackedVideo, write_tables
+from stillmotion.video.shards import join_parts, part_file
 
 SIZE_PX = 16
 NUM_TRAIN, NUM_VALIDATION = 18, 6
@@ -118,8 +119,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
         videos.append(Video(pair.video_id, pair.video_id, split, 4.0, 2.0, 8, SIZE_PX, SIZE_PX, "h264", "ok"))
         packed[pair.video_id] = PackedVideo({}, np.arange(8) / 2, np.arange(8), np.arange(2), False)
         frames = rng.integers(0, 256, (8, SIZE_PX, SIZE_PX, 3), dtype=np.uint8)
-        save_array(root / "frames" / frame_file(pair.video_id), frames)
+        save_array(root / "frames" / part_file(pair.video_id), frames)
         captions.append(Caption(f"{pair.video_id}#0", pair.video_id, pair.text, None, None))
+    join_parts(root / "frames", packed)
     write_tables(root / "frames", videos, packed, {})
     save_records(root / "raw", Caption, captions)
     return Corpus(root / "raw", root / "frames")

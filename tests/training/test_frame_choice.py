@@ -10,7 +10,8 @@ from stillmotion.io.memo import Memo
 from stillmotion.io.records import Action, Video
 from stillmotion.training.finetuning import FineTuning, finetune
 from stillmotion.training.pairs import Pair
-from stillmotion.video.packed import PackedFrames, PackedVideo, frame_file, write_tables
+from stillmotion.video.packed import PackedFrames, PackedVideo, write_tables
+from stillmotion.video.shards import join_parts, part_file
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -25,8 +26,9 @@ def numbered(tmp_path):
     for name in IDS:
         packed[name] = PackedVideo({}, np.arange(40) / 10, np.arange(40), np.array([10, 30]), from_memo=False)
         frames = np.broadcast_to(np.arange(40, dtype=np.uint8)[:, None, None, None], (40, 16, 16, 3))
-        save_array(tmp_path / frame_file(name), np.ascontiguousarray(frames))
+        save_array(tmp_path / part_file(name), np.ascontiguousarray(frames))
     videos = [Video(name, f"{name}.mp4", "train", 4.0, 10.0, 40, 16, 16, "h264", "ok") for name in IDS]
+    join_parts(tmp_path, IDS)
     write_tables(tmp_path, videos, packed, {})
     return PackedFrames(tmp_path)
 

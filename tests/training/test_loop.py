@@ -115,6 +115,34 @@ def test_checkpoints_are_seconds_apart_and_one_stands_at_the_end(tmp_path):
     assert load_tensors(path)[1]["step"] == 20
 
 
+def kinds(path):
+    """Of the tensors in the only checkpoint below a folder: what is before their names."""
+    (path,) = path.rglob("*.safetensors")
+    return {name.split("/")[0] for name in load_tensors(path)[0]}
+
+
+def test_of_a_finished_training_the_best_weights_alone_are_kept(tmp_path, at_every_step):
+    with pytest.raises(Killed):
+        Training(killed_at=12).run(Memo(tmp_path))
+    assert kinds(tmp_path) == {"best", "model", "exp_avg", "exp_avg_sq", "step"}
+    Training().run(Memo(tmp_path))
+    assert kinds(tmp_path) == {"best"}
+
+
+def test_without_a_score_a_checkpoint_has_no_second_weights(tmp_path, at_every_step):
+    def run(killed_at):
+        training = Training(killed_at)
+        return fit(training.model, training.loss_at, SETTINGS, label="x", memo=Memo(tmp_path), key={}), training
+
+    with pytest.raises(Killed):
+        run(12)
+    assert kinds(tmp_path) == {"model", "exp_avg", "exp_avg_sq", "step"}
+    fitted, training = run(None)
+    assert kinds(tmp_path) == {"best"}
+    assert same(fitted.best, {name: value for name, value in training.model.named_parameters() if name in fitted.best})
+    assert same(run(0)[0].best, fitted.best)
+
+
 def test_a_finished_training_is_not_repeated(tmp_path):
     expected = Training().run(Memo(tmp_path))
     again = Training(killed_at=0)

@@ -19,7 +19,6 @@ from stillmotion.embedding.embedder import TEXTS_A_PASS, Embedder
 from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.errors import InputError
 from stillmotion.io.arrays import load_array, save_array, writable_map
-from stillmotion.io.memo import file_digest
 from stillmotion.io.records import Action, Video, save_records
 from stillmotion.io.tables import write_json, write_rows
 from stillmotion.io.weights import save_tensors
@@ -90,7 +89,7 @@ def write_videos(
             ]
             frames_TD, clips_ND, from_memo = embedder.video(
                 packed.all(video.video_id),
-                file_digest(packed.file(video.video_id)),
+                packed.digest(video.video_id),
                 np.concatenate(wanted),
                 single_frames=single_frames,
             )
@@ -164,8 +163,8 @@ def write_clip_frames(
         for row, video in enumerate(videos):
             uniform = packed.uniform_indices(video.video_id)
             clip_F = uniform[clip_layout(len(uniform), num_clips=1, clip_frames=clip_frames)[0]]
-            digest = file_digest(packed.file(video.video_id))
-            rows_VFD[row] = embedder.clip_frames(packed.all(video.video_id)[clip_F], digest, clip_F)
+            digest = packed.digest(video.video_id)
+            rows_VFD[row] = embedder.clip_frames(packed.at(video.video_id, clip_F), digest, clip_F)
             progress.advance()
     rows_VFD.flush()
 
@@ -249,11 +248,11 @@ def write_contexts(
         for row, video in enumerate(videos):
             uniform = packed.uniform_indices(video.video_id)
             clip_1F = uniform[clip_layout(len(uniform), num_clips=1, clip_frames=backbone.clip_frames)]
-            digest = file_digest(packed.file(video.video_id))
+            digest = packed.digest(video.video_id)
             key = embedder.key | {"frames": digest, "clips": clip_1F.tolist()}
             context_PD = embedder.memo.read("contexts", key, load_array, suffix=".npy")
             if context_PD is None:
-                pixels = backbone.pixels(packed.all(video.video_id)[clip_1F[0]])[None]
+                pixels = backbone.pixels(packed.at(video.video_id, clip_1F[0]))[None]
                 context_PD = backbone.contexts(pixels)[0].cpu().numpy()
                 embedder.memo.store("contexts", key, partial(save_array, array=context_PD), suffix=".npy")
             contexts_VPD[row] = context_PD

@@ -1,6 +1,7 @@
 """Arrays on disk as .npy: byte-stable, and read as memory maps."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,17 @@ def writable_map(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> "n
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
+
+
+def join_arrays(path: Path, parts: Sequence[Path]) -> None:
+    """Write arrays on disk as one, atomically: one after the other along their first axis, one in memory at a time."""
+    first = load_array(parts[0])
+    shape = (sum(len(load_array(part)) for part in parts), *first.shape[1:])
+    header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": shape}
+    with atomic_file(path) as partial, partial.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(load_array(part).data)
 
 
 def load_array(path: Path) -> np.ndarray:

@@ -44,11 +44,11 @@ def write_frames(folder: Path, moments: Sequence[FoundMoment], packed: PackedFra
         clips = packed.clip_indices(moment.video_id)[moment.first_clip : moment.end_clip]
         if len(clips) != moment.end_clip - moment.first_clip:
             raise InputError(f"{packed.folder}: fewer frames of {moment.video_id} than are embedded; run `dvc repro`")
-        frames, timestamps = packed.all(moment.video_id), packed.timestamps(moment.video_id)
+        frames, timestamps = packed.at(moment.video_id, clips), packed.timestamps(moment.video_id)[clips]
         name = re.sub(r"[^\w.-]", "_", moment.video_id)[:LONGEST_ID]
-        for index in clips:
-            path = folder / f"{rank:0{digits}d}_{name}_{timestamps[index]:08.2f}s.png"
+        for frame, timestamp in zip(frames, timestamps, strict=True):
+            path = folder / f"{rank:0{digits}d}_{name}_{timestamp:08.2f}s.png"
             with atomic_file(path) as partial:
-                Image.fromarray(frames[index]).save(partial, format="PNG")
+                Image.fromarray(frame).save(partial, format="PNG")
             written.add(path)
     return len(written)

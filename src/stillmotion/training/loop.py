@@ -2,7 +2,8 @@
 
 All that a step does is a function of its number (batch, augmentation, learning rate), so weights, optimizer
 state and history are the whole state. It goes to the memo now and then; a run that finds a state there goes
-on from it and ends with the bytes of a run that was never interrupted.
+on from it and ends with the bytes of a run that was never interrupted. Of a training that is over the
+memo keeps the best weights and the history, a quarter of that or less.
 """
 
 import logging
@@ -103,7 +104,7 @@ def fit(
     """Train the parameters of `model` that require gradients.
 
     Args:
-        model: trained in place; it ends with the weights of the last step, not of the best epoch.
+        model: trained in place; what it ends with is not the best epoch, which is left to load.
         loss_at: loss of (epoch, step in the epoch), a function of nothing else; the same in all processes.
         settings: length, learning rate and so on.
         label: what the progress says.
@@ -130,11 +131,12 @@ def fit(
         best = _restore(tensors, trainable, optimizer)
         _log.info("%s: going on from step %d of %d", label, state["step"], settings.total_steps)
 
-    def checkpoint() -> None:
+    def checkpoint(*, over: bool) -> None:
         tensors = {f"best/{name}": value for name, value in best.items()}
-        tensors |= {f"model/{name}": value for name, value in trainable.items()}
-        for parameter, moments in optimizer.state.items():
-            tensors |= {f"{kind}/{names[id(parameter)]}": value for kind, value in moments.items()}
+        if not over:
+            tensors |= {f"model/{name}": value for name, value in trainable.items()}
+            for parameter, moments in optimizer.state.items():
+                tensors |= {f"{kind}/{names[id(parameter)]}": value for kind, value in moments.items()}
         memo.store("checkpoints", key, lambda path: save_tensors(path, tensors, state), suffix=".safetensors")
 
     checkpoint_s = read_environment().checkpoint_s
@@ -168,7 +170,7 @@ def fit(
             progress.advance()
             over = state["step"] == settings.total_steps
             if over or time.monotonic() - last_checkpoint >= checkpoint_s:
-                checkpoint()
+                checkpoint(over=over)
                 last_checkpoint = time.monotonic()
     # A checkpoint holds its rows with sorted keys: from there or not, the history is the same bytes.
     history = [dict(sorted(row.items())) for row in state["history"]]
@@ -189,6 +191,8 @@ def _end_epoch(
     if score is not None:
         row["score"] = score()
     state["history"].append(row)
+    if score is None and epoch + 1 < settings.epochs:
+        return {}  # none but the last is kept
     if score is None or state["best_score"] is None or row["score"] > state["best_score"]:
         state["best_score"] = row.get("score")
         state["best_epoch"] = epoch

@@ -4,16 +4,17 @@ A folder with
 
 - `videos.jsonl`: the records, with the final status of each video;
 - `skipped.jsonl`: video_id, path, split and reason of each that is not ok;
-- `frames.jsonl`: for each ok video its id, its file, the timestamps of its stored frames (seconds from the
-  start of the video file), and which of them are the uniform ones and which stand for the clips, as lists
-  of indices (a short video repeats some); a frame that both ask for is stored once;
-- `frames/<hash of the id>.npy`: its frames, (stored frames, size, size, 3) uint8 RGB. Ids may hold
-  anything, slashes and letters that differ in case alone included; a hash is safe on every file system.
+- `frames.jsonl`: for each ok video its id, its file and which rows of it are its, the timestamps of its stored
+  frames (seconds from the start of the video file), and which of them are the uniform ones and which stand for the
+  clips, as lists of indices (a short video repeats some); a frame that both ask for is stored once;
+- `frames/<two digits>.npy`: the frames of the videos of a shard (`video/shards.py`) in order of their ids, (stored
+  frames of all, size, size, 3) uint8 RGB, or as JPEG the bytes of all, (bytes,) uint8 (`video/jpeg.py`).
 
 Shapes: F stored frames, U uniform frames, L clips, S size.
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,7 +30,9 @@ from stillmotion.io.arrays import load_array
 from stillmotion.io.checked import STRICT, read_checked_rows
 from stillmotion.io.records import Video, load_records, save_records
 from stillmotion.io.tables import write_rows
+from stillmotion.video.jpeg import codec_version, decode_jpegs
 from stillmotion.video.sampling import span_indices
+from stillmotion.video.shards import shard_file
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,17 +49,14 @@ class PackedVideo:
     """(L,) which of the F stand for the clips."""
     from_memo: bool
     """An earlier run had decoded it."""
-
-
-def frame_file(video_id: str) -> str:
-    """The file that holds a video's frames, relative to the store."""
-    return f"frames/{hashlib.sha256(video_id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}.npy"
+    num_bytes: int | None = None
+    """Of its frames as JPEGs; None: they are raw."""
 
 
 def write_tables(
     folder: Path, videos: Iterable[Video], packed: Mapping[str, PackedVideo], reasons: Mapping[str, str]
 ) -> list[Video]:
-    """Write the three tables of a store whose `.npy` files are in place.
+    """Write the three tables of a store whose shards are in place.
 
     Args:
         folder: The store.
@@ -82,20 +82,16 @@ def write_tables(
             if not video.ok
         ),
     )
-    write_rows(
-        folder / "frames.jsonl",
-        (
-            {
-                "video_id": video.video_id,
-                "file": frame_file(video.video_id),
-                "timestamps": packed[video.video_id].timestamps,
-                "uniform": packed[video.video_id].uniform,
-                "clips": packed[video.video_id].clips,
-            }
-            for video in final
-            if video.ok
-        ),
-    )
+    rows, lengths = [], defaultdict[str, int](int)
+    for video in final:
+        if video.ok:
+            stored, shard = packed[video.video_id], shard_file(video.video_id)
+            length = stored.num_bytes or len(stored.timestamps)
+            row = {"video_id": video.video_id, "file": shard, "first": lengths[shard], "length": length}
+            frames = {"timestamps": stored.timestamps, "uniform": stored.uniform, "clips": stored.clips}
+            rows.append(row | frames)
+            lengths[shard] += length
+    write_rows(folder / "frames.jsonl", rows)
     return final
 
 
@@ -113,6 +109,8 @@ class _StoredRow(BaseModel):
 
     video_id: str
     file: str
+    first: int
+    length: int
     timestamps: list[float]
     uniform: list[int]
     clips: list[int]
@@ -121,6 +119,8 @@ class _StoredRow(BaseModel):
 @dataclass(frozen=True, slots=True)
 class _Row:
     file: str
+    first: int
+    length: int
     timestamps: NDArray[np.float64]
     uniform: NDArray[np.int64]
     clips: NDArray[np.int64]
@@ -148,6 +148,8 @@ class PackedFrames:
         return {
             row["video_id"]: _Row(
                 row["file"],
+                row["first"],
+                row["length"],
                 np.array(row["timestamps"], dtype=np.float64),
                 np.array(row["uniform"], dtype=np.int64),
                 np.array(row["clips"], dtype=np.int64),
@@ -164,13 +166,31 @@ class PackedFrames:
     def __contains__(self, video_id: str) -> bool:
         return video_id in self._rows
 
-    def file(self, video_id: str) -> Path:
-        """The `.npy` file with all stored frames of a video."""
-        return self.folder / self._row(video_id).file
+    def _part(self, video_id: str) -> NDArray[np.uint8]:
+        row = self._row(video_id)
+        part: NDArray[np.uint8] = load_array(self.folder / row.file)[row.first : row.first + row.length]
+        if len(part) != row.length:
+            raise InputError(f"{self.folder / row.file}: lacks frames of {video_id!r}; make it anew with `dvc repro`")
+        return part
 
     def all(self, video_id: str) -> NDArray[np.uint8]:
-        """(F, S, S, 3) every stored frame in display order, mapped from disk, read-only."""
-        return load_array(self.file(video_id))
+        """(F, S, S, 3) every stored frame in display order, read-only; mapped from disk where they are raw."""
+        part = self._part(video_id)
+        return part if part.ndim == 4 else self.at(video_id, np.arange(len(self.timestamps(video_id))))
+
+    def at(self, video_id: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """(len(indices), S, S, 3) some of the stored frames; no other is read."""
+        part, row = self._part(video_id), self._row(video_id)
+        if part.ndim == 4:
+            return np.asarray(part[indices])
+        return decode_jpegs(part, len(row.timestamps), indices, self.folder / row.file)
+
+    def digest(self, video_id: str) -> str:
+        """SHA-256 of what decides the stored frames of a video, in hex."""
+        part = self._part(video_id)
+        digest = hashlib.sha256(str(part.shape if part.ndim == 4 else codec_version()).encode())
+        digest.update(part.data)
+        return digest.hexdigest()
 
     def timestamps(self, video_id: str) -> NDArray[np.float64]:
         """(F,) seconds from the start of the video file at which each stored frame appears."""
@@ -186,11 +206,11 @@ class PackedFrames:
 
     def uniform(self, video_id: str) -> NDArray[np.uint8]:
         """(U, S, S, 3) the middle frames of U equal segments; U is the same for all videos."""
-        return np.asarray(self.all(video_id)[self.uniform_indices(video_id)])
+        return self.at(video_id, self.uniform_indices(video_id))
 
     def clips(self, video_id: str) -> NDArray[np.uint8]:
         """(L, S, S, 3) one frame for each clip of clip_length_s, the last of which may be short."""
-        return np.asarray(self.all(video_id)[self.clip_indices(video_id)])
+        return self.at(video_id, self.clip_indices(video_id))
 
     def span(
         self, video_id: str, start: float, end: float, num: int, *, rng: np.random.Generator | None = None
@@ -200,4 +220,4 @@ class PackedFrames:
         The time is the middle of the segment, or a random one with `rng`, for training.
         """
         found = span_indices(self.timestamps(video_id), start, end, num, rng=rng)
-        return np.asarray(self.all(video_id)[found])
+        return self.at(video_id, found)

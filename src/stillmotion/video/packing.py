@@ -11,9 +11,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stillmotion.io.arrays import writable_map
+from stillmotion.io.arrays import load_array, save_array, writable_map
 from stillmotion.io.memo import Memo
 from stillmotion.video.decode import Geometry, decode_frames
+from stillmotion.video.jpeg import codec_version, encode_jpegs
 from stillmotion.video.packed import PackedVideo
 from stillmotion.video.probe import Probe, probe_video, video_digest
 from stillmotion.video.sampling import clip_times, frames_shown_at, segment_times
@@ -28,6 +29,7 @@ class SamplingPlan:
     num_uniform: int
     clip_length_s: float
     clip_position: Literal["start", "middle"]
+    format: Literal["raw", "jpeg"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,19 @@ def planned_frames(probe: Probe, plan: SamplingPlan) -> tuple[NDArray[np.int64],
 
 
 def _decode_to_file(path: Path, target: Path, probe: Probe, stored_F: NDArray[np.int64], plan: SamplingPlan) -> None:
-    """Fill a `.npy` file with frames; memory does not grow with their number."""
+    """Fill a `.npy` file with frames; memory grows with their number by that of their JPEGs alone."""
     shape = (len(stored_F), plan.size_px, plan.size_px, 3)
-    frames = writable_map(target, np.uint8, shape)
-    decode_frames(path, probe, stored_F, plan.size_px, plan.geometry, out=frames)
-    frames.flush()
+    raw = target if plan.format == "raw" else target.with_name(f"{target.name}.raw")
+    try:
+        frames = writable_map(raw, np.uint8, shape)
+        decode_frames(path, probe, stored_F, plan.size_px, plan.geometry, out=frames)
+        if plan.format == "raw":
+            frames.flush()
+        else:
+            save_array(target, encode_jpegs(frames))
+    finally:
+        if raw != target:
+            raw.unlink(missing_ok=True)
 
 
 def pack_video(task: PackingTask) -> PackedVideo:
@@ -84,6 +94,7 @@ def pack_video(task: PackingTask) -> PackedVideo:
         "plan": asdict(task.plan) | shortened,
         "code": task.code,
         "versions": {name: version(name) for name in ("av", "decord", "numpy")},
+        "codec": codec_version() if task.plan.format == "jpeg" else None,
     }
 
     def decode(target: Path) -> None:
@@ -97,4 +108,5 @@ def pack_video(task: PackingTask) -> PackedVideo:
         uniform=uniform_U,
         clips=clips_L,
         from_memo=from_memo,
+        num_bytes=len(load_array(task.target)) if task.plan.format == "jpeg" else None,
     )
