@@ -296,6 +296,12 @@ def test_the_best_measured_selection_and_model_are_taken(project, search):
     assert search(project, TEXT, "--model", "small_clip").startswith("small_clip and vc1_log_smooth_norm")
 
 
+def test_metrics_whose_ranges_have_no_queries_are_read(project, search):
+    path = project / "metrics" / "moments" / "small_clip-vc1_log_smooth_norm.json"
+    write_json(path, {"brief": {"MR-full-R1@0.5": 60.0, "MR-long-mAP": None}})
+    assert search(project, TEXT).startswith("small_clip and vc1_log_smooth_norm on toy")
+
+
 def test_without_metrics_the_first_of_params_is_taken(built, search):
     assert search(built, TEXT).startswith("small_clip and vc1_none on toy")
 

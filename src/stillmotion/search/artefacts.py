@@ -20,7 +20,7 @@ METRIC = "MR-full-R1@0.5"
 class _Measured(BaseModel):
     model_config = STRICT
 
-    brief: dict[str, float] = {}
+    brief: dict[str, float | None] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,8 @@ def _recall(root: Path, model: str, selection: str) -> float:
     """R1@0.5 on the test split, below all others where it is not measured."""
     path = root / "metrics" / "moments" / f"{model}-{selection}.json"
     measured = read_checked(path, _Measured).get("brief", {}) if path.is_file() else {}
-    return measured.get(METRIC, -1.0)
+    recall = measured.get(METRIC)
+    return -1.0 if recall is None else recall
 
 
 def _check_known(option: str, name: str, known: Iterable[str], mend: str) -> None:
