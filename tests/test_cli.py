@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -302,6 +303,21 @@ def test_the_published_sample_gives_the_published_file(real_material, tmp_path):
 )
 def test_a_bad_moment_row_is_named_with_its_mend(fails, moments, predictions, truth, message):
     assert message in fails(*moments(predictions, truth))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"duration": 10**10}, "G.jsonl row 1: duration is 10000000000; give the video's seconds, above 0 and at most"),
+        ({"duration": 10**400}, "G.jsonl row 1: duration is 1"),
+        ({"relevant_clip_ids": [10**400]}, "G.jsonl row 1: relevant_clip_ids has a clip outside"),
+        ({"duration": 600_000, "saliency_scores": [[4] * 1000]}, "more than 268,435,456 values of 1 rows"),
+    ],
+)
+def test_a_truth_that_would_fill_the_memory_is_refused_with_the_limit(fails, moments, change, message):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert message in fails(*moments([PREDICTION | {"pred_saliency_scores": [1.0]}], [TRUTH | change]))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB: those of the last one are 2.2 GiB
 
 
 @pytest.mark.parametrize(

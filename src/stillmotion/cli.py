@@ -89,17 +89,23 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(getattr(error, "format_message", error.__str__)())
     except InputError as error:
         return _fail(str(error))
-    except typer.Abort:  # interrupted from the keyboard
-        return status_of(signal.SIGINT)
+    except typer.Abort:
+        return _interrupted(signal.SIGINT)
     except Terminated:
-        print(f"stillmotion: {LINES[signal.SIGTERM]}", file=sys.stderr)
-        return status_of(signal.SIGTERM)
+        return _interrupted(signal.SIGTERM)
     except (OSError, MemoryError) as error:
         refused = machine_refusal(error)
         if refused is None and isinstance(error, OSError) and error.filename:
             refused = f"{error.filename}: {error.strerror}"
         return _fail(refused or str(error))
+    if status == status_of(signal.SIGINT):  # which typer has made of it
+        return _interrupted(signal.SIGINT)
     return status if isinstance(status, int) else 0
+
+
+def _interrupted(number: signal.Signals) -> int:
+    print(f"stillmotion: {LINES[number]}", file=sys.stderr)
+    return status_of(number)
 
 
 def _fail(message: str) -> int:

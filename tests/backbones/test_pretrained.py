@@ -152,6 +152,7 @@ def other_architecture(path):
         (".pt", lambda path: path.write_bytes(b"")),
         (".pt", lambda path: path.write_bytes(b"PK\x03\x04 cut short")),
         (".safetensors", lambda path: path.write_bytes(b"garbage that is no header")),
+        (".safetensors", lambda path: safetensors.torch.save_file({}, path)),
     ],
 )
 def test_a_file_that_does_not_fit_is_named(tmp_path, suffix, write):

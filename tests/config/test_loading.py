@@ -214,11 +214,11 @@ def test_a_missing_param_is_named(name):
         ("embed.clip_frames", True, "True", "valid integer"),
         ("embed.class_template", 3, "3", "valid string"),
         ("finetuned.small_clip-patch_dropout.seed", -1, "-1", "greater than or equal to 0"),
-        ("finetuned.small_clip-patch_dropout", None, "None", "valid dictionary"),
+        ("finetuned.small_clip-patch_dropout", None, "empty", "must be a section"),
         ("scorers.mug.interaction", "mutal", "'mutal'", "'mutual', 'mutual_cosine', 'simple'"),
         ("scorers.class_token.heads", 0, "0", "greater than or equal to 1"),
         ("recipes.patch_dropout.freeze_embeddings", "yes", "'yes'", "valid boolean"),
-        ("train_aggregator.seeds", 0, "0", "valid list"),
+        ("train_aggregator.seeds", 0, "0", "must be a list"),
         ("embed.clip_frames", 0, "0", "greater than or equal to 1"),
         ("sample_frames.max_skip_fraction", 1.5, "1.5", "less than or equal to 1"),
         ("recipes.patch_dropout.patch_keep_rate", 0.0, "0.0", "greater than 0"),
@@ -737,3 +737,25 @@ def test_a_file_without_params_is_refused(tmp_path, text):
 
 def test_a_missing_file_is_named_with_where_to_stand(tmp_path):
     assert message_of(tmp_path / "params.yaml") == "no such file; run this from the root of the repository"
+
+
+LINES = "it must be a section, of lines `name: value`"
+LIST = "it must be a list, [] where nothing is in it"
+
+
+@pytest.mark.parametrize(
+    ("param", "value", "line"),
+    [
+        ("embed", 5, f"embed is 5: {LINES}"),
+        ("embed", None, f"embed is empty: {LINES}"),
+        ("backbones", [1], f"backbones is [1]: {LINES}"),
+        ("recipes.a", None, f"recipes.a is empty: {LINES}"),
+        ("run.backbones", None, f"run.backbones is empty: {LIST}"),
+        ("run.backbones", "x", f"run.backbones is 'x': {LIST}"),
+        ("threads", "9" * 100, f"threads is '{'9' * 59}…: Input should be a valid integer"),
+        ("sample_frames.clip_length_s", 1e-9, "sample_frames.clip_length_s is 1e-09: Input should be greater than or "),
+    ],
+)
+def test_a_param_of_the_wrong_kind_is_named_with_what_is_given_and_what_is_wanted(param, value, line):
+    message = message_of(edited((param, value)))
+    assert message.startswith(f"param {line}")

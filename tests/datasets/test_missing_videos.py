@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import ruamel.yaml
 
+from stillmotion.datasets.benchmark import known_durations
+from stillmotion.errors import InputError
 from stillmotion.io.records import Action, Caption, Moment, Video, load_records, save_records
 from stillmotion.io.tables import read_json, read_rows, write_json, write_rows
 from stillmotion.video.packed import PackedFrames
@@ -261,3 +263,8 @@ def test_queries_about_missing_videos_count_as_answered_wrongly_in_the_pessimist
     protocol = metrics["protocol"]
     assert (protocol["num_queries"], protocol["num_videos"]) == (3, 3)
     assert (protocol["missing_queries"], protocol["missing_videos"]) == (1, 1)
+
+
+def test_a_stated_duration_of_centuries_is_refused_with_the_limit():
+    with pytest.raises(InputError, match=r"video 'v': stated to last 1e\+10 s; the most is 604,800 s"):
+        known_durations({"v": 1e10}, {})

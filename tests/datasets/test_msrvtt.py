@@ -122,6 +122,19 @@ def test_a_broken_zip_file_is_named(folder, tmp_path, name, member, text):
     assert str(caught.value).endswith("; get the file again")
 
 
+def test_a_member_that_is_encrypted_or_damaged_is_named(folder, tmp_path):
+    with zipfile.ZipFile(tmp_path / TEST, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("test_videodatainfo.json", json.dumps(content(CLIPS[TEST])))
+    whole = (tmp_path / TEST).read_bytes()
+    start = 30 + len("test_videodatainfo.json")
+    flags = whole.index(b"PK\x01\x02") + 8
+    encrypted = whole[:6] + b"\x01" + whole[7:flags] + b"\x01" + whole[flags + 1 :]
+    for broken in (encrypted, whole[:start] + b"\xff" * 9 + whole[start + 9 :]):
+        (tmp_path / TEST).write_bytes(broken)
+        with pytest.raises(InputError, match=r"no zip of test_videodatainfo\.json"):
+            folder()
+
+
 def test_a_member_that_unpacks_to_more_than_is_taken_is_named(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(msrvtt, "MAX_MEMBER_BYTES", 1000)
     with zipfile.ZipFile(tmp_path / TEST, "w", zipfile.ZIP_DEFLATED) as archive:

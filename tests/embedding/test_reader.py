@@ -66,7 +66,7 @@ def test_arrays_are_opened_only_when_they_are_asked_for(folder):
 
 
 def test_clips_of_each_count_lie_behind_those_of_the_smaller_ones(folder):
-    save_array(folder / "clips.npy", np.arange(14, dtype=np.float32).reshape(2, 7, 1))
+    save_array(folder / "clips.npy", np.arange(14, dtype=np.float32).reshape(2, 7, 1).repeat(2, axis=2))
     embedded = Embeddings(folder)
     assert [embedded.clips(count)[0, :, 0].tolist() for count in (1, 2, 4)] == [[0], [1, 2], [3, 4, 5, 6]]
     assert embedded.clips(2)[1, :, 0].tolist() == [8, 9]
@@ -87,3 +87,19 @@ def test_what_was_trained_on_another_model_s_embeddings_is_refused(folder):
     assert str(caught.value) == (
         f"{folder / 'aggregator'}: trained on the embeddings of another model than {folder} holds; train it again"
     )
+
+
+@pytest.mark.parametrize(
+    "frames", [np.zeros((5, 3), np.float32), np.zeros((5, 2)), np.zeros((5, 2), object), np.zeros(10, np.float32)]
+)
+@pytest.mark.parametrize("name", ["frames", "clips", "captions", "queries", "classes"])
+def test_a_table_that_is_none_of_this_model_is_named(folder, name, frames):
+    np.save(folder / f"{name}.npy", frames)
+    with pytest.raises(InputError) as caught:
+        _ = Embeddings(folder).clips(1) if name == "clips" else getattr(Embeddings(folder), name)
+    told = (
+        f"{frames.dtype} of shape {frames.shape}, but model.json beside it tells of float32 vectors of 2; make it anew"
+    )
+    if frames.dtype == object:
+        told = "not a .npy array (Array can't be memory-mapped: Python objects in dtype.)"
+    assert str(caught.value).startswith(f"{folder / name}.npy: {told}")

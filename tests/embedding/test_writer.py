@@ -225,7 +225,7 @@ def test_a_model_that_mixes_frames_has_those_by_themselves_where_they_are_wanted
         folder.mkdir()
         sizes = {"clip_counts": [1, 2], "clip_frames": 2, "span_views": 1}
         write_videos(folder, own, store, store.videos, [], **sizes, single_frames=single_frames)
-        write_json(folder / "model.json", {"clip_counts": [1, 2]})
+        write_json(folder / "model.json", {"dim": 16, "clip_counts": [1, 2]})
         embedded = Embeddings(folder)
         assert embedded.clips(2).shape == (3, 2, 16)
         assert embedded.has_frames is (single_frames or name == "image")

@@ -67,3 +67,30 @@ def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError) as caught:
         load_array(tmp_path / "x.npy")
     assert str(caught.value) == f"{tmp_path / 'x.npy'}: no such file"
+
+
+def test_an_archive_or_a_shape_beyond_the_file_is_no_array(tmp_path):
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (%s,), }\n"
+    for content in (header % (b"9" * 30), header % b"10**12", header % b"1" * 12, b"(" * 1000 + b"\n"):
+        (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(content).to_bytes(2, "little") + content)
+        with pytest.raises(InputError, match=r"x\.npy: not a \.npy array"):
+            load_array(tmp_path / "x.npy")
+    np.savez(tmp_path / "archive", a=np.zeros(2))
+    with pytest.raises(InputError, match="an archive of several"):
+        load_array(tmp_path / "archive.npz")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6.0).reshape(2, 3).T,
+        np.zeros((0, 4), np.float32),
+        np.array(3),
+        np.array(["a", "bc"]),
+        np.ones(2, bool),
+    ],
+)
+def test_the_bytes_are_those_of_numpy(tmp_path, array):
+    save_array(tmp_path / "ours.npy", array)
+    np.save(tmp_path / "numpys.npy", np.ascontiguousarray(array))
+    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "numpys.npy").read_bytes()

@@ -443,3 +443,26 @@ def test_a_video_that_was_skipped_by_a_damaged_table_is_one_line(project, search
     path.write_text(path.read_text(encoding="utf-8").replace('"reason"', '"why"'), encoding="utf-8")
     line = search(project, TEXT, "--selection", "vc1_none", "--video", "torn", status=2)
     assert f"{path} row 1: reason is missing; make it anew with `dvc repro`" in line
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            np.zeros((18, 8), np.float32),
+            "float32 of shape (18, 8), but model.json beside it tells of float32 vectors of 16",
+        ),
+        (np.zeros((18, 16), np.int64), "int64 of shape (18, 16), but model.json"),
+        (np.zeros((0, 16), np.float32), "0 rows, but index.jsonl beside it tells of 18"),
+        (np.full((18, 16), np.nan, np.float32), "an embedding is not finite"),
+    ],
+)
+def test_a_table_of_another_kind_is_one_line(project, search, table, message):
+    save_array(project / EMBEDDED / "frames.npy", table)
+    assert message in search(project, TEXT, "--selection", "vc1_none", status=2)
+
+
+def test_embeddings_of_no_video_are_one_line(project, search):
+    (project / EMBEDDED / "index.jsonl").write_text("")
+    line = search(project, TEXT, "--selection", "vc1_none", status=2)
+    assert "index.jsonl: no videos; build it with `dvc repro`" in line

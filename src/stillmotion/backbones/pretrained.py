@@ -1,7 +1,6 @@
 """Weights of any open_clip model: from the hub, from a local file, or random."""
 
 import json
-import pickle
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from open_clip.pretrained import (
     list_pretrained_tags_by_model,
 )
 from open_clip.transform import PreprocessCfg
-from safetensors import SafetensorError
 
 from stillmotion.backbones.hub import try_hub
 from stillmotion.config.models import OpenClipBackboneParams
@@ -162,7 +160,9 @@ def pretrained_model(
     if checkpoint is not None:
         try:
             open_clip.load_checkpoint(model, str(checkpoint), strict=True)
-        except (RuntimeError, KeyError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # a file that is none makes torch, safetensors and open_clip raise a dozen kinds
             raise InputError(
                 f"{checkpoint}: does not fit {params.architecture} ({_first_line(error)}); check both"
             ) from None

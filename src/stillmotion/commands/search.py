@@ -120,6 +120,8 @@ def search(
             err=True,
         )
     embedded = Embeddings(chosen.embeddings)
+    if not embedded.videos:
+        raise InputError(f"{embedded.folder / 'index.jsonl'}: no videos; {chosen.build}")
     videos = [_find_video("--video", video, embedded, chosen)] if video else embedded.videos
     # What metrics/ has is of the active dataset.
     by_wholes = (text is not None or evaluate) and where == params.dataset
@@ -293,7 +295,7 @@ def _as_text(
     counted = f"{num_videos} video" + ("" if num_videos == 1 else "s")
     rows = [f"{_made_by(chosen, wholes)}, {counted}"]
     rows.append(f"{'':>4}  {'score':>6}  {'start':>8}  {'end':>8}  video")
-    width = max(len(one_line(moment.video_id)) for moment in found)
+    width = max((len(one_line(moment.video_id)) for moment in found), default=0)
     for rank, moment in enumerate(found, start=1):
         times = f"{moment.start:7.1f}s  {moment.end:7.1f}s"
         path = paths.get(moment.video_id, "")

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from stillmotion.config.bounds import LEAST_CLIP_LENGTH_S
 from stillmotion.config.section import Count, Fraction, Name, NotNegative, Positive, Section, Seed
 
 
@@ -86,7 +87,7 @@ class SampleFramesParams(Section):
     """`crop`: shortest side to size_px, centre crop, as CLIP does; `squash`: both sides to size_px."""
     num_uniform: Count
     """Frames over the whole video, the middle of equal segments."""
-    clip_length_s: Positive
+    clip_length_s: Annotated[float, Field(ge=LEAST_CLIP_LENGTH_S)]
     """Length of the clips of moment retrieval: one frame is kept for each."""
     clip_position: Literal["start", "middle"]
     """Where in its clip that frame lies."""

@@ -13,6 +13,7 @@
 | STILLMOTION_INSTRUCTIONS | `avx2`, `compatible` or `native`; this one changes bytes (see processor.py) | avx2 |
 """
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,21 @@ def _count(name: str, default: int, *, least: int = 1) -> int:
             f"environment variable {name} is {text!r}; set it to a whole number of {least} or more, or unset it"
         )
     return int(text)
+
+
+def _memo_folder() -> Path | None:
+    chosen = os.environ.get("STILLMOTION_MEMO")  # an empty one is as good as none
+    if chosen == "off":
+        return None
+    try:
+        return (Path(chosen) if chosen else platformdirs.user_cache_path("stillmotion")).expanduser().resolve()
+    except (RuntimeError, OSError) as error:  # `~` of nobody, or a link to itself
+        if chosen:
+            raise InputError(f"environment variable STILLMOTION_MEMO is {chosen!r}: {error}; set another") from None
+    logging.getLogger("stillmotion").warning(
+        "no home folder (HOME), and so no memo; set STILLMOTION_MEMO to a folder, or to off"
+    )
+    return None
 
 
 @dataclass(frozen=True)
@@ -48,12 +64,11 @@ class Environment:
 def read_environment() -> Environment:
     """Read the settings; InputError names a variable that can't be used."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    memo = os.environ.get("STILLMOTION_MEMO") or str(platformdirs.user_cache_path("stillmotion"))
     return Environment(
         workers=_count("STILLMOTION_WORKERS", cpus),
         device=os.environ.get("STILLMOTION_DEVICE", "auto"),
         devices=_count("STILLMOTION_DEVICES", _count("LOCAL_WORLD_SIZE", 1)),
-        memo=None if memo == "off" else Path(memo).expanduser().resolve(),
+        memo=_memo_folder(),
         video_timeout_s=_count("STILLMOTION_VIDEO_TIMEOUT", 600),
         fetches=_count("STILLMOTION_FETCHES", 8),
         fetch_timeout_s=_count("STILLMOTION_FETCH_TIMEOUT", 60),

@@ -335,7 +335,22 @@ def _first_line(path: Path | str, error: ValidationError) -> str:
     if kind == "value_error":
         inner = str(first["ctx"]["error"])
         return f"{path}: {name + ': ' if where else ''}{inner}"
-    return f"{path}: param {name} is {first['input']!r}: {first['msg']}"
+    return f"{path}: param {name} is {_shown(first['input'])}: {_WANTED.get(kind, first['msg'])}"
+
+
+_WANTED = {
+    **dict.fromkeys(
+        ("model_type", "model_attributes_type", "dict_type"), "it must be a section, of lines `name: value`"
+    ),
+    "list_type": "it must be a list, [] where nothing is in it",
+}
+"""Of errors whose text speaks of Python."""
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict | list) and len(value) > 1:
+        return f"a {'section' if isinstance(value, dict) else 'list'} of {len(value)}"
+    return "empty" if value is None else repr(value) if len(repr(value)) <= 60 else f"{value!r:.60}…"
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

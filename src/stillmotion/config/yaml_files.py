@@ -1,4 +1,4 @@
-"""YAML files that people write: read with YAML 1.2, and within bounds, as anything may stand in them."""
+"""YAML that people write: read as YAML 1.2, and within bounds, as anything may stand in it."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +14,8 @@ MAX_VALUES = 100_000
 """Values after each alias stands for what it names: a bomb of 10 aliases in 9 levels has a billion."""
 MAX_DEPTH = 100
 """Brackets and blocks within one another; params have six."""
+MAX_INTEGER = 2**63 - 1
+"""What numpy and torch hold."""
 
 
 def read_yaml(path: Path) -> Any:
@@ -27,24 +29,30 @@ def read_yaml(path: Path) -> Any:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise InputError(f"{path}: longer than {MAX_BYTES // 1024} KiB; it shall hold params alone")
-        data = ruamel.yaml.YAML(typ="safe", pure=True).load(content.decode("utf-8-sig"))
-        _expanded_size(data, {}, set())
+        return parse_yaml(content.decode("utf-8-sig"), path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run this from the root of the repository") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder; a file of params has to stand there") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+
+
+def parse_yaml(text: str, where: object) -> Any:
+    """The content of a YAML text; InputError as `read_yaml`, whose line begins with `where`."""
+    try:
+        data = ruamel.yaml.YAML(typ="safe", pure=True).load(text)
+        _expanded_size(data, {}, set())
     except ruamel.yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}); mend that line") from None
+        raise InputError(f"{where}: not YAML ({' '.join(str(error).split())}); mend that line") from None
     except RecursionError:
-        raise InputError(f"{path}: nested more than {MAX_DEPTH} deep; take brackets out") from None
+        raise InputError(f"{where}: nested more than {MAX_DEPTH} deep; take brackets out") from None
     except _TooManyValuesError:
-        raise InputError(f"{path}: its aliases stand for more than {MAX_VALUES:,} values; write less of them") from None
-    except InputError:
-        raise
-    except ValueError as error:  # a number of 5,000 digits
-        raise InputError(f"{path}: a value can't be read ({error}); mend it") from None
+        raise InputError(
+            f"{where}: its aliases stand for more than {MAX_VALUES:,} values; write less of them"
+        ) from None
+    except Exception as error:  # a tag or a number that is none makes ruamel raise half a dozen kinds
+        raise InputError(f"{where}: a value can't be read ({' '.join(str(error).split())}); mend it") from None
     return data
 
 
@@ -54,6 +62,8 @@ class _TooManyValuesError(Exception):
 
 def _expanded_size(value: Any, known: dict[int, int], open_ones: set[int]) -> int:
     """How many values there are where an alias counts for all that it names; each is looked at once."""
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise ValueError(f"a whole number of {value.bit_length()} bits, and the most is {MAX_INTEGER}")
     if not isinstance(value, dict | list):
         return 1
     place = id(value)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stillmotion.config.bounds import MAX_DURATION_S
 from stillmotion.config.data import BenchmarksParams, FolderParams
 from stillmotion.datasets.annotation_faults import Fault, Span, fault_notes, fit_spans, tidy, tidy_texts
 from stillmotion.datasets.folder import split_by_hash
@@ -90,9 +91,14 @@ def known_durations(
 
     Returns:
         The durations, and a note where files differ much from what is stated.
+
+    Raises:
+        InputError: a stated duration is beyond MAX_DURATION_S.
     """
     durations, different = {}, []
     for video_id, seconds in stated.items():
+        if seconds is not None and seconds > MAX_DURATION_S:
+            raise InputError(f"video {video_id!r}: stated to last {seconds:g} s; the most is {MAX_DURATION_S:,.0f} s")
         probed = videos[video_id].duration
         durations[video_id] = (seconds or 0.0) if probed is None else probed
         if probed is not None and seconds is not None and abs(probed - seconds) > DIFFERENCE_S:

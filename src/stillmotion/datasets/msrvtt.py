@@ -12,6 +12,7 @@ A caption that a video has twice stays twice: two annotators wrote it, and publi
 
 import json
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,7 +97,7 @@ def _read_zip(path: Path, member: str) -> dict[str, Entry]:
         for sentence in content["sentences"]:
             captions[sentence["video_id"]].append(sentence["caption"])
         return {video["video_id"]: _entry(video, captions[video["video_id"]]) for video in content["videos"]}
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise InputError(
             f"{path}: no zip of {member} with `videos` and `sentences` ({type(error).__name__}: {error}); "
             "get the file again"

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import ruamel.yaml
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
 from stillmotion.config.section import Count, Section
+from stillmotion.config.yaml_files import read_yaml
 from stillmotion.errors import InputError
 from stillmotion.io.addresses import FetchError, check_address, shown
 from stillmotion.io.archives import safe_path
@@ -72,12 +72,7 @@ def read_source_list(file: Path) -> SourceList:
     Raises:
         InputError: names the entry, and the mend.
     """
-    try:
-        data = ruamel.yaml.YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    except ruamel.yaml.YAMLError as error:
-        raise InputError(f"{file}: not YAML ({' '.join(str(error).split())}); mend that line") from None
+    data = read_yaml(file)
     try:
         return SourceList.model_validate(data)
     except ValidationError as error:

@@ -10,7 +10,6 @@ batch.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 
 from stillmotion.backbones.backbone import Backbone, mean_clips
 from stillmotion.backbones.compute import autocast
-from stillmotion.io.arrays import load_array
+from stillmotion.io.arrays import load_array, save_array
 from stillmotion.io.memo import Memo
 from stillmotion.io.weights import load_tensors, save_tensors
 from stillmotion.stage import Progress
@@ -47,7 +46,7 @@ class Embedder:
         if found is not None:
             return found, True
         array = make()
-        self.memo.store(kind, key, lambda path: _save(path, array), suffix=".npy")
+        self.memo.store(kind, key, partial(save_array, array=array), suffix=".npy")
         return array, False
 
     def video(
@@ -138,8 +137,3 @@ class Embedder:
                 passes.append(array)
                 progress.advance(len(batch))
         return np.concatenate(passes)
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with path.open("wb") as file:
-        np.save(file, array, allow_pickle=False)

@@ -99,7 +99,7 @@ class Embeddings:
     @cached_property
     def frames(self) -> np.ndarray:
         path = self._optional("frames.npy", "set embed.single_frames: true and embed again")
-        return self._whole(path, sum(video.count for video in self.videos))
+        return self._vectors(path, sum(video.count for video in self.videos))
 
     @property
     def system(self) -> dict[str, Any]:
@@ -113,11 +113,15 @@ class Embeddings:
 
     @cached_property
     def _clips(self) -> np.ndarray:
-        return self._whole(self.folder / "clips.npy", len(self.videos))
+        return self._vectors(self.folder / "clips.npy", len(self.videos))
 
-    def _whole(self, path: Path, num_rows: int) -> np.ndarray:
-        array = load_array(path)
-        if len(array) != num_rows:
+    def _vectors(self, path: Path, num_rows: int | None = None) -> np.ndarray:
+        """Rows of vectors as this model makes them; InputError where another table stands there."""
+        array, dim = load_array(path), self.model["dim"]
+        if array.dtype != np.float32 or array.ndim < 2 or array.shape[-1] != dim:
+            told = f"but model.json beside it tells of float32 vectors of {dim}"
+            raise InputError(f"{path}: {array.dtype} of shape {array.shape}, {told}; {MEND}")
+        if num_rows is not None and len(array) != num_rows:
             raise InputError(f"{path}: {len(array)} rows, but index.jsonl beside it tells of {num_rows}; {MEND}")
         return array
 
@@ -139,19 +143,19 @@ class Embeddings:
 
     @cached_property
     def action_spans(self) -> np.ndarray:
-        return load_array(self._optional("actions.npy", "set embed.spans: true and embed again"))
+        return self._vectors(self._optional("actions.npy", "set embed.spans: true and embed again"))
 
     @cached_property
     def captions(self) -> np.ndarray:
-        return load_array(self.folder / "captions.npy")
+        return self._vectors(self.folder / "captions.npy")
 
     @cached_property
     def clip_frames(self) -> np.ndarray:
-        return load_array(self._tokens("clip_frames.npy"))
+        return self._vectors(self._tokens("clip_frames.npy"))
 
     @cached_property
     def caption_tokens(self) -> np.ndarray:
-        return load_array(self._tokens("caption_tokens.npy"))
+        return self._vectors(self._tokens("caption_tokens.npy"))
 
     @cached_property
     def caption_token_offsets(self) -> np.ndarray:
@@ -202,11 +206,11 @@ class Embeddings:
 
     @cached_property
     def queries(self) -> np.ndarray:
-        return load_array(self.folder / "queries.npy")
+        return self._vectors(self.folder / "queries.npy")
 
     @cached_property
     def classes(self) -> np.ndarray:
-        return load_array(self.folder / "classes.npy")
+        return self._vectors(self.folder / "classes.npy")
 
     @cached_property
     def class_names(self) -> list[str]:

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import ruamel.yaml
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
 from stillmotion.config.section import Count, Section, Seed
-from stillmotion.config.yaml_files import read_yaml
+from stillmotion.config.yaml_files import parse_yaml, read_yaml
 from stillmotion.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -281,8 +280,8 @@ def with_finetuning(experiment: Experiment) -> Experiment:
 
 def _scalars(option: str, text: str) -> list[Any]:
     try:
-        found = [ruamel.yaml.YAML(typ="safe", pure=True).load(word) for word in text.split(",")]
-    except ruamel.yaml.YAMLError:
+        found = [parse_yaml(word, option) for word in text.split(",")]
+    except InputError:
         found = [None]
     if not all(isinstance(value, bool | int | float | str) for value in found):
         raise InputError(f"{option} {text!r}: write values separated by commas, such as 16,32")

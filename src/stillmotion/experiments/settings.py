@@ -5,8 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import ruamel.yaml
-
+from stillmotion.config.yaml_files import parse_yaml
 from stillmotion.errors import InputError
 from stillmotion.experiments.definition import Experiment, Layer, suggestion
 from stillmotion.experiments.products import FIELDS, records, spliced
@@ -87,8 +86,8 @@ def layer_of_options(options: Sequence[str], short: Mapping[str, Sequence[str]])
             settings |= zip(short[key], words, strict=True)
             continue
         try:
-            settings[key] = ruamel.yaml.YAML(typ="safe", pure=True).load(text)
-        except ruamel.yaml.YAMLError:
+            settings[key] = parse_yaml(text, "--set")
+        except InputError:
             raise InputError(f"--set {option!r}: {text!r} is not YAML; quote it, or close its brackets") from None
     return Layer("--set", settings)
 

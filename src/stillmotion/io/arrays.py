@@ -15,7 +15,11 @@ from stillmotion.io.atomic import atomic_file
 def save_array(path: Path, array: np.ndarray) -> None:
     """Write one array, atomically, in C order."""
     with atomic_file(path) as partial, partial.open("wb") as file:
-        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+        plain = np.ascontiguousarray(array)
+        if plain.dtype.hasobject:
+            raise ValueError("objects would need allow_pickle")
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(plain))
+        file.write(plain.reshape(-1).view(np.uint8).data)  # np.save does not say why it could write no more
 
 
 def writable_map(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> "np.memmap[Any, Any]":
@@ -24,10 +28,14 @@ def writable_map(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> "n
     Raises:
         OSError: the disk has no room for all of it; later, in the map, that would kill the process.
     """
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    if hasattr(os, "posix_fallocate") and array.nbytes:
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    try:
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        if hasattr(os, "posix_fallocate") and array.nbytes:
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     return array
 
 
@@ -45,8 +53,13 @@ def join_arrays(path: Path, parts: Sequence[Path]) -> None:
 def load_array(path: Path) -> np.ndarray:
     """Open an array as a read-only memory map; InputError names a file that is none."""
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a .npy array ({error})") from None
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged header makes numpy raise half a dozen kinds
+        raise InputError(f"{path}: not a .npy array ({' '.join(str(error).split())})") from None
+    if not isinstance(loaded, np.ndarray):
+        raise InputError(f"{path}: not a .npy array (numpy reads it as an archive of several)")
+    return loaded

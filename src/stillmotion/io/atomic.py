@@ -6,6 +6,7 @@ process on another host may be alive, whatever has its number here, so `host` sa
 """
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -23,6 +24,7 @@ from stillmotion.errors import InputError
 ABANDONED_S = 7 * 24 * 3600
 """What nobody has written to for so long is given up, whoever's it was: a week."""
 _OWNER = re.compile(r"-([0-9a-f]{12})-([0-9]{1,9})-[0-9a-f]{8}$")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FILE, _FOLDER = "a file", "a folder"
 _KINDS = {
     stat.S_IFREG: _FILE,
@@ -128,11 +130,26 @@ def writable_place(path: str | os.PathLike[str], *, folder: bool = False) -> Pat
 
 
 @contextlib.contextmanager
+def _named(hidden: Path, place: Path) -> Iterator[None]:
+    """Have errors name the place where something was to be, and not the hidden one that is gone when they are read."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _NO_ROOM:  # of what is open already
+            error.filename = str(place)
+        for name in ("filename", "filename2"):
+            if getattr(error, name) is not None:
+                setattr(error, name, str(getattr(error, name)).replace(str(hidden), str(place)))
+        raise
+
+
+@contextlib.contextmanager
 def partial_file(place: Path) -> Iterator[Path]:
     """Yield a path beside `place` to write to; what is still there when the block ends is removed."""
     partial = _beside(place, "partial")
     try:
-        yield partial
+        with _named(partial, place):
+            yield partial
     finally:
         partial.unlink(missing_ok=True)
 
@@ -174,9 +191,10 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
                 former.rename(place)
     remove_abandoned(place)
     partial = _beside(place, "partial")
-    partial.mkdir()
     try:
-        yield partial
+        with _named(partial, place):
+            partial.mkdir()
+            yield partial
         try:
             _put_in_place(partial, place)
         except OSError as error:

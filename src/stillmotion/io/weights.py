@@ -4,6 +4,8 @@ Safetensors with two or more metadata keys are not byte-stable, so there is one 
 """
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,13 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping
     plain = {name: tensors[name].detach().cpu().clone().contiguous() for name in sorted(tensors)}
     metadata = None if state is None else {"state": json.dumps(state, sort_keys=True)}
     with atomic_file(path) as partial:
-        safetensors.torch.save_file(plain, partial, metadata=metadata)
+        try:
+            safetensors.torch.save_file(plain, partial, metadata=metadata)
+        except safetensors.SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))  # so far it is the only word of what the machine refused
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

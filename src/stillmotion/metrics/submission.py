@@ -158,7 +158,7 @@ def predicted_windows(predictions: Sequence[Row], *, name: str = "predictions") 
     return pad_windows(lists, columns=3, name=name, key="pred_relevant_windows")
 
 
-def _ratings(row: Row, *, clip_length_s: float, where: str) -> Floats:
+def _ratings(row: Row, *, clip_length_s: float, where: str, num_rated: int) -> Floats:
     """Ratings (T, A) of all clips of one truth row."""
     duration, clips, ratings = row.get("duration"), row.get("relevant_clip_ids"), row["saliency_scores"]
     if isinstance(duration, bool) or not isinstance(duration, int | float) or not 0 < duration <= MAX_DURATION_S:
@@ -167,7 +167,7 @@ def _ratings(row: Row, *, clip_length_s: float, where: str) -> Floats:
         )
     if not isinstance(clips, list | tuple) or len(clips) != len(ratings):
         raise InputError(f"{where}: relevant_clip_ids and saliency_scores differ in length; mend one")
-    if not all(isinstance(clip, int) and 0 <= clip * clip_length_s < duration for clip in clips):
+    if not all(isinstance(clip, int) and 0 <= clip < duration / clip_length_s for clip in clips):
         raise InputError(f"{where}: relevant_clip_ids has a clip outside the {duration} s; mend it")
     try:
         values_NA = np.asarray(ratings)
@@ -176,6 +176,11 @@ def _ratings(row: Row, *, clip_length_s: float, where: str) -> Floats:
     if values_NA.ndim != 2 or values_NA.dtype.kind not in "iuf" or not np.isfinite(values_NA).all():
         raise InputError(f"{where}: saliency_scores is not a list of annotators' numbers a clip; mend it")
     num_clips = max(int(duration / clip_length_s), max(clips) + 1)
+    if num_clips * values_NA.shape[1] * num_rated > MAX_SALIENCY_VALUES:
+        raise InputError(
+            f"{where}: a duration of {duration} s makes more than {MAX_SALIENCY_VALUES:,} values of {num_rated} rows, "
+            "which are as long as the longest; score it apart"
+        )
     ratings_TA = np.zeros((num_clips, values_NA.shape[1]))
     ratings_TA[list(clips)] = values_NA
     return ratings_TA
@@ -237,16 +242,13 @@ def saliency(
     if scores is None:
         return None
     ratings = [
-        _ratings(truth[number], clip_length_s=clip_length_s, where=f"{truth_name} row {number + 1}") for number in rated
+        _ratings(
+            truth[number], clip_length_s=clip_length_s, where=f"{truth_name} row {number + 1}", num_rated=len(rated)
+        )
+        for number in rated
     ]
     num_annotators = ratings[0].shape[1]
     num_clips_Q = np.array([len(rating) for rating in ratings])
-    if len(rated) * num_clips_Q.max() * num_annotators > MAX_SALIENCY_VALUES:
-        longest = rated[int(num_clips_Q.argmax())]
-        raise InputError(
-            f"{truth_name} row {longest + 1}: a duration of {truth[longest]['duration']} s makes more than "
-            f"{MAX_SALIENCY_VALUES:,} values of {len(rated)} rows, which are as long as the longest; score it apart"
-        )
     scores_QT = np.zeros((len(rated), num_clips_Q.max()))
     ratings_QTA = np.zeros((*scores_QT.shape, num_annotators))
     top_clip_Q = np.full(len(rated), -1)
