@@ -18,7 +18,7 @@ CAPTIONS = [
 @pytest.fixture
 def embedded(tmp_path):
     """A video of train and two of the test split; three of four uniform frames of `b` are off its caption."""
-    write_json(tmp_path / "model.json", {"clip_counts": [1]})
+    write_json(tmp_path / "model.json", {"dim": 3, "clip_counts": [1]})
     videos = [("a", "train", 0, 1, [0]), ("b", "test", 1, 5, [0, 1, 2, 4]), ("c", "test", 6, 4, [0, 1, 2, 3])]
     rows = [EmbeddedVideo(name, split, 4.0, first, num, own, [0]).row() for name, split, first, num, own in videos]
     write_rows(tmp_path / "index.jsonl", rows)

@@ -113,7 +113,7 @@ class Workplace:
         write_rows(folder / "index.jsonl", rows)
         save_array(folder / "frames.npy", frames_QFD.reshape(-1, 2))
         save_array(folder / "captions.npy", captions_QD)
-        self.write("toy-small_clip/model.json", {"clip_counts": [1]})
+        self.write("toy-small_clip/model.json", {"dim": 2, "clip_counts": [1]})
 
     def write(self, name, content):
         path = self.root / name

@@ -27,7 +27,7 @@ def unit(*shape, seed):
 @pytest.fixture
 def embedded(tmp_path):
     """Five captions, of which the first and the fourth say the same, and four videos, of which `b` and `d` show it."""
-    write_json(tmp_path / "model.json", {"clip_counts": [1]})
+    write_json(tmp_path / "model.json", {"dim": DIM, "clip_counts": [1]})
     write_rows(tmp_path / "index.jsonl", [EmbeddedVideo(name, "test", 4.0, 0, 1, [0], [0]).row() for name in VIDEOS])
     offsets = np.concatenate([[0], np.cumsum(COUNTS)])
     tokens, frames = unit(sum(COUNTS), seed=1), unit(4, 6, seed=2)

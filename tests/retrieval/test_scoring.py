@@ -62,7 +62,7 @@ def test_each_direction_is_ranked_by_its_own_scores():
 
 def test_queries_are_the_whole_captions_of_the_test_split_in_rows_of_their_files(tmp_path):
     videos = {"t": "train", "b": "test", "a": "test", "quiet": "test"}
-    write_json(tmp_path / "model.json", {"clip_counts": [1, 2], "logit_scale": 1.0})
+    write_json(tmp_path / "model.json", {"dim": 1, "clip_counts": [1, 2], "logit_scale": 1.0})
     write_rows(tmp_path / "index.jsonl", [EmbeddedVideo(*item, 4.0, 0, 1, [0], [0]).row() for item in videos.items()])
     save_array(tmp_path / "clips.npy", np.arange(12, dtype=np.float32).reshape(4, 3, 1))
     save_array(tmp_path / "captions.npy", np.arange(5, dtype=np.float32)[:, None])
