@@ -160,7 +160,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield an empty folder to fill; it becomes `path` when the block ends without an error.
 
     An existing `path` is replaced, a link followed. A folder that a killed run had put aside for its new one comes back
-    first, and what killed runs left half-written beside it is removed.
+    first, and what killed runs left half-written beside it is removed, and what a killed worker of this one left in it.
 
     Raises:
         InputError: see `writable_place`; or what is there can't be replaced.
@@ -177,6 +177,9 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
+        for left in partial.rglob(".*.partial-*"):
+            if _OWNER.search(left.name):
+                left.unlink(missing_ok=True)
         try:
             _put_in_place(partial, place)
         except OSError as error:
