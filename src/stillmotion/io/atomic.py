@@ -177,9 +177,6 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        for left in partial.rglob(".*.partial-*"):
-            if _OWNER.search(left.name):
-                left.unlink(missing_ok=True)
         try:
             _put_in_place(partial, place)
         except OSError as error:
@@ -190,6 +187,9 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def _put_in_place(new: Path, place: Path) -> None:
     """Rename a folder to `place`; the one that is there stands aside meanwhile, and comes back where that fails."""
+    for left in new.rglob(".*.partial-*"):  # a killed worker's
+        if _OWNER.search(left.name):
+            left.unlink(missing_ok=True)
     former = _beside(place, "former")
     try:
         if place.exists():
