@@ -9,10 +9,10 @@ export OMP_WAIT_POLICY ?= passive
 EXPERIMENTS := retrieval moments alignment guided pretraining heads recognition resources full
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test check lint bench lock $(EXPERIMENTS)
+.PHONY: help env repro test check lint bench torture lock $(EXPERIMENTS)
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
 	@echo "make NAME   the same as stillmotion run NAME, for NAME in $(EXPERIMENTS)"
 
 env: .venv/.stamp  ## make the environment in .venv, from requirements.lock
@@ -46,6 +46,9 @@ lint: env  ## ruff and mypy
 
 bench: env  ## measure speed and memory against named peers; writes benchmarks/results
 	python -m benchmarks
+
+torture: env  ## kill, spoil and fill whatever the tiny pipeline uses, and compare its bytes
+	python -m benchmarks.torture
 
 lock:  ## resolve the dependencies again into requirements.lock
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -25,7 +25,7 @@ def make(*arguments, folder=ROOT):
 def test_the_help_lists_the_targets_and_the_experiments():
     lines = make()
     targets = [line.split()[1] for line in lines[:-1]]
-    assert targets == ["help", "env", "repro", "test", "check", "lint", "bench", "lock"]
+    assert targets == ["help", "env", "repro", "test", "check", "lint", "bench", "torture", "lock"]
     assert lines[-1].split(" in ")[-1].split() == list(ALIASES)
 
 

@@ -147,6 +147,20 @@ def test_a_list_that_a_dvc_is_at_is_left(project):
     assert (project / ".dvc/tmp/rwlock").read_text(encoding="utf-8") == "{"
 
 
+@pytest.mark.parametrize("config", ["", "[cache]\n    type = copy\n    dir = ../elsewhere\n"])
+def test_a_folder_of_the_run_cache_without_its_entry_is_removed(project, capsys, config):
+    (project / ".dvc/config.local").write_text(config, encoding="utf-8")
+    runs = project / ("elsewhere" if config else ".dvc/cache") / "runs"
+    empty, whole = runs / "ab" / ("ab" + 62 * "0"), runs / "ab" / ("ab" + 62 * "1")
+    empty.mkdir(parents=True)
+    whole.mkdir()
+    (whole / "entry").touch()
+    assert cli.run(["mend"]) == 0
+    assert [path.name for path in (runs / "ab").iterdir()] == [whole.name]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"{empty.name}: without its entry, as by a dvc that was killed: removed")
+
+
 def test_it_imports_nothing_that_is_slow(project):
     code = "import sys; from stillmotion import cli; cli.run(['mend']); print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)

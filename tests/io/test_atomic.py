@@ -48,6 +48,19 @@ def test_an_error_leaves_no_file_behind(tmp_path):
     assert names(tmp_path) == ["old.txt"]
 
 
+def test_what_a_killed_worker_left_half_written_in_a_folder_does_not_come_with_it(tmp_path):
+    script = (
+        "import os, sys; from stillmotion.io.atomic import atomic_file\n"
+        "with atomic_file(sys.argv[1]) as partial:\n"
+        "    partial.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    with atomic_folder(tmp_path / "out") as partial:
+        subprocess.run([sys.executable, "-c", script, partial / "below" / "file"], check=False)
+        assert len(names(partial / "below")) == 1
+        (partial / "below" / ".mine.partial-").write_text("of the user")
+    assert names(tmp_path / "out" / "below") == [".mine.partial-"]
+
+
 def test_two_writers_of_a_file_do_not_share_their_half_written_parts(tmp_path):
     path = tmp_path / "file.txt"
     with atomic_file(path) as first, atomic_file(path) as second:

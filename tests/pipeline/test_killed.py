@@ -133,3 +133,23 @@ def test_a_list_of_processes_that_names_another_process_stops_no_dvc(project):
     run("stillmotion", "mend")
     run("dvc", "repro")
     assert ran() == ["first", "second", "third"]
+
+
+def test_a_folder_without_its_entry_in_the_run_cache_stops_no_dvc(project):
+    run("dvc", "repro")
+    before = Path("dvc.lock").read_bytes()
+    # As a SIGKILL does between the two, with the lock that the stage had not got into yet.
+    folders = [entry.parent for entry in Path(".dvc/cache/runs").glob("??/*/*") if "third" in entry.read_text()]
+    assert len(folders) == 2
+    for folder in folders:
+        shutil.rmtree(folder)
+        folder.mkdir()
+    run("git", "checkout", "dvc.lock")
+    shutil.rmtree("three", ignore_errors=True)
+    Path("three").unlink(missing_ok=True)
+    refused = subprocess.run(["dvc", "repro"], capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert "not 'NoneType'" in refused.stderr
+    run("stillmotion", "mend")
+    run("dvc", "repro")
+    assert Path("dvc.lock").read_bytes() == before

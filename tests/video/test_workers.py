@@ -29,6 +29,11 @@ PROGRAM = """
             os.kill(os.getpid(), signal.SIGSEGV)
         if item == "leave":
             os._exit(3)
+        if item.startswith("once"):
+            mark = Path(item)
+            if not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
         if item == "lost":
             raise VideoError("empty file")
         if item == "bug":
@@ -76,6 +81,17 @@ def test_an_item_that_hangs_crashes_or_leaves_costs_nothing_but_itself(program):
     assert outcomes["leave"] == "VideoError('decoder process died (exit status 3)')"
     assert outcomes["lost"] == "VideoError('empty file')"
     assert all(outcomes[item].startswith(f"('{item}', ") for item in "abcde")
+
+
+def test_an_item_whose_process_the_system_kills_is_begun_again_by_another(program, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outcomes = run(program, "once-a", "b", "once-c", "d", workers=1)
+    assert [outcomes[item].split(",")[0] for item in ("once-a", "b", "once-c", "d")] == [
+        "('once-a'",
+        "('b'",
+        "('once-c'",
+        "('d'",
+    ]
 
 
 def test_another_exception_is_a_bug_and_keeps_its_traceback(program):

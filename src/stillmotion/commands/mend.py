@@ -1,9 +1,11 @@
 """The `stillmotion mend` command: what a dvc that was killed has left half-written. `make repro` begins with it."""
 
+import configparser
 import contextlib
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,15 @@ LOCK = Path("dvc.lock")
 BROKEN = Path(".dvc/tmp/dvc.lock.broken")
 PROCESSES = Path(".dvc/tmp/rwlock")
 """Which files each running dvc reads and writes."""
+DVC_CONFIGS = (Path(".dvc/config"), Path(".dvc/config.local"))
+_WRITTEN_IN_S = 1.0
+"""So long may a dvc that runs take to write the entry for which it has made a folder."""
 _MD5_LENGTH = 32
 _CUT = (ruamel.yaml.YAMLError, UnicodeDecodeError)
 
 
 def mend() -> None:
-    """Mend what a killed dvc has left, so that the next dvc repro goes on: dvc.lock, and its list of what runs.
+    """Mend what a killed dvc has left, so that the next dvc repro goes on: dvc.lock, its list of what runs, its cache.
 
     dvc.lock is taken from the commit; dvc repro then takes from its cache what has run since. What is whole stays as
     it is.
@@ -37,6 +42,7 @@ def mend() -> None:
         with _guard() as is_ours:
             if is_ours:
                 _mend_processes()
+    _mend_run_cache()
 
 
 def _check(path: Path, key: str) -> None:
@@ -127,6 +133,22 @@ def _mend_processes() -> None:
     if kept != held:
         with atomic_file(PROCESSES) as partial:
             partial.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def _mend_run_cache() -> None:
+    """Remove folders that lack their entry, which dvc makes after them: it ends with a TypeError at such a one."""
+    settings = configparser.ConfigParser(interpolation=None)
+    with contextlib.suppress(configparser.Error, UnicodeDecodeError):  # of which dvc tells itself
+        settings.read(DVC_CONFIGS, "utf-8")
+    runs = Path(".dvc", settings.get("cache", "dir", fallback="cache"), "runs")
+    empty = [folder for folder in runs.glob("??/*") if folder.is_dir() and not any(folder.iterdir())]
+    if not empty:
+        return
+    time.sleep(_WRITTEN_IN_S)
+    for folder in empty:
+        with contextlib.suppress(OSError):  # it has its entry now
+            folder.rmdir()
+            _tell(f"{folder}: without its entry, as by a dvc that was killed: removed")
 
 
 def _is_dvc(process: int) -> bool:

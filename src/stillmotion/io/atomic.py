@@ -177,7 +177,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield an empty folder to fill; it becomes `path` when the block ends without an error.
 
     An existing `path` is replaced, a link followed. A folder that a killed run had put aside for its new one comes back
-    first, and what killed runs left half-written beside it is removed.
+    first, and what killed runs left half-written beside it is removed, and what a killed worker of this one left in it.
 
     Raises:
         InputError: see `writable_place`; or what is there can't be replaced.
@@ -205,6 +205,9 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def _put_in_place(new: Path, place: Path) -> None:
     """Rename a folder to `place`; the one that is there stands aside meanwhile, and comes back where that fails."""
+    for left in new.rglob(".*.partial-*"):  # a killed worker's
+        if _OWNER.search(left.name):
+            left.unlink(missing_ok=True)
     former = _beside(place, "former")
     try:
         if place.exists():

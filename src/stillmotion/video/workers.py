@@ -58,12 +58,14 @@ class _Worker(Generic[Item]):
         self.process.start()
         theirs.close()
         self.items: list[Item] = []
+        self.is_second = False
         # What a process needs to start is no time of its first item: that begins when it says `ready`.
         self.is_ready = False
         self.deadline = math.inf
 
-    def give(self, item: Item, timeout_s: float) -> None:
-        self.items = [item]
+    def give(self, item: Item, timeout_s: float, *, is_second: bool = False) -> None:
+        """Send an item, for the second time where it outlived another process."""
+        self.items, self.is_second = [item], is_second
         if self.is_ready:
             self.deadline = time.monotonic() + timeout_s
         # A process that has died meanwhile says how in `answer`.
@@ -89,7 +91,7 @@ class _Worker(Generic[Item]):
         self.process.join()
         code = self.process.exitcode or 0
         cause = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        return "killed", f"decoder process died ({cause})"
+        return "died", f"decoder process died ({cause})"
 
     def kill(self) -> None:
         self.process.kill()
@@ -103,8 +105,9 @@ def run_in_workers(
     """Call `function` on each item in worker processes; yield results as they come.
 
     An item that takes longer than `timeout_s` has its process killed, one whose process dies takes nothing
-    else with it, and in both cases a fresh process takes over. All processes end with this one, however it
-    ends, and with the iteration.
+    else with it, and in both cases a fresh process takes over. It begins with the item whose process died: it was not
+    the item's doing where the system killed that, for want of memory, and what dies twice is lost. All processes end
+    with this one, however it ends, and with the iteration.
 
     Args:
         function: Importable by name. Its VideoErrors are results.
@@ -140,8 +143,13 @@ def run_in_workers(
                 kind, value = answer
                 item = worker.items.pop()
                 busy.remove(worker)
-                if kind == "killed":
+                if kind in ("killed", "died"):
                     worker.kill()
+                    if kind == "died" and not worker.is_second:
+                        second = _Worker(function)
+                        second.give(item, timeout_s, is_second=True)
+                        busy.append(second)
+                        continue
                 else:
                     idle.append(worker)
                 if kind == "refused":
