@@ -174,6 +174,31 @@ def test_a_signal_while_a_stage_works_leaves_nothing_half_written(tmp_path, numb
     assert [path.name for path in tmp_path.iterdir()] == ["work.py"]
 
 
+@pytest.mark.parametrize(
+    ("number", "line"), [(signal.SIGINT, "work: interrupted\n"), (signal.SIGTERM, "work: told to end\n")]
+)
+def test_a_signal_within_the_end_of_an_object_is_not_lost(tmp_path, number, line):
+    (tmp_path / "work.py").write_text(
+        "import stillmotion.config.capped\n"
+        "import signal, time\n"
+        "from stillmotion.stage import run_stage\n"
+        "class Ending:\n"
+        "    def __del__(self):\n"
+        f"        signal.raise_signal({int(number)})\n"
+        "def main() -> None:\n"
+        "    Ending()\n"
+        "    time.sleep(30)\n"
+        "run_stage(main)\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, tmp_path / "work.py"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False,
+        timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (128 + number, line)
+
+
 def test_a_full_disk_is_an_error_of_the_map_and_does_not_kill_the_process(small_disk):
     with pytest.raises(OSError, match="No space left") as caught:
         writable_map(small_disk / "frames.npy", np.float32, (1024, 1024))
@@ -319,6 +344,19 @@ def test_too_many_open_files_are_the_machines_and_no_videos_fault(tmp_path):
     assert machine_refusal(caught.value) == (
         f"{tmp_path / 'a.mp4'}: too many open files; allow more open files (ulimit -n)"
     )
+
+
+MASK = signal.pthread_sigmask(signal.SIG_BLOCK, ())  # when this module is imported
+
+
+def was_deaf_to_ctrl_c(_):
+    return signal.SIGINT in MASK
+
+
+def test_a_worker_is_deaf_to_ctrl_c_from_its_first_import_on():
+    ((_, deaf),) = run_in_workers(was_deaf_to_ctrl_c, ["item"], workers=1, timeout_s=60)
+    assert deaf
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def disk_is_full(item):

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+AGAIN_S = 0.05
 LINES = {signal.SIGINT: "interrupted", signal.SIGTERM: "told to end"}
 
 
@@ -48,6 +49,16 @@ def leave_at_once() -> None:
 
 def raise_instead() -> None:
     """Have a signal raise KeyboardInterrupt or `Terminated` where `leave_at_once` had it end the process."""
+    usual = sys.unraisablehook
+
+    def send_again(lost: "sys.UnraisableHookArgs") -> None:
+        """What is raised within a `__del__` is lost: the signal comes again when that is over."""
+        if not isinstance(lost.exc_value, KeyboardInterrupt | Terminated):
+            return usual(lost)
+        number = signal.SIGTERM if isinstance(lost.exc_value, Terminated) else signal.SIGINT
+        return threading.Timer(AGAIN_S, os.kill, (os.getpid(), number)).start()
+
     for number, raising in _RAISING.items():
         if signal.getsignal(number) is _leave:
             signal.signal(number, raising)
+            sys.unraisablehook = send_again

@@ -14,6 +14,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
@@ -55,7 +56,13 @@ class _Worker(Generic[Item]):
     def __init__(self, function: Callable[[Item], Any]):
         self.connection, theirs = _CONTEXT.Pipe()
         self.process: BaseProcess = _CONTEXT.Process(target=_serve, args=(theirs, function, os.getpid()), daemon=True)
-        self.process.start()
+        # A Ctrl-C while it imports would print its traceback; this process has its own when the mask is off again.
+        resource_tracker.ensure_running()  # which takes the mask off
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
         self.items: list[Item] = []
         self.is_second = False
