@@ -68,7 +68,10 @@ class Attacked(Project):
 
     @property
     def cache(self) -> Path:
-        return self.root / ".dvc" / "cache"
+        """The cache of dvc, which may be another clone's."""
+        config = self.root / ".dvc" / "config.local"
+        where = config.read_text(encoding="utf-8").split(" = ")[-1].strip() if config.exists() else ".dvc/cache"
+        return self.root / where
 
     def copy(self, folder: Path, *, cache: bool = True) -> "Attacked":
         """The clone with its outs once more, with the same memo; without a cache of its own it has this one's."""

@@ -41,12 +41,15 @@ UNDONE, KILLS = 4, 7
 """Stages made undone and kills of a round."""
 VICTIMS = {"stage": 4, "dvc": 3, "lock": 2, "shell": 1}
 WORKERS = {"worker": 6}
+LONG = {"backbone": 4, "finetune": 3, "embed": 3, "optimise_thresholds": 3, "measure_resources": 2, "report": 2}
+"""How much rather than other stages these are chosen: about their seconds on a quiet machine."""
 WITH_WORKERS = ("download", "sample_frames")
 WITH_MEMO = (*WITH_WORKERS, "backbone", "finetune", "embed")
 SPOILT, FAULTS = 12, ("flipped", "cut", "emptied")
 TOLD_OF_ENTRY = "not the bytes that were stored there; removed, and made anew"
 TOLD_OF_MEMO = "the memo can't be used (no space left on device)"
-TOLD_OF_DISK = re.compile(r"error: .*no space left on device|No space left on device", re.IGNORECASE)
+# The last is dvc's word for a copy from its cache that fails.
+TOLD_OF_DISK = re.compile(r"error: .*no space left on device|No space left on device|No possible cache link", re.I)
 
 
 @dataclass
@@ -57,8 +60,8 @@ class Torture:
     untouched: Attacked
     """A copy of it, as the run without trouble left it."""
     results: Mapping[str, str]
-    seconds: Mapping[str, float]
-    """Of each stage, in the order of the run."""
+    seconds: dict[str, float]
+    """Of each stage, in the order of the run, when it last came to its end."""
     rng: random.Random
     deadline: float
     tried: list[dict[str, Any]] = field(default_factory=list)
@@ -80,6 +83,7 @@ class Torture:
         print(f"DEVIATION {text}", flush=True)
 
     def check_ended(self, ended: Ended, what: str) -> None:
+        self.seconds |= dict(list(ended.stage_seconds.items())[:-1])
         if ended.survivors:
             self.deviate(f"{what}: still running {ended.gone_s:.0f} s after dvc: {'; '.join(ended.survivors)}")
         if "Traceback (most recent call last)" in ended.text:
@@ -119,7 +123,7 @@ class Torture:
 
     def choose_stages(self) -> list[str]:
         """Some stages, long ones rather than short ones, in the order of the run."""
-        keys = {stage: self.rng.random() ** (1 / seconds) for stage, seconds in self.seconds.items()}
+        keys = {stage: self.rng.random() ** (1 / _weight(stage)) for stage in self.seconds}
         chosen = sorted(keys, key=lambda stage: keys[stage])[-UNDONE:]
         return [stage for stage in self.seconds if stage in chosen]
 
@@ -127,7 +131,7 @@ class Torture:
         """Kills in the order of the run, as what is killed begins again."""
         places = [STARTS, *stages]
         kills = []
-        for place in self.rng.choices(places, [START_S / 2, *(self.seconds[stage] for stage in stages)], k=count):
+        for place in self.rng.choices(places, [_weight(place) for place in places], k=count):
             victims = VICTIMS | (WORKERS if place.split("@")[0] in WITH_WORKERS else {})
             (victim,) = self.rng.choices(list(victims), list(victims.values()))
             kills.append(Kill(place, "dvc" if place == STARTS else victim, self.rng.random()))
@@ -254,6 +258,10 @@ class Torture:
         resize(disk, 2**31)
         self.finish(clone, f"disks, {where}, then space", **settings)
         self.note("disks", where, f"ended with {ended.status} ({said[0] if said else 'all had room'}), then compared")
+
+
+def _weight(place: str) -> int:
+    return LONG.get(place.split("@")[0], 1)
 
 
 def summary(tried: Sequence[Mapping[str, Any]]) -> list[str]:
