@@ -6,6 +6,7 @@ from benchmarks import (
     aggregators,
     embed,
     fetch,
+    many_videos,
     moments,
     mug,
     repro,
@@ -27,6 +28,7 @@ for module in (
     aggregators,
     fetch,
     starts,
+    many_videos,
     repro,
 ):
     print(f"== {module.__name__}", flush=True)

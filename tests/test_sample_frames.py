@@ -18,6 +18,7 @@ import pytest
 import ruamel.yaml
 
 from stillmotion.io.records import Video, load_records, save_records
+from stillmotion.video import shards
 from stillmotion.video.packed import PackedFrames
 from stillmotion.video.shards import shard_file
 
@@ -152,6 +153,25 @@ def test_one_more_video_is_one_decode_and_the_memo_changes_no_byte(workplace, fi
         if name in ("frames.jsonl", "videos.jsonl", shard_file("v5"))  # its shard, where another video has it too
     }
     assert {Path(name).parent.as_posix() for name in first} == {".", "frames"}
+
+
+def test_no_more_room_is_taken_meanwhile_than_a_shard_needs(workplace, film, monkeypatch):
+    numbers = range(12)
+    for number in numbers:
+        workplace.add(f"v{number}", labelled(film, number))
+    monkeypatch.setattr(shards, "NUM_SHARDS", 3)
+    join, waiting = shards.join_parts, []
+
+    def joined(folder, video_ids):
+        parts = [path for path in (folder / "parts").iterdir() if not path.name.startswith(".")]
+        waiting.append((len(video_ids), len(parts)))
+        join(folder, video_ids)
+
+    monkeypatch.setattr(shards, "join_parts", joined)
+    workplace.run(workers=1)
+    assert sum(count for count, _ in waiting) == 12
+    assert len(waiting) == 3
+    assert all(parts <= count + 1 for count, parts in waiting)  # one that the worker is at already
 
 
 def test_a_lost_video_leaves_no_trace_but_its_row(workplace, film):

@@ -1,0 +1,100 @@
+"""What 10,000 videos cost against 100, where nothing has to be decoded: DVC and the stages that look at each of them.
+
+    python -m benchmarks.many_videos
+
+Stand-ins of three frames, which differ in a box that players ignore, in a folder that `dvc add` knows. In a clone of
+the last commit: `download`, `sample_frames` from a full memo, and `dvc repro` of both where nothing has changed.
+Writes benchmarks/results/many_videos.json.
+"""
+
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import ruamel.yaml
+
+from stillmotion.io.tables import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "many_videos.json"
+FEW, MANY = 100, 10_000
+REPEATS = 3
+SOURCE, RAW, FRAMES = "data/sources/many", "data/raw/many", "data/frames/many"
+
+
+def make_film(path: Path) -> bytes:
+    """Three frames."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for level in (50, 100, 150):
+            image = np.full((64, 64, 3), level, dtype=np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        output.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+def write_source(folder: Path, film: bytes, count: int) -> None:
+    """The videos and a captions.csv."""
+    folder.mkdir(parents=True)
+    rows = ["video,caption,split"]
+    for number in range(count):
+        name, split = f"v{number:05}.mp4", ("train", "validation", "test")[number % 3]
+        (folder / name).write_bytes(film + struct.pack(">I4sI", 12, b"free", number))
+        rows.append(f"{name},the film of number {number},{split}")
+    (folder / "captions.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def measure(count: int) -> dict[str, float]:
+    """Seconds of each command with so many videos."""
+    with tempfile.TemporaryDirectory() as name:
+        clone = Path(name) / "clone"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        yaml = ruamel.yaml.YAML()
+        params = yaml.load((clone / "params.yaml").read_text(encoding="utf-8"))
+        params["dataset"] = "many"
+        with (clone / "params.yaml").open("w", encoding="utf-8") as file:
+            yaml.dump(params, file)
+        write_source(clone / SOURCE, make_film(Path(name) / "film.mp4"), count)
+        environment = os.environ | {"STILLMOTION_MEMO": str(Path(name) / "memo"), "PYTHONPATH": str(clone / "src")}
+
+        def run(*command: str) -> float:
+            started = time.perf_counter()
+            done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(f"{' '.join(command)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+            print(f"{count} videos: {' '.join(command)[:60]}: {time.perf_counter() - started:.1f} s", flush=True)
+            return time.perf_counter() - started
+
+        sample = (sys.executable, "src/sample_frames.py", "--raw", f"{RAW}/tables", "--output", FRAMES)
+        seconds = {
+            "dvc_add": run("dvc", "add", SOURCE),
+            "download": run(sys.executable, "src/download.py", "--source", SOURCE, "--output", RAW),
+            "sample_frames": run(*sample),
+            "sample_frames_from_memo": run(*sample),
+            "repro_from_memo": run("dvc", "repro", "sample_frames@many"),
+        }
+        seconds["nothing_to_do"] = min(run("dvc", "repro", "sample_frames@many") for _ in range(REPEATS))
+        frames = [file for file in (clone / FRAMES).rglob("*") if file.is_file()]
+        return seconds | {"files_of_the_store": len(frames)}
+
+
+def main() -> dict[str, Any]:
+    """Measure and write the result."""
+    result = {"cpus": os.cpu_count(), "load_before": os.getloadavg()[2]}
+    result |= {f"{count}_videos": measure(count) for count in (FEW, MANY)}
+    result["nothing_to_do_ratio"] = result[f"{MANY}_videos"]["nothing_to_do"] / result[f"{FEW}_videos"]["nothing_to_do"]
+    write_json(RESULT, result, digits=2)
+    return result
+
+
+if __name__ == "__main__":
+    for name, value in main().items():
+        print(f"{name}: {value}")
