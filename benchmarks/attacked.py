@@ -59,8 +59,8 @@ class Ended:
 
     @property
     def stage_seconds(self) -> dict[str, float]:
-        ends = [*list(self.begun.values())[1:], self.seconds]
-        return {name: end - begun for (name, begun), end in zip(self.begun.items(), ends, strict=True)}
+        ends = [*list(self.begun.values())[1:], self.seconds]  # one too many where none began
+        return {name: end - begun for (name, begun), end in zip(self.begun.items(), ends, strict=False)}
 
 
 class Attacked(Project):
