@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from stillmotion.backbones.family_files import read_source
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.config.processor import instructions
@@ -23,7 +24,7 @@ from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.memo import folder_digest, open_memo
 from stillmotion.io.records import Action, Caption, Moment, load_records
-from stillmotion.io.tables import read_json, write_json
+from stillmotion.io.tables import write_json
 from stillmotion.provenance import code_version
 from stillmotion.stage import importing, run_stage
 from stillmotion.video.packed import PackedFrames
@@ -46,10 +47,8 @@ def main(
     packed, splits = PackedFrames(frames), params.embed.splits
     videos = [video for video in packed.videos if video.split in splits]
     if not videos:
-        raise InputError(
-            f"{frames}: no video of {', '.join(splits)} could be decoded; see {frames / 'skipped.jsonl'}, or name "
-            "another split in embed.splits"
-        )
+        lost = f"no video of {', '.join(splits)} could be decoded"
+        raise InputError(f"{frames}: {lost}; see {frames / 'skipped.jsonl'}, or name another split in embed.splits")
     with importing():
         import torch
 
@@ -111,7 +110,7 @@ def main(
         of_test = [caption.text for caption in captions if splits_of.get(caption.video_id) == "test"]
         truncated = {"captions": int(backbone.truncated(of_test).sum())}
         described = {"dim": backbone.dim, "logit_scale": backbone.logit_scale.item(), "model": digest}
-        origin = {"instructions": instructions(), "system": read_json(model / "source.json")["system"]}
+        origin = {"instructions": instructions(), "system": read_source(model)["system"]}
         clips = {"clip_counts": clip_counts, "clip_frames": clip_frames, "span_views": params.embed.span_views}
         write_json(partial / "model.json", described | origin | clips | {"truncated": truncated})
 

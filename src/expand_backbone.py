@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stillmotion.backbones.family_files import read_source
 from stillmotion.config.loading import load_params
 from stillmotion.errors import InputError
-from stillmotion.io.tables import read_json
 from stillmotion.stage import importing, run_stage
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def main(
     clip = load_backbone(backbone, torch.device("cpu"))
     if type(clip) is not OpenClipBackbone:  # its subclasses are expanded already
         raise InputError(f"{backbone}: only models of open_clip can be expanded; take this one out of `expanded`")
-    before = read_json(backbone / "source.json")
+    before = read_source(backbone)
     system = before["system"] | {"model": output.name, "expansion": expansion}
     source = {"system": system, "backbone": before, "expansion": expansion, "seed": chosen.seed}
     expanded: Backbone

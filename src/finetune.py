@@ -19,13 +19,14 @@ from typing import Annotated, Any
 
 import typer
 
+from stillmotion.backbones.family_files import read_source
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.config.processor import instructions
 from stillmotion.config.training import SeededRecipe
 from stillmotion.io.memo import folder_digest, open_memo
 from stillmotion.io.records import Action, Caption, load_records
-from stillmotion.io.tables import read_json, write_json
+from stillmotion.io.tables import write_json
 from stillmotion.provenance import code_version
 from stillmotion.stage import importing, run_stage
 from stillmotion.training.pairs import action_pairs, caption_pairs, class_texts, require_contrast
@@ -102,7 +103,7 @@ def main(
     fitted = None if stays else finetune(task, memo=open_memo(environment.memo), key=key)
     if not processes.first:
         return
-    before, training = read_json(backbone / "source.json"), {} if stays else {"recipe": recipe, "seed": seed}
+    before, training = read_source(backbone), {} if stays else {"recipe": recipe, "seed": seed}
     changed = {"pretraining": training | {"dataset": pretraining}} if pretraining else training
     source = {
         "system": before["system"] | {"model": output.name} | changed,

@@ -14,11 +14,12 @@ from typing import Annotated
 
 import typer
 
+from stillmotion.backbones.family_files import read_source
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.config.processor import processor_name
 from stillmotion.config.training import SeededRecipe
-from stillmotion.io.tables import read_json, write_json
+from stillmotion.io.tables import write_json
 from stillmotion.stage import importing, run_stage
 
 
@@ -38,7 +39,7 @@ def main(
         from stillmotion.training.recipe import apply_recipe
         from stillmotion.training.similarity import Cosine, similarity_of
     device = prepare_torch(read_environment(), params.threads)
-    backbone, source = load_backbone(model, device).train(), read_json(model / "source.json")
+    backbone, source = load_backbone(model, device).train(), read_source(model)
     # An expansion of a fine-tuned model was not trained itself.
     trained = source["system"]["recipe"] is not None and "recipe" in source
     recipe = SeededRecipe(**source["recipe"]) if trained else None

@@ -11,7 +11,7 @@ import torch
 
 from stillmotion.backbones import family_files
 from stillmotion.backbones.backbone import Backbone
-from stillmotion.errors import InputError
+from stillmotion.errors import InputError, machine_refusal
 from stillmotion.stage import importing
 
 
@@ -19,8 +19,20 @@ def load_backbone(folder: Path, device: torch.device) -> Backbone:
     """Load a model folder of any family, ready for inference.
 
     Raises:
-        InputError: the folder or one of its files is missing or does not fit.
+        InputError: the folder or one of its files is missing, damaged or does not fit.
     """
+    try:
+        return _load(folder, device)
+    except InputError:
+        raise
+    except Exception as error:  # damaged files make torch, safetensors, open_clip and transformers raise a dozen kinds
+        if isinstance(error, OSError | MemoryError) and machine_refusal(error):
+            raise
+        reason = " ".join(f"{type(error).__name__} {error}".split())
+        raise InputError(f"{folder}: damaged ({reason:.150}); remove it, and run `dvc repro` or `dvc pull`") from error
+
+
+def _load(folder: Path, device: torch.device) -> Backbone:
     # The folders of the first two hold that of an open_clip model.
     if (folder / family_files.STAN).is_file():
         with importing():

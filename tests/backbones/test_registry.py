@@ -1,0 +1,47 @@
+from dataclasses import asdict
+
+import open_clip
+import pytest
+import safetensors.torch
+import torch
+from open_clip.transform import PreprocessCfg
+
+from stillmotion.backbones.family_files import OPEN_CLIP, read_source
+from stillmotion.backbones.open_clip_backbone import save_backbone
+from stillmotion.backbones.registry import load_backbone
+from stillmotion.errors import InputError
+
+WEIGHTS = "open_clip_model.safetensors"
+DAMAGE = {
+    "no tensors": (WEIGHTS, lambda path: safetensors.torch.save_file({}, path)),
+    "other tensors": (WEIGHTS, lambda path: safetensors.torch.save_file({"x": torch.zeros(1)}, path)),
+    "nothing": (WEIGHTS, lambda path: path.write_bytes(b"")),
+    "half": (WEIGHTS, lambda path: path.write_bytes(path.read_bytes()[:5000])),
+    "cut settings": (OPEN_CLIP, lambda path: path.write_text(path.read_text()[:20])),
+    "a list": (OPEN_CLIP, lambda path: path.write_text("[]")),
+    "null": (OPEN_CLIP, lambda path: path.write_text("null")),
+    "digits": (OPEN_CLIP, lambda path: path.write_text("1" * 5000)),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_model_folder_is_one_line_with_the_mend(tmp_path, kind):
+    vision = {"width": 32, "layers": 1, "image_size": 32, "patch_size": 8, "head_width": 16}
+    text = {"width": 32, "layers": 1, "heads": 2, "context_length": 16, "vocab_size": 49408}
+    settings = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+    config = {"model_cfg": settings, "preprocess_cfg": asdict(PreprocessCfg(size=32))}
+    save_backbone(tmp_path / "model", open_clip.CLIP(**settings), config, {"system": {}})
+    name, damage = DAMAGE[kind]
+    damage(tmp_path / "model" / name)
+    with pytest.raises(InputError) as caught:
+        load_backbone(tmp_path / "model", torch.device("cpu"))
+    assert str(caught.value).startswith(f"{tmp_path / 'model'}: damaged (")
+    assert str(caught.value).endswith("; remove it, and run `dvc repro` or `dvc pull`")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "null", '{"system": 3}', "{", "1" * 5000])
+def test_a_source_that_says_nothing_of_its_system_is_one_line(tmp_path, content):
+    (tmp_path / "source.json").write_text(content)
+    with pytest.raises(InputError, match=r"source\.json: .*; make it anew with `dvc repro`$"):
+        read_source(tmp_path)
