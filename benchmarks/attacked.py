@@ -123,11 +123,14 @@ class Attacked(Project):
                         ended.begun[current] = time.monotonic() - started
                     line = ""
                     continue
-                is_here = kill is not None and ended.killed_s is None and kill.stage == current
+                # One whose moment went by, in a stage that was quicker this time, comes in the next stage at once.
+                is_late = kill is not None and kill.stage in (STARTS, *ended.begun) and kill.stage != current
+                is_here = kill is not None and ended.killed_s is None and (kill.stage == current or is_late)
                 if kill is not None and is_here:
                     since = time.monotonic() - started - ended.begun.get(current, 0.0)
                     of_lock = kill.victim == "lock"
                     is_due = self._lock_stamp() != lock if of_lock else since >= kill.moment * stage_s
+                    is_due = is_due or is_late
                     if is_due and _strike(dvc, kill):
                         ended.killed_s = since
                 time.sleep(LOCK_STEP_S if is_here and of_lock else STEP_S)
