@@ -32,8 +32,12 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping
             raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
 
 
-def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read what `save_tensors` wrote: tensors by name, and the state (empty where there was none)."""
+def load_tensors(path: Path, *, may_be_none: bool = False) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote: tensors by name, and the state (empty where there was none).
+
+    Raises:
+        InputError: there is no such file, or it is damaged, or holds no tensors where it must.
+    """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -42,6 +46,6 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         raise InputError(f"{path}: no such file") from None
     except safetensors.SafetensorError as error:
         raise InputError(f"{path}: not safetensors ({error}); remove it and run the stage again") from None
-    if not tensors:
+    if not (tensors or may_be_none):
         raise InputError(f"{path}: holds no tensors; remove it and run the stage again")
     return tensors, json.loads(metadata.get("state", "{}"))
