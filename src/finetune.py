@@ -54,15 +54,14 @@ def main(
     durations: dict[str, dict[str, float]] = {"train": {}, "validation": {}, "test": {}}
     for video in packed.videos:
         durations[video.split][video.video_id] = video.duration or 0.0
-    classes: list[str] = []
-    captions = load_records(raw, Caption)
-    # Who asks for a recognition or a post-pretraining, which the default run has not, has to have the texts.
-    stays = not captions and not pretraining and chosen.captions != "class_names"
+    classes, stays = list[str](), False
     if chosen.captions == "class_names":
         actions = load_records(raw, Action)
         train, validation = (action_pairs(actions, durations[split], template) for split in ("train", "validation"))
         classes = class_texts(actions, template)
     else:
+        captions = load_records(raw, Caption)
+        stays = not captions and not pretraining  # who asks for that, which the default run has not, has to have texts
         train = caption_pairs(captions, durations["train"], chosen.captions)
         # Retrieval ranks whole videos, and so does the choice of the epoch.
         validation = caption_pairs(captions, durations["validation"], "paragraph")
