@@ -42,6 +42,11 @@ sys.meta_path.insert(0, Sender())
 """
 
 
+def heed_signals():
+    """Undo what a shell has done to what it runs in the background, as tests may be: that ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def small_disk(tmp_path_factory):
     """A disk of its own with 256 KiB."""
@@ -142,6 +147,7 @@ def test_a_signal_while_modules_are_imported_is_one_line(tmp_path, number, line)
     done = subprocess.run(
         [sys.executable, ROOT / "src" / "embed.py", *options],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=60,
+        preexec_fn=heed_signals,
     )  # fmt: skip
     assert (done.returncode, done.stderr, done.stdout) == (128 + number, line, "")
     assert not (tmp_path / "out").exists()
@@ -168,7 +174,7 @@ def test_a_signal_while_a_stage_works_leaves_nothing_half_written(tmp_path, numb
     done = subprocess.run(
         [sys.executable, script],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False,
-        timeout=60,
+        timeout=60, preexec_fn=heed_signals,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (128 + number, line)
     assert [path.name for path in tmp_path.iterdir()] == ["work.py"]
@@ -194,7 +200,7 @@ def test_a_signal_within_the_end_of_an_object_is_not_lost(tmp_path, number, line
     done = subprocess.run(
         [sys.executable, tmp_path / "work.py"],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False,
-        timeout=60,
+        timeout=60, preexec_fn=heed_signals,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (128 + number, line)
 

@@ -260,7 +260,7 @@ def test_an_interruption_says_how_to_go_on_and_ends_with_130(run, laboratory):
     assert (
         "What runs goes on in the background; `dvc queue stop --kill` ends it. The same command goes on." in printed.err
     )
-    assert run("plain", status=130).err.endswith("Interrupted. The same command goes on.\n")
+    assert run("plain", status=130).err.endswith("\nThe same command goes on.\nstillmotion: interrupted\n")
     assert not RESULTS.exists()
 
 

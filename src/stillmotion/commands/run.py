@@ -93,7 +93,7 @@ def run(
             all_ran = all(dvc_queue.run_beside(run) == 0 for run in pending)
     except KeyboardInterrupt:
         going = "What runs goes on in the background; `dvc queue stop --kill` ends it. " if is_study else ""
-        typer.echo(f"Interrupted. {going}The same command goes on.", err=True)
+        typer.echo(f"{going}The same command goes on.", err=True)
         raise typer.Abort() from None
     if not all_ran:
         raise typer.Exit(FAILED_STATUS)
