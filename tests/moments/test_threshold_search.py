@@ -1,8 +1,11 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 
-from stillmotion.config.evaluation import OptimiseThresholdsParams, SelectionParams
+from stillmotion.config.evaluation import Method, OptimiseThresholdsParams, SelectionParams
 from stillmotion.io.records import Moment
+from stillmotion.io.tables import write_json
 from stillmotion.metrics.submission import pad_windows
 from stillmotion.moments.curves import stack_curves
 from stillmotion.moments.objective import Objective
@@ -10,6 +13,7 @@ from stillmotion.moments.postprocess import postprocess
 from stillmotion.moments.queries import EmbeddedQueries
 from stillmotion.moments.selection import select
 from stillmotion.moments.threshold_search import search_thresholds
+from stillmotion.moments.thresholds import read_thresholds
 
 POST_PROCESSINGS = ("none", "norm", "adjust_norm", "log_smooth_norm")
 
@@ -168,6 +172,16 @@ def test_selecting_with_what_was_found_reaches_the_value_that_was_found(method, 
     assert summary["best_value"] == max(trial["value"] for trial in study.trials)
     assert summary["num_trials"] == len(study.trials) == 12
     assert summary["objective"] == objective
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+@pytest.mark.parametrize("post_processing", POST_PROCESSINGS)
+def test_what_was_found_is_read_by_what_evaluates_it(tmp_path, method, post_processing):
+    study = search(noisy_split(), method, post_processing, "R1@0.5", trials=3)
+    summary = study.summary(make_selection(method, post_processing, "R1@0.5", 0.25))
+    write_json(tmp_path / "thresholds.json", summary)
+    found = read_thresholds(tmp_path / "thresholds.json")
+    assert (found["method"], found["parameters"]) == (method, study.best)
 
 
 @pytest.mark.parametrize("post_processing", POST_PROCESSINGS)

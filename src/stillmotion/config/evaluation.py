@@ -6,11 +6,13 @@ from pydantic import Field
 
 from stillmotion.config.section import Count, Fraction, NotNegative, Positive, Section, Seed
 
+Method = Literal["vc1", "vc1_beta", "vc2"]
+
 
 class SelectionParams(Section):
     """A method of moment selection."""
 
-    method: Literal["vc1", "vc1_beta", "vc2"]
+    method: Method
     """`vc1_beta` is VC1 with its second threshold, β, searched beside λ. A top window stays where any window does, so
     that β changes R1 only where none is above it: it is for selected frames, and for mAP."""
     post_processing: Literal["none", "norm", "adjust_norm", "log_smooth_norm"]

@@ -1,20 +1,25 @@
 """Reads thresholds.json, which stage optimise_thresholds writes."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, model_validator
 
+from stillmotion.config.evaluation import Method
 from stillmotion.io.checked import STRICT, read_checked
 from stillmotion.moments.postprocess import PostProcessing
 
-_PARAMETERS = {"vc1": ["threshold"], "vc2": ["threshold", "change", "share"]}
+_PARAMETERS: dict[Method, list[str]] = {
+    "vc1": ["threshold"],
+    "vc1_beta": ["threshold", "least_confidence"],
+    "vc2": ["threshold", "change", "share"],
+}
 
 
 class _Thresholds(BaseModel):
     model_config = STRICT
 
-    method: Literal["vc1", "vc2"]
+    method: Method
     post_processing: PostProcessing
     least_cosine: float
     parameters: dict[str, float]
