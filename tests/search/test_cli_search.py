@@ -402,7 +402,7 @@ EMBEDDED = "data/embeddings/toy-small_clip"
         (THRESHOLDS, '"threshold"', '"others"', "parameters.threshold is missing, which vc1, none needs"),
         (THRESHOLDS, "0.6", '"0.6"', "parameters.threshold is '0.6': Input should be a valid number"),
         (THRESHOLDS, "0.6", "1e999", "parameters.threshold is inf: Input should be a finite number"),
-        (THRESHOLDS, '"vc1"', '"vc3"', "method is 'vc3': Input should be 'vc1' or 'vc2'"),
+        (THRESHOLDS, '"vc1"', '"vc3"', "method is 'vc3': Input should be 'vc1', 'vc1_beta' or 'vc2'"),
         (THRESHOLDS, '"none"', '"adjust_norm"', "frozen_range is null, which adjust_norm needs"),
         (THRESHOLDS, None, 60, "cut, or no JSON (EOF"),
         (THRESHOLDS, None, 0, "cut, or no JSON (EOF"),
