@@ -26,12 +26,14 @@ def test_a_hub_that_does_not_answer_is_given_up_after_one_request(silent):
     assert time.monotonic() - start < TIMEOUT_S + 1
 
 
-def test_a_hub_that_refuses_is_given_up_at_once(silent):
+def test_a_hub_that_refuses_is_given_up_at_once_and_that_is_told(silent, caplog):
     silent.close()
     start = time.monotonic()
     try_hub()
     assert constants.HF_HUB_OFFLINE
     assert time.monotonic() - start < 1
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{constants.ENDPOINT} does not answer (ConnectError ")
 
 
 def test_a_hub_that_answers_whatever_it_says_is_asked(silent):

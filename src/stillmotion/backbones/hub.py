@@ -1,5 +1,7 @@
 """Whether the Hugging Face hub can be reached: its client, and all that uses it, asks again for a minute and more."""
 
+import logging
+
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session
 
@@ -12,5 +14,9 @@ def try_hub() -> None:
         return
     try:
         get_session().head(constants.ENDPOINT, timeout=TIMEOUT_S)
-    except Exception:  # of the client's HTTP library, which huggingface_hub has changed before
+    except Exception as error:  # of the client's HTTP library, which huggingface_hub has changed before
+        reason = f"{type(error).__name__} {error}"
+        logging.getLogger("stillmotion").warning(
+            "%s does not answer (%s): going on with what was fetched before", constants.ENDPOINT, reason
+        )
         constants.HF_HUB_OFFLINE = True
