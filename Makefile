@@ -52,4 +52,4 @@ torture: env  ## kill, spoil and fill whatever the tiny pipeline uses, and compa
 
 lock:  ## resolve the dependencies again into requirements.lock
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --no-header --group dev --output-file requirements.lock --upgrade pyproject.toml
+	  --no-emit-find-links --no-header --group dev --all-extras --output-file requirements.lock --upgrade pyproject.toml
