@@ -59,6 +59,7 @@ def test_help_of_search_imports_no_more_than_its_words():
     assert imported_by("from stillmotion.cli import main; main()", "search", "--help") == set()
 
 
+@pytest.mark.slow
 def test_opening_a_model_of_open_clip_imports_no_module_of_another_family(tmp_path):
     tower = {"width": 32, "layers": 1, "image_size": 32, "patch_size": 8, "head_width": 16}
     text = {"width": 32, "layers": 1, "heads": 2, "context_length": 77, "vocab_size": 49408}

@@ -140,6 +140,7 @@ def test_a_folder_without_captions_becomes_a_dataset_and_stays_as_it_was(add, cl
     ]
 
 
+@pytest.mark.slow
 def test_adding_again_takes_over_what_has_changed_and_keeps_what_was_filled_in(add, clips):
     add(clips, "--name", "mine")
     text = "video,caption,split\nsub/b.mov,a dog jumps,test\n"

@@ -53,6 +53,7 @@ def test_a_cut_lock_is_taken_from_the_commit_and_kept_aside(project, capsys, len
     assert subprocess.run(["git", "status", "--porcelain"], capture_output=True, check=True).stdout == b""
 
 
+@pytest.mark.slow
 def test_every_cut_that_dvc_refuses_is_seen(project):
     """By dvc's own schema, for all cuts of the lock's first stages and some of the others."""
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA

@@ -38,7 +38,7 @@ def train(instructions):
     )
 
 
-@pytest.mark.parametrize("instructions", ["avx2", "compatible"])
+@pytest.mark.parametrize("instructions", ["avx2", pytest.param("compatible", marks=pytest.mark.slow)])
 def test_a_short_training_gives_the_bytes_that_were_committed(instructions):
     expected = DIGESTS.get((instructions, vendor()))
     if expected is None:

@@ -61,6 +61,7 @@ print(measure_step(loss_of, layer, torch.device("cpu"), repeats=1).peak_memory_m
 """
 
 
+@pytest.mark.slow
 def test_memory_holds_at_least_what_the_step_must_keep_and_not_what_the_process_held_before():
     # In a process of its own: what the operating system counts is the most that a process ever held.
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, timeout=120)

@@ -232,6 +232,7 @@ def test_the_public_captions_have_their_counts(real_material, tmp_path, benchmar
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_public_labels_beside_the_captions_become_actions_within_their_videos(
     real_material, tmp_path, benchmark_params, annotate

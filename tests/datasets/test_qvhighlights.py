@@ -104,6 +104,7 @@ def test_charades_needs_both_files_and_its_clips_follow_from_the_windows(folder,
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_public_files_keep_every_query_as_it_is(real_material, tmp_path, benchmark_params, annotate):
     (tmp_path / "videos").mkdir()

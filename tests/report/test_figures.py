@@ -185,6 +185,7 @@ def test_figures_are_drawn_for_what_has_results(make_system, make_evidence):
     assert set(drawn_systems(make_evidence(several), {})) == {"retrieval", "clips"}
 
 
+@pytest.mark.slow
 def test_a_figure_that_a_solver_lays_out_has_the_same_bytes_wherever_memory_puts_its_parts(tmp_path):
     def draw(place):
         figure = plt.figure(figsize=(7, 9), layout="constrained")
