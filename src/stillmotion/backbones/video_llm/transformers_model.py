@@ -141,7 +141,7 @@ class TransformersVideoLLM(VideoLLM):
         counts = [sum(self._text_tokens(text)[1]) for text in texts]
         return np.array(counts, dtype=np.int64) > self.settings.max_tokens
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _states(self, inputs: dict[str, Any], counted_BS: torch.Tensor, mend: str) -> list[States]:
         length = inputs["input_ids"].shape[1]
         if length > self.context:
