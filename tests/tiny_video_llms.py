@@ -74,8 +74,11 @@ def _qwen_like(video_token: str) -> str:
     return TEMPLATE.replace("VIDEO", video_token)
 
 
-def make(member: str, llm: dict[str, Any] = LLM, vision: dict[str, Any] = VISION, size_px: int = 28) -> tuple[Any, Any]:
-    """The initial model of a member, of the smallest configuration unless told otherwise, and its processor."""
+def configured(
+    member: str, llm: dict[str, Any] = LLM, vision: dict[str, Any] = VISION, size_px: int = 28, scale_factor: int = 2
+) -> tuple[Any, Any, Any]:
+    """The class of a member, its configuration, the smallest there is unless told otherwise, and its processor."""
+    llm = LLM | llm
     text = tokenizer()
     if member == "video_llama_3":
         size = {"shortest_edge": size_px**2, "longest_edge": 16 * size_px**2}
@@ -108,16 +111,18 @@ def make(member: str, llm: dict[str, Any] = LLM, vision: dict[str, Any] = VISION
         config = Qwen3VLConfig(text_config={**llm, "head_dim": 8, "rope_parameters": rope}, vision_config=tower, **ids)
         kind = Qwen3VLForConditionalGeneration
     elif member == "smolvlm":
+        patches = (size_px // vision.get("patch_size", 14)) ** 2
         size = {"longest_edge": 2 * size_px}
         video = SmolVLMVideoProcessor(size=size, max_image_size={"longest_edge": size_px})
         images = SmolVLMImageProcessor(size=size, max_image_size={"longest_edge": size_px})
         processor = SmolVLMProcessor(
-            images, text, video, image_seq_len=(size_px // 14) ** 2 // 4, chat_template=_qwen_like("<video>")
+            images, text, video, image_seq_len=patches // scale_factor**2, chat_template=_qwen_like("<video>")
         )
         config = SmolVLMConfig(
             text_config={"model_type": "llama", **llm},
             vision_config={"image_size": size_px, "patch_size": 14, **vision},
             image_token_id=IDS["<image>"],
+            scale_factor=scale_factor,
         )
         kind = SmolVLMForConditionalGeneration
     else:
@@ -143,19 +148,22 @@ def make(member: str, llm: dict[str, Any] = LLM, vision: dict[str, Any] = VISION
             video_token_index=IDS["<video>"],
         )
         kind = LlavaOnevisionForConditionalGeneration
+    return kind, config, processor
+
+
+def write(member: str, folder: Path, *, weights: bool = True, **settings: Any) -> Path:
+    """A folder in the hub's layout: configuration, weights where wanted, tokenizer, processors and chat template."""
+    kind, config, processor = configured(member, **settings)
+    processor.save_pretrained(folder)
+    if not weights:
+        config.save_pretrained(folder)
+        return folder
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = kind(config).eval()
+        model = kind(config)
         for parameter in model.parameters():  # initial ones are so small that every layer would look like the last
             torch.nn.init.normal_(parameter, std=0.3) if parameter.dim() > 1 else None
-    return model, processor
-
-
-def write(member: str, folder: Path, **settings: Any) -> Path:
-    """A folder in the hub's layout: configuration, weights, tokenizer, processors and chat template."""
-    model, processor = make(member, **settings)
     model.save_pretrained(folder)
-    processor.save_pretrained(folder)
     return folder
 
 
