@@ -15,6 +15,7 @@ from benchmarks import (
     sample_frames,
     search,
     starts,
+    video_llm,
     xclip_memory,
 )
 
@@ -27,6 +28,7 @@ for module in (
     embed,
     search,
     xclip_memory,
+    video_llm,
     aggregators,
     fetch,
     starts,

@@ -6,7 +6,8 @@ Reads nothing but params and, with `pretrained: file`, data/weights/NAME.safeten
 `checkpoint: folder`, data/weights/NAME/. Writes a folder in the hub's layout of the family: open_clip's
 (open_clip_config.json, open_clip_model.safetensors, tokenizer files where the model has its own) or that of
 transformers (config.json, model.safetensors, preprocessor_config.json, tokenizer files, and xclip.json with the
-number of tokens), with source.json, which says where the weights came from and their SHA-256.
+number of tokens, or video_llm.json with the settings of a video LLM), with source.json, which says where the weights
+came from and their SHA-256.
 """
 
 import stillmotion.config.capped
@@ -20,6 +21,7 @@ from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.config.models import BuiltinBackboneParams, XClipBackboneParams
 from stillmotion.config.processor import instructions
+from stillmotion.config.video_llms import VideoLLMBackboneParams
 from stillmotion.io.memo import open_memo
 from stillmotion.provenance import code_version
 from stillmotion.stage import importing, run_stage
@@ -41,6 +43,12 @@ def main(
             from stillmotion.backbones.xclip_checkpoint import pretrained_xclip
         xclip, source = pretrained_xclip(name, backbone, weights)
         xclip.save(output, source | system)
+        return
+    if isinstance(backbone, VideoLLMBackboneParams):
+        with importing():
+            from stillmotion.backbones.video_llm.checkpoint import pretrained_video_llm
+        video_llm, source = pretrained_video_llm(name, backbone, weights)
+        video_llm.save(output, source | system)
         return
     with importing():
         from stillmotion.backbones.open_clip_backbone import save_backbone

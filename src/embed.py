@@ -4,8 +4,7 @@
         --output data/embeddings/toy-small_clip
 
 Reads the tables of the dataset, its stored frames and a model folder; writes the arrays that
-stillmotion/embedding/reader.py lists, of the videos and texts in `embed.splits`. What was embedded before is taken from
-the memo, video by video.
+stillmotion/embedding/reader.py lists, of the videos and texts in `embed.splits`. The memo has what was embedded before.
 """
 
 import stillmotion.config.capped
@@ -54,10 +53,10 @@ def main(
 
         from stillmotion.backbones import registry
         from stillmotion.backbones.compute import prepare_torch
-        from stillmotion.embedding import embedder as embedding
-        from stillmotion.embedding import writer
+        from stillmotion.embedding import state_embedder as embedding
+        from stillmotion.embedding import states, writer
     device = prepare_torch(environment, params.threads)
-    backbone = registry.load_backbone(model, device)
+    backbone = registry.load_embeds(model, device)
     digest = folder_digest(model)
     precision = params.embed.gpu_precision if device.type == "cuda" else "fp32"
     key = {
@@ -69,7 +68,7 @@ def main(
         "instructions": instructions(),
         "precision": precision,
     }
-    embedder = embedding.Embedder(backbone, open_memo(environment.memo), key, precision)
+    embedder = embedding.embedder_of(backbone, model, open_memo(environment.memo), key, precision)
     with_tokens = params.embed.tokens
     try:
         if with_tokens:
@@ -77,11 +76,18 @@ def main(
     except InputError as error:
         _log.warning("%s: no tokens for an alignment: %s", model, error)
         with_tokens = False
-    clip_counts, num_uniform = params.embed.clip_counts, len(packed.uniform_indices(videos[0].video_id))
-    clip_frames = writer.clip_frames_of(embedder, params.embed.clip_frames, clip_counts, num_uniform)
+    clip_counts, stored = params.embed.clip_counts, len(packed.uniform_indices(videos[0].video_id))
+    clip_frames = writer.clip_frames_of(embedder, params.embed.clip_frames, clip_counts, stored)
     splits_of = {video.video_id: video.split for video in (*packed.videos, *packed.skipped)}
     captions, moments = load_records(raw, Caption), load_records(raw, Moment)
+    described = {"dim": backbone.dim, "logit_scale": backbone.logit_scale.item(), "model": digest}
+    texts = {
+        "captions": [caption.text if splits_of.get(caption.video_id) in splits else None for caption in captions],
+        "queries": [moment.query if splits_of.get(moment.vid) in splits else None for moment in moments],
+    }
     with atomic_folder(output) as partial:
+        if isinstance(embedder, embedding.StateEmbedder):
+            described |= states.write_states(partial, embedder, packed, videos, texts["captions"])
         labels = writer.write_videos(
             partial,
             embedder,
@@ -94,11 +100,7 @@ def main(
             single_frames=params.embed.single_frames,
             with_spans=params.embed.spans,
         )
-        texts: dict[str, list[str | None]] = {
-            "captions": [caption.text if splits_of.get(caption.video_id) in splits else None for caption in captions],
-            "queries": [moment.query if splits_of.get(moment.vid) in splits else None for moment in moments],
-            "classes": [params.embed.class_template.format(label) for label in labels],
-        }
+        texts["classes"] = [params.embed.class_template.format(label) for label in labels]
         for name, lines in texts.items():
             writer.write_texts(partial / f"{name}.npy", embedder, lines)
         if with_tokens:
@@ -108,11 +110,10 @@ def main(
             writer.write_contexts(partial, embedder, cast("XClipBackbone", backbone), packed, videos, texts["captions"])
         # Those of the test split, as metrics are.
         of_test = [caption.text for caption in captions if splits_of.get(caption.video_id) == "test"]
-        truncated = {"captions": int(backbone.truncated(of_test).sum())}
-        described = {"dim": backbone.dim, "logit_scale": backbone.logit_scale.item(), "model": digest}
+        cut = int(backbone.truncated(of_test).sum())
         origin = {"instructions": instructions(), "system": read_source(model)["system"]}
         clips = {"clip_counts": clip_counts, "clip_frames": clip_frames, "span_views": params.embed.span_views}
-        write_json(partial / "model.json", described | origin | clips | {"truncated": truncated})
+        write_json(partial / "model.json", described | origin | clips | {"truncated": {"captions": cut}})
 
 
 if __name__ == "__main__":

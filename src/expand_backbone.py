@@ -6,7 +6,8 @@
 Reads a CLIP of open_clip (for `stan` and `clip4clip` also a CoCa); writes the folder of an X-CLIP in the layout of
 transformers (config.json, model.safetensors, preprocessor_config.json, tokenizer files, xclip.json, source.json), of a
 STAN (the files of the open_clip model, stan.json, stan.safetensors, source.json) or of a CLIP4Clip (likewise, with
-clip4clip.json and clip4clip.safetensors). The new modules of the first two change as little as they can until they
+clip4clip.json and clip4clip.safetensors). For `video_llm_layer` it reads a video LLM and writes its folder once more,
+with another choice in video_llm.json. The new modules of the first two change as little as they can until they
 are trained; the heads of the third start as their source starts them.
 """
 
@@ -31,7 +32,7 @@ def main(
     backbone: Annotated[Path, typer.Option(help="model folder of an open_clip model")],
     output: Annotated[Path, typer.Option(help="folder of the expanded model")],
 ) -> None:
-    """Build an X-CLIP, a STAN or a CLIP4Clip around an image-language model."""
+    """Build an X-CLIP, a STAN or a CLIP4Clip around an image-language model, or choose a layer of a video LLM."""
     params = load_params()
     chosen = params.expansions[expansion]
     with importing():
@@ -39,11 +40,16 @@ def main(
 
         from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
         from stillmotion.backbones.registry import load_backbone
+    before = read_source(backbone)
+    system = before["system"] | {"model": output.name, "expansion": expansion}
+    if chosen.family == "video_llm_layer":
+        with importing():
+            from stillmotion.backbones.video_llm.choice import choose_layer
+        choose_layer(backbone, chosen, output, {"system": system, "backbone": before, "expansion": expansion})
+        return
     clip = load_backbone(backbone, torch.device("cpu"))
     if type(clip) is not OpenClipBackbone:  # its subclasses are expanded already
         raise InputError(f"{backbone}: only models of open_clip can be expanded; take this one out of `expanded`")
-    before = read_source(backbone)
-    system = before["system"] | {"model": output.name, "expansion": expansion}
     source = {"system": system, "backbone": before, "expansion": expansion, "seed": chosen.seed}
     expanded: Backbone
     if chosen.family == "stan":

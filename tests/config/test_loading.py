@@ -246,7 +246,10 @@ def test_a_value_of_the_wrong_type_or_range_is_named_and_shown(name, value, show
 @pytest.mark.parametrize("family", ["clip", ...])
 def test_an_unknown_family_of_backbones_is_named(family):
     message = message_of(edited(("backbones.small_clip.family", family)))
-    assert message == "param backbones.small_clip.family is wrong or missing; set one of: builtin, open_clip, xclip"
+    assert (
+        message
+        == "param backbones.small_clip.family is wrong or missing; set one of: builtin, open_clip, xclip, video_llm"
+    )
 
 
 @pytest.mark.parametrize("kind", ["mug", ...])

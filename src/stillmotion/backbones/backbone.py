@@ -1,6 +1,7 @@
 """What every model is to the stages: frames, clips and texts in, unit vectors out.
 
-A subclass wraps a model of one family; `stillmotion.backbones.registry` opens a model folder as the right one.
+`Embeds` is what the stages embed with and search by, `Backbone` what can be fine-tuned too. A subclass wraps a model of
+one family; `stillmotion.backbones.registry` opens a model folder as the right one.
 
 Shapes: N frames or texts, B clips, F frames of a clip, T stored frames of a video, H and W pixels, D embedding
 dimensions, L tokens, P patches.
@@ -38,14 +39,9 @@ def mean_clips(frames_TD: torch.Tensor, clips_NF: np.ndarray) -> torch.Tensor:
     return functional.normalize(clips_NFD.mean(1), dim=-1)
 
 
-class Backbone(torch.nn.Module, ABC):
-    """A model that embeds frames, clips and texts as unit vectors in one space."""
+class Embeds(torch.nn.Module, ABC):
+    """A model that embeds frames, clips and texts as unit vectors."""
 
-    model: Any
-    """What is wrapped: its parameter logit_scale is the logarithm of the inverse temperature."""
-    mean: torch.Tensor
-    std: torch.Tensor
-    image_size_px: int
     dim: int
     """D."""
     clip_frames: int | None
@@ -54,6 +50,95 @@ class Backbone(torch.nn.Module, ABC):
     """Whether a frame is embedded by itself, and a clip is the mean of its frames: `mean_clips`."""
     has_contexts: bool = False
     """Whether its texts can depend on a video: an X-CLIP's `contexts`."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where its inputs go."""
+
+    @property
+    @abstractmethod
+    def logit_scale(self) -> torch.Tensor:
+        """The inverse temperature, a scalar, that a softmax over its cosines starts from."""
+
+    @abstractmethod
+    def embed_video(
+        self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int, single_frames: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A video's stored frames, and clips made of them, without gradients.
+
+        Args:
+            frames_THWC: uint8 RGB, all stored frames in display order.
+            clips_NF: which of the stored frames make each clip, ascending; N may be 0.
+            frames_a_pass: how many frames go through the model at once, at most.
+            single_frames: without them the first result is (0, D), and costs nothing.
+
+        Returns:
+            Unit vectors (T, D) of the frames and (N, D) of the clips.
+        """
+
+    @abstractmethod
+    def text_vectors(self, texts: list[str]) -> torch.Tensor:
+        """Unit vectors (N, D) of texts; one longer than the model reads is cut."""
+
+    @abstractmethod
+    def truncated(self, texts: list[str]) -> np.ndarray:
+        """Whether each text is cut: (N,) bool."""
+
+    @abstractmethod
+    def image_frame(self, image: Image.Image) -> np.ndarray:
+        """A whole image as a stored frame, (H, W, 3) uint8, by the model's own transform."""
+
+    def tokens(self, texts: list[str]) -> torch.Tensor:
+        """Token ids (N, L); a text longer than the model's context is cut.
+
+        Raises:
+            InputError: the model's texts are more than tokens.
+        """
+        raise InputError(self._no_parts())
+
+    def frame_embeddings(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Clips (B, F, 3, h, w) to unit vectors of their frames (B, F, D).
+
+        Raises:
+            InputError: the model has none, or F is more than it takes.
+        """
+        raise InputError(self._no_parts())
+
+    def token_embeddings(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids (N, context) to unit vectors of the tokens (N, L, D), and which are no padding: (N, L) bool.
+
+        L is the length of the longest text, start and end included.
+
+        Raises:
+            InputError: the model has none.
+        """
+        raise InputError(self._no_parts())
+
+    def _no_parts(self) -> str:
+        return (
+            f"params.yaml: Mug needs the embeddings of single frames and tokens, which {type(self).__name__} has not; "
+            "set similarity: cosine (of the recipe) or embed.tokens: false, or take a CLIP, a CoCa or a STAN"
+        )
+
+    @property
+    def pair_head(self) -> torch.nn.Module | None:
+        """What scores the frames of a video with a text, where that is no cosine; most models have none."""
+        return None
+
+    @abstractmethod
+    def save(self, folder: Path, source: dict[str, Any]) -> None:
+        """Write the model folder, whole or not at all; `source` goes to source.json."""
+
+
+class Backbone(Embeds):
+    """A model that embeds frames, clips and texts as unit vectors in one space, and can be trained to."""
+
+    model: Any
+    """What is wrapped: its parameter logit_scale is the logarithm of the inverse temperature."""
+    mean: torch.Tensor
+    std: torch.Tensor
+    image_size_px: int
     image_transform: Callable[[Image.Image], torch.Tensor]
     """The model's own transform of a whole image, for image queries."""
 
@@ -109,61 +194,20 @@ class Backbone(torch.nn.Module, ABC):
         """
 
     @abstractmethod
-    def embed_video(
-        self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int, single_frames: bool = True
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """A video's stored frames, and clips made of them, without gradients.
-
-        Args:
-            frames_THWC: uint8 RGB, all stored frames in display order.
-            clips_NF: which of the stored frames make each clip, ascending; N may be 0.
-            frames_a_pass: how many frames go through the model at once, at most.
-            single_frames: without them the first result is (0, D), and costs nothing.
-
-        Returns:
-            Unit vectors (T, D) of the frames and (N, D) of the clips.
-        """
-
-    @abstractmethod
-    def tokens(self, texts: list[str]) -> torch.Tensor:
-        """Token ids (N, L); a text longer than the model's context is cut."""
-
-    @abstractmethod
-    def truncated(self, texts: list[str]) -> np.ndarray:
-        """Whether each text is cut: (N,) bool."""
+    def tokens(self, texts: list[str]) -> torch.Tensor: ...
 
     @abstractmethod
     def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
         """Token ids (N, L) to unit vectors (N, D)."""
 
-    def frame_embeddings(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Clips (B, F, 3, h, w) to unit vectors of their frames (B, F, D).
+    def text_vectors(self, texts: list[str]) -> torch.Tensor:
+        return self.embed_texts(self.tokens(texts))
 
-        Raises:
-            InputError: the model has none, or F is more than it takes.
-        """
-        raise InputError(self._no_parts())
-
-    def token_embeddings(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids (N, context) to unit vectors of the tokens (N, L, D), and which are no padding: (N, L) bool.
-
-        L is the length of the longest text, start and end included.
-
-        Raises:
-            InputError: the model has none.
-        """
-        raise InputError(self._no_parts())
-
-    def _no_parts(self) -> str:
-        return (
-            f"params.yaml: Mug needs the embeddings of single frames and tokens, which {type(self).__name__} has not; "
-            "set similarity: cosine (of the recipe) or embed.tokens: false, or take a CLIP, a CoCa or a STAN"
-        )
-
-    @property
-    def pair_head(self) -> torch.nn.Module | None:
-        """What scores the frames of a video with a text, where that is no cosine; most models have none."""
-        return None
+    def image_frame(self, image: Image.Image) -> np.ndarray:
+        transformed_CHW = self.image_transform(image)
+        # back to the 8 bits that the transform normalised, which is what a stored frame is
+        values_CHW = (transformed_CHW * self.std[0].cpu() + self.mean[0].cpu()) * 255
+        return values_CHW.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
 
     @abstractmethod
     def layers(self) -> Layers:
@@ -211,7 +255,3 @@ class Backbone(torch.nn.Module, ABC):
             seed: what the draw is a function of, beside the place of a clip in its batch.
             first_clip: place of the pass' first clip.
         """
-
-    @abstractmethod
-    def save(self, folder: Path, source: dict[str, Any]) -> None:
-        """Write the model folder, whole or not at all; `source` goes to source.json."""

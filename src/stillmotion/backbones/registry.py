@@ -2,20 +2,45 @@
 
 To add a family, write a module beside this one with a subclass of `Backbone`, and name the file that tells its
 folders in `family_files` and `load_backbone`. A family is imported when a folder of it is opened: transformers and
-open_clip take seconds.
+open_clip take seconds. A video LLM is a member of `VIDEO_LLMS`.
 """
 
+import importlib
 from pathlib import Path
 
 import torch
 
 from stillmotion.backbones import family_files
-from stillmotion.backbones.backbone import Backbone
+from stillmotion.backbones.backbone import Backbone, Embeds
 from stillmotion.errors import InputError, machine_refusal
 from stillmotion.stage import importing
 
+VIDEO_LLMS = {
+    "video_llama_3": "stillmotion.backbones.video_llm.video_llama_3",
+    "qwen3_vl": "stillmotion.backbones.video_llm.qwen3_vl",
+    "smolvlm": "stillmotion.backbones.video_llm.smolvlm",
+    "llava_onevision": "stillmotion.backbones.video_llm.llava_onevision",
+}
+"""Members by `family` in their video_llm.json, and the modules whose `load(folder, settings, device)` opens one."""
+
 
 def load_backbone(folder: Path, device: torch.device) -> Backbone:
+    """Load a model folder of a family that can be fine-tuned, ready for inference.
+
+    Raises:
+        InputError: see `load_embeds`, or it is of a video LLM.
+    """
+    if (folder / family_files.VIDEO_LLM).is_file():
+        raise InputError(
+            f"{folder}: a video LLM, which embeds and is not fine-tuned; take it out here, or align it by a scorer "
+            "that is trained on its hidden states"
+        )
+    backbone = load_embeds(folder, device)
+    assert isinstance(backbone, Backbone)
+    return backbone
+
+
+def load_embeds(folder: Path, device: torch.device) -> Embeds:
     """Load a model folder of any family, ready for inference.
 
     Raises:
@@ -32,7 +57,16 @@ def load_backbone(folder: Path, device: torch.device) -> Backbone:
         raise InputError(f"{folder}: damaged ({reason:.150}); remove it, and run `dvc repro` or `dvc pull`") from error
 
 
-def _load(folder: Path, device: torch.device) -> Backbone:
+def _load(folder: Path, device: torch.device) -> Embeds:
+    if (folder / family_files.VIDEO_LLM).is_file():
+        family, _, settings = family_files.read_video_llm(folder)
+        if family not in VIDEO_LLMS:
+            known = ", ".join(VIDEO_LLMS)
+            raise InputError(f"{folder / family_files.VIDEO_LLM}: family {family!r} is none of: {known}; mend it")
+        with importing():
+            member = importlib.import_module(VIDEO_LLMS[family])
+        video_llm: Embeds = member.load(folder, settings, device)
+        return video_llm
     # The folders of the first two hold that of an open_clip model.
     if (folder / family_files.STAN).is_file():
         with importing():

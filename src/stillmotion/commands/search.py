@@ -208,11 +208,11 @@ def _query(
     with Console(stderr=True).status(f"loading {model}"):
         with importing():
             from stillmotion.backbones.compute import prepare_torch
-            from stillmotion.backbones.registry import load_backbone
+            from stillmotion.backbones.registry import load_embeds
             from stillmotion.search.query import embed_image, embed_text, read_image
 
         picture = None if image is None else read_image(image)
-        backbone = load_backbone(folder, prepare_torch(read_environment(), threads))
+        backbone = load_embeds(folder, prepare_torch(read_environment(), threads))
         if folder_digest(folder) != embedded.model["model"]:
             raise InputError(f"{embedded.folder}: made by another model than {folder} holds; {chosen.build}")
         if picture is not None:

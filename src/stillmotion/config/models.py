@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from stillmotion.config.section import Count, Fraction, NotNegative, Positive, Section, Seed
+from stillmotion.config.video_llms import VideoLLMBackboneParams, VideoLLMLayerParams
 
 
 class BuiltinBackboneParams(Section):
@@ -69,7 +70,8 @@ class XClipBackboneParams(Section):
 
 
 BackboneParams = Annotated[
-    BuiltinBackboneParams | OpenClipBackboneParams | XClipBackboneParams, Field(discriminator="family")
+    BuiltinBackboneParams | OpenClipBackboneParams | XClipBackboneParams | VideoLLMBackboneParams,
+    Field(discriminator="family"),
 ]
 
 
@@ -146,7 +148,8 @@ class Clip4ClipExpansionParams(Section):
 
 
 ExpansionParams = Annotated[
-    XClipExpansionParams | StanExpansionParams | Clip4ClipExpansionParams, Field(discriminator="family")
+    XClipExpansionParams | StanExpansionParams | Clip4ClipExpansionParams | VideoLLMLayerParams,
+    Field(discriminator="family"),
 ]
 
 

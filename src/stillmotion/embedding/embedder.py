@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stillmotion.backbones.backbone import Backbone, mean_clips
+from stillmotion.backbones.backbone import Backbone, Embeds, mean_clips
 from stillmotion.backbones.compute import autocast
 from stillmotion.io.arrays import load_array, save_array
 from stillmotion.io.memo import Memo
@@ -30,7 +30,7 @@ TEXTS_A_PASS = 256
 class Embedder:
     """Embeds with one model; what was embedded before comes from the memo."""
 
-    backbone: Backbone
+    backbone: Embeds
     memo: Memo
     key: dict[str, Any]
     """What decides an embedding beside the frames or texts: weights, code, precision, device."""
@@ -39,7 +39,7 @@ class Embedder:
     @torch.inference_mode()
     def _embed_texts(self, texts: list[str]) -> np.ndarray:
         with autocast(self.backbone.device, self.precision):
-            return self.backbone.embed_texts(self.backbone.tokens(texts)).float().cpu().numpy()
+            return self.backbone.text_vectors(texts).float().cpu().numpy()
 
     def _remembered(self, kind: str, key: dict[str, Any], make: Any) -> tuple[np.ndarray, bool]:
         found = self.memo.read(kind, key, lambda path: np.array(load_array(path)), suffix=".npy")
@@ -50,7 +50,13 @@ class Embedder:
         return array, False
 
     def video(
-        self, frames_THWC: np.ndarray, frames_digest: str, clips_NF: np.ndarray, *, single_frames: bool = True
+        self,
+        frames_THWC: np.ndarray,
+        frames_digest: str,
+        clips_NF: np.ndarray,
+        *,
+        single_frames: bool = True,
+        times_T: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, bool]:
         """Unit vectors (T, D) of a video's stored frames and (N, D) of its clips, and whether the memo had them.
 
@@ -59,6 +65,7 @@ class Embedder:
             frames_digest: digest of the same frames, for the memo.
             clips_NF: which of the frames make each clip.
             single_frames: without them the first result is (0, D), unless the clips are means of them.
+            times_T: when each frame is shown, in seconds; a video LLM is told.
         """
         # Clips that are means of frames are made anew: other clips of known frames cost no forward pass.
         means = self.backbone.clips_are_means
@@ -95,6 +102,7 @@ class Embedder:
 
         @torch.inference_mode()
         def embed() -> np.ndarray:
+            assert isinstance(self.backbone, Backbone)  # others have been refused by `require_tokens`
             with autocast(self.backbone.device, self.precision):
                 found = self.backbone.frame_embeddings(self.backbone.pixels(frames_FHWC)[None])
             return found[0].float().cpu().numpy()

@@ -15,6 +15,7 @@
 | clip_frames.npy | with embed.tokens, the frames of the one clip that spans a video, beside one another | (V, F, D) |
 | caption_tokens.npy | likewise: tokens of the captions that are no padding, caption after caption | (all tokens, D) |
 | caption_token_offsets.npy | likewise: where the tokens of each caption begin, and the last ones end | (T + 1,) |
+| states/ | of a video LLM: hidden states of several layers and poolings, see states.py | |
 | model.json | dimensions, clip counts, frames a clip, views of a span, logit scale, cut texts, digest of the model | |
 
 All vectors but the contexts are float32 of length 1. Videos that could not be decoded, or whose split is not in
@@ -74,6 +75,7 @@ class _Description(BaseModel):
     clip_frames: int = 0
     span_views: int = 0
     truncated: dict[str, int] = {}
+    video_llm: dict[str, Any] = {}
 
 
 def read_description(path: Path) -> Told:
@@ -105,6 +107,11 @@ class Embeddings:
     def system(self) -> dict[str, Any]:
         """The model that made them, as metrics files tell it: what it is made of, and no scorer."""
         return self.model["system"] | {"scorer": None}
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the protocol of metrics files says of the model: of a video LLM, what it was told and what was kept."""
+        return {"video_llm": self.model["video_llm"]} if "video_llm" in self.model else {}
 
     @property
     def has_frames(self) -> bool:

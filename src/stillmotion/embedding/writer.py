@@ -92,6 +92,7 @@ def write_videos(
                 packed.digest(video.video_id),
                 np.concatenate(wanted),
                 single_frames=single_frames,
+                times_T=timestamps,
             )
             if rows is not None:
                 rows[offset : offset + count] = frames_TD
@@ -198,14 +199,14 @@ def write_caption_tokens(folder: Path, embedder: Embedder, captions: Sequence[st
             counts.append(counts_B)
             yield tokens_ND
 
-    _write_rows(folder / "caption_tokens.npy", batches(), embedder.backbone.dim)
+    write_batches(folder / "caption_tokens.npy", batches(), embedder.backbone.dim)
     offsets = np.zeros(len(captions) + 1, np.int64)
     offsets[1:][[text is not None for text in captions]] = np.concatenate(counts)
     save_array(folder / "caption_token_offsets.npy", offsets.cumsum())
 
 
-def _write_rows(path: Path, batches: Iterable[np.ndarray], dim: int) -> None:
-    """Batches of float32 rows as one .npy; its header has room for any number of rows, and is written once more."""
+def write_batches(path: Path, batches: Iterable[np.ndarray], dim: int) -> None:
+    """Write batches of float32 rows as one .npy; its header, which has room for any number, is written once more."""
     described = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False}
     num_rows = 0
     with path.open("wb") as file:

@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,11 +41,13 @@ def file_digest(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 over the names and contents of the files below a folder, in hex."""
+def folder_digest(path: str | os.PathLike[str], *, without: Collection[str] = ()) -> str:
+    """SHA-256 over the names and contents of the files below a folder, but for those of some names, in hex."""
     root = Path(path)
     listing = [
-        [file.relative_to(root).as_posix(), file_digest(file)] for file in sorted(root.rglob("*")) if file.is_file()
+        [file.relative_to(root).as_posix(), file_digest(file)]
+        for file in sorted(root.rglob("*"))
+        if file.is_file() and file.name not in without
     ]
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 

@@ -1,6 +1,6 @@
 """A text or an image of the user as a unit vector in the space of the stored frames.
 
-Shapes: D embedding dimensions, F frames of a clip, H and W pixels.
+Shapes: D embedding dimensions, F frames of a clip.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from stillmotion.backbones.backbone import Backbone
+from stillmotion.backbones.backbone import Embeds
 from stillmotion.errors import InputError
 
 
@@ -30,22 +30,18 @@ def read_image(path: Path) -> Image.Image:
 
 
 @torch.inference_mode()
-def embed_text(backbone: Backbone, text: str) -> NDArray[np.float32]:
+def embed_text(backbone: Embeds, text: str) -> NDArray[np.float32]:
     """Unit vector (D,) of a text."""
-    return backbone.embed_texts(backbone.tokens([text]))[0].float().cpu().numpy()
+    return backbone.text_vectors([text])[0].float().cpu().numpy()
 
 
 @torch.inference_mode()
-def embed_image(backbone: Backbone, image: Image.Image) -> NDArray[np.float32]:
+def embed_image(backbone: Embeds, image: Image.Image) -> NDArray[np.float32]:
     """Unit vector (D,) of an image, embedded as the only stored frame of a video would be.
 
     The model's own transform crops and resizes it. A model that attends between frames, as X-CLIP does, sees the
     image repeated to a clip, which is what it makes of a video with one frame.
     """
-    transformed_CHW = backbone.image_transform(image)
-    mean, std = backbone.mean[0].cpu(), backbone.std[0].cpu()
-    # back to the 8 bits that the transform normalised, which is what a stored frame is
-    frame_HWC = ((transformed_CHW * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     no_clips = np.zeros((0, backbone.clip_frames or 1), dtype=np.int64)
-    frames_1D, _ = backbone.embed_video(frame_HWC[None], no_clips, frames_a_pass=1)
+    frames_1D, _ = backbone.embed_video(backbone.image_frame(image)[None], no_clips, frames_a_pass=1)
     return frames_1D[0].float().cpu().numpy()

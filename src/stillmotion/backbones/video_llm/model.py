@@ -1,0 +1,141 @@
+"""What every video LLM is: hidden states of all layers, for videos and for texts.
+
+It is an `Embeds` by one layer and one pooling, and can't be fine-tuned as a `Backbone`: it has no space that videos and
+texts share by training, no temperature, and no layers to freeze. A member wraps one kind of model and gives
+`video_states`, `text_states`, `truncated` and `save`; `VIDEO_LLMS` of registry.py names them.
+
+Shapes: N videos or texts, K kept layers, P kept poolings, L layers, T tokens that count, F frames, D width.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from stillmotion.backbones.backbone import Embeds
+from stillmotion.backbones.video_llm.layers import kept_layers, kept_row, layer_index
+from stillmotion.backbones.video_llm.pooling import States as States
+from stillmotion.backbones.video_llm.pooling import pool
+from stillmotion.config.video_llms import VideoLLMSettings
+
+LOGIT_SCALE = 1 / 0.07
+"""What CLIP's training starts from: an aggregator learns its own from here."""
+
+
+class VideoLLM(Embeds):
+    """A language model that reads videos."""
+
+    family: str
+    """Its key in VIDEO_LLMS of registry.py."""
+    num_layers: int
+    """L."""
+    width: int
+    """D."""
+
+    def __init__(self, settings: VideoLLMSettings, *, num_layers: int, width: int):
+        """Hold a member's settings to its number of layers.
+
+        Raises:
+            InputError: a layer of the settings is none of the model's.
+        """
+        super().__init__()
+        self.settings = settings
+        self.num_layers, self.width = num_layers, width
+        self.dim, self.clip_frames = width, settings.num_frames
+        self.kept_layers = kept_layers(settings.layers, num_layers)
+        self._rows = [layer_index(name, num_layers) for name in self.kept_layers]
+        self._choice = (
+            kept_row(settings.layer, self.kept_layers, num_layers),
+            settings.poolings.index(settings.pooling),
+        )
+        layer = settings.keep_tokens_of
+        self.tokens_layer = None if layer is None else layer_index(layer, num_layers)
+
+    @abstractmethod
+    def video_states(self, videos: Sequence[np.ndarray], times: Sequence[np.ndarray] | None = None) -> list[States]:
+        """Hidden states of videos, as one padded batch.
+
+        Args:
+            videos: each uint8 (F, H, W, 3) RGB, of any F and size.
+            times: when each of their frames is shown, (F,) in seconds; without them one a second.
+        """
+
+    @abstractmethod
+    def text_states(self, texts: Sequence[str]) -> list[States]:
+        """Hidden states of texts, as one padded batch."""
+
+    @property
+    def logit_scale(self) -> torch.Tensor:
+        return torch.tensor(LOGIT_SCALE)
+
+    def nothing(self) -> torch.Tensor:
+        """What is kept of no video or text: (0, K, P, D)."""
+        return torch.zeros(0, len(self._rows), len(self.settings.poolings), self.width)
+
+    def chosen(self, pooled_NKPD: torch.Tensor) -> torch.Tensor:
+        """Unit vectors (N, D): the layer and the pooling that are the embedding."""
+        return functional.normalize(pooled_NKPD[:, *self._choice], dim=-1)
+
+    def keep(self, states: Sequence[States]) -> list[dict[str, torch.Tensor]]:
+        """What is kept of each video or text: `pooled` (K, P, D), and with keep_tokens_of its `tokens` (T, D)."""
+        kept = []
+        for each in states:
+            kept.append({"pooled": pool(each, self.settings.poolings, self._rows).cpu()})
+            if self.tokens_layer is not None:
+                kept[-1]["tokens"] = each.layers_LTD[self.tokens_layer].float().cpu()
+        return kept
+
+    def _join(self, kept: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        joined = {"pooled": torch.stack([each["pooled"] for each in kept]) if kept else self.nothing()}
+        if self.tokens_layer is not None:
+            joined["tokens"] = torch.cat([torch.zeros(0, self.width), *(each["tokens"] for each in kept)])
+            joined["counts"] = torch.tensor([len(each["tokens"]) for each in kept], dtype=torch.int64)
+        return joined
+
+    @torch.no_grad()
+    def keep_clips(
+        self, frames_THWC: np.ndarray, clips_NF: np.ndarray, frames_a_pass: int, times_T: np.ndarray | None = None
+    ) -> dict[str, torch.Tensor]:
+        """What is kept of clips of a video, with at most `frames_a_pass` frames in a batch of clips.
+
+        Returns:
+            `pooled` (N, K, P, D), of their own length; with keep_tokens_of `tokens` (all, D) and `counts` (N,).
+        """
+        clips_a_pass = max(1, frames_a_pass // max(1, clips_NF.shape[1]))
+        times_T = np.arange(len(frames_THWC), dtype=np.float64) if times_T is None else times_T
+        kept = []
+        for first in range(0, len(clips_NF), clips_a_pass):
+            clips = clips_NF[first : first + clips_a_pass]
+            states = self.video_states([frames_THWC[clip_F] for clip_F in clips], [times_T[clip_F] for clip_F in clips])
+            kept += self.keep(states)
+        return self._join(kept)
+
+    @torch.no_grad()
+    def keep_texts(self, texts: Sequence[str], texts_a_pass: int) -> dict[str, torch.Tensor]:
+        """What is kept of texts, as of clips; those of like length share a pass."""
+        kept: list[dict[str, torch.Tensor]] = [{} for _ in texts]
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        for first in range(0, len(order), texts_a_pass):
+            places = order[first : first + texts_a_pass]
+            for place, each in zip(places, self.keep(self.text_states([texts[p] for p in places])), strict=True):
+                kept[place] = each
+        return self._join(kept)
+
+    @torch.no_grad()
+    def embed_video(
+        self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int, single_frames: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A frame is a video of one."""
+        singles_T1 = np.arange(len(frames_THWC) * single_frames)[:, None]
+        frames, clips = (self.keep_clips(frames_THWC, which, frames_a_pass) for which in (singles_T1, clips_NF))
+        return self.chosen(frames["pooled"]), self.chosen(clips["pooled"])
+
+    def text_vectors(self, texts: list[str]) -> torch.Tensor:
+        return self.chosen(self.keep_texts(texts, len(texts))["pooled"])
+
+    def image_frame(self, image: Image.Image) -> np.ndarray:
+        """The image as it is: a video LLM's own processor resizes it."""
+        return np.array(image.convert("RGB"))
