@@ -26,6 +26,8 @@ LAYERS = (
     "costs",
     "attention",
     "search",
+    "export",
+    "api",
     "claims",
     "report",
     "experiments",
