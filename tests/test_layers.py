@@ -26,11 +26,11 @@ LAYERS = (
     "costs",
     "attention",
     "search",
-    "export",
-    "api",
     "claims",
     "report",
     "experiments",
+    "export",
+    "api",
     "commands",
     "cli",
 )

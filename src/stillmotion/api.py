@@ -66,6 +66,22 @@ class Videos:
     """Those that could not be decoded, which have no rows, and why."""
     clip_length_s: float
 
+    def only(self, *ids: str) -> "Videos":
+        """Some of them, to look in these alone.
+
+        >>> videos = open_model("clip").embed_videos(["pan.mp4", "ball.mp4"])
+        >>> videos.only("ball.mp4").ids
+        ['ball.mp4']
+
+        Raises:
+            InputError: one of them is not there.
+        """
+        unknown = next((name for name in ids if name not in self.ids), None)
+        if unknown is not None:
+            raise InputError(f"{unknown}: none of these {len(self.ids)} videos; give paths as in ids")
+        places = [self.ids.index(name) for name in ids]
+        return replace(self, ids=list(ids), vectors=self.vectors[places], rows=[self.rows[place] for place in places])
+
 
 class Model:
     """A model that embeds videos and texts in one space; `open_model` makes it."""

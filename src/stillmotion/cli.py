@@ -18,6 +18,7 @@ import typer
 
 from stillmotion.commands.add import add
 from stillmotion.commands.compare import compare
+from stillmotion.commands.export import export
 from stillmotion.commands.mend import mend
 from stillmotion.commands.run import run as run_experiment
 from stillmotion.commands.search import search
@@ -37,7 +38,8 @@ Ties = Literal["average", "expected", "optimistic", "pessimistic"]
 
 app = typer.Typer(
     name="stillmotion",
-    help="Add videos to the Stillmotion pipeline, run experiments, search videos, compare systems, score predictions.",
+    help="Add videos to the Stillmotion pipeline, run experiments, search videos, compare systems, score predictions, "
+    "hand on models.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -53,6 +55,7 @@ app.command()(add)
 app.command(hidden=True)(mend)
 app.command()(compare)
 app.command()(search)
+app.command()(export)
 
 
 @app.callback(invoke_without_command=True)

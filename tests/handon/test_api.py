@@ -4,6 +4,8 @@ import contextlib
 import doctest
 import json
 import os
+import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from torch.nn import functional
 from stillmotion import api
 from stillmotion.errors import InputError
 from stillmotion.io.memo import folder_digest
-from stillmotion.io.tables import write_json
+from stillmotion.io.tables import write_json, write_rows
 from stillmotion.video.decode import decode_frames
 from stillmotion.video.probe import probe_video
 
@@ -48,7 +50,7 @@ def test_what_a_docstring_shows_is_what_happens(example):
 
 def test_every_public_name_has_an_example_or_is_a_plain_record():
     shown = {example.name.removeprefix("stillmotion.api.").split(".")[0] for example in EXAMPLES}
-    assert set(api.__all__) - shown == {"InputError", "Sampling", "Videos"}
+    assert set(api.__all__) - shown == {"InputError", "Sampling"}
 
 
 def test_a_video_is_the_mean_of_the_frames_at_the_middles_of_eight_parts(model):
@@ -155,6 +157,7 @@ def test_a_program_of_ones_own_keeps_what_a_signal_does(model):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.slow
 def test_it_works_in_a_process_with_another_folder_and_says_when_numpy_came_first(place, tmp_path):
     script = (
         "from stillmotion.api import open_model\n"
@@ -175,6 +178,25 @@ def test_it_works_in_a_process_with_another_folder_and_says_when_numpy_came_firs
         text=True,
     )
     assert "import stillmotion first, or set the environment variable STILLMOTION_INSTRUCTIONS" in late.stderr
+
+
+def test_the_example_runs_on_what_a_run_has_built(place, tmp_path, monkeypatch, capsys):
+    shutil.copytree(place / "clip", tmp_path / "models/backbones/small_clip")
+    for number, name in enumerate(VIDEOS):
+        folder = tmp_path / "data/raw/toy/videos"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(place / name, folder / f"test-{number}.mp4")
+    captions = [{"video_id": f"test-{number}", "text": "a ball", "start": None} for number in range(2)]
+    write_rows(tmp_path / "data/raw/toy/tables/captions.jsonl", captions)
+    truth = {"qid": 1, "query": "a ball", "vid": "test-1", "duration": 3.0, "relevant_windows": [[0.0, 2.0]]}
+    truth |= {"relevant_clip_ids": [0], "saliency_scores": [[4, 4, 4]]}
+    write_rows(tmp_path / "data/raw/toy/tables/moments.jsonl", [truth])
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(SRC.parent / "examples" / "from_python.py"))
+    said = capsys.readouterr().out
+    assert "2 videos of 16 numbers each, 0 skipped" in said
+    assert "R@1 50.0" in said  # two texts that are the same find the same video
+    assert "of 1 queries" in said
 
 
 def test_frames_are_asked_for_before_moments_are_found(model):
