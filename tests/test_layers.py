@@ -31,6 +31,7 @@ LAYERS = (
     "experiments",
     "export",
     "api",
+    "mteb",
     "commands",
     "cli",
 )

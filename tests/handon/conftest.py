@@ -1,6 +1,7 @@
 """Two videos, and models that are small enough to be made for a test."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, small_clip: Backbone) -> P
     moments = {"brief": brief, "ci95": {}, "coverage": 70.0, "protocol": protocol, "system": SYSTEM}
     write_json(root / "metrics/moments/small_clip-vc1_norm.json", moments)
     return root
+
+
+@pytest.fixture(scope="session")
+def make_video() -> Callable[..., None]:
+    """Writes a video of its own for each seed."""
+    return write_video

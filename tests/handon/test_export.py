@@ -88,7 +88,7 @@ def make_family(kind, small_clip):
         return expand_stan(
             small_clip, StanSettings(max_frames=8, context_frames=8, drop_path=0.0, seed=0, **placed, **read)
         )
-    return expand_clip4clip(small_clip, Clip4ClipSettings(head="seq_transf", num_layers=1, seed=0))
+    return expand_clip4clip(small_clip, Clip4ClipSettings(head="seq_lstm", num_layers=0, seed=0))
 
 
 @pytest.mark.slow
