@@ -150,7 +150,7 @@ class Model:
     def _embed_video(self, path: str, frames: bool) -> tuple[Floats, Floats, EmbeddedVideo]:
         settings, backbone = self.sampling, self._embedder.backbone
         plan = SamplingPlan(
-            settings.size_px or backbone.image_size_px,
+            settings.size_px,
             settings.geometry,
             settings.num_uniform,
             settings.clip_length_s,
@@ -268,6 +268,10 @@ def open_model(
         backbone = load_backbone(folder, prepare_torch(read_environment(), threads))
     finally:
         leave_to_python()
+    size_px = sampling.size_px or getattr(backbone, "image_size_px", 0)
+    if not size_px:
+        raise InputError(f"{folder}: takes frames of any size; choose one with Sampling(size_px=…)")
+    sampling = replace(sampling, size_px=size_px)
     frames = backbone.clip_frames or sampling.clip_frames
     if frames * sampling.num_clips > sampling.num_uniform:
         raise InputError(

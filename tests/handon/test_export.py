@@ -123,6 +123,13 @@ def test_transformers_embeds_texts_with_an_exported_xclip_to_the_bit(export, cha
         assert torch.equal(functional.normalize(videos, dim=-1), ours.embed_clips(pixels))
 
 
+def test_the_files_of_a_model_are_the_same_bytes_in_its_export(export, project, tmp_path):
+    assert export("small_clip") == 0
+    found = files_of(tmp_path / "out")
+    assert {found.pop(name) is not None for name in ("README.md", "stillmotion.json")} == {True}
+    assert found == files_of(project / "models" / "backbones" / "small_clip")
+
+
 def test_a_system_is_exported_with_what_fuses_its_clips(export, project, place, tmp_path):
     assert export("small_clip-transformer_mean") == 0
     folder = project / "models" / "backbones" / "small_clip"
@@ -159,6 +166,7 @@ def test_the_card_of_a_model_leaves_out_systems_that_train_something_on_top(expo
     assert "small_clip-transformer_mean" not in card
 
 
+@pytest.mark.slow
 def test_an_export_is_the_same_bytes_again_and_replaces_itself(export, tmp_path):
     assert export("small_clip-transformer_mean") == 0
     first = files_of(tmp_path / "out")

@@ -38,7 +38,7 @@ def export(
     stillmotion export small_clip-transformer_mean --to handed-on --push me/clip-toy --license apache-2.0
     """
     from stillmotion.config.loading import load_params
-    from stillmotion.export.layout import require_export, sampling_of, write_export
+    from stillmotion.export.layout import CARD, add_to_export, require_export, sampling_of
 
     require_export(to)
     if push and push.count("/") != 1:
@@ -49,6 +49,7 @@ def export(
     from stillmotion.backbones.family_files import read_source
     from stillmotion.embedding.reader import read_description
     from stillmotion.export.card import measured, model_card
+    from stillmotion.io.atomic import atomic_folder
     from stillmotion.io.memo import folder_digest
     from stillmotion.io.tables import read_json
     from stillmotion.stage import importing
@@ -59,7 +60,7 @@ def export(
 
         from stillmotion.backbones.registry import load_backbone
         from stillmotion.retrieval.aggregated import read_aggregators
-    load_backbone(folder, torch.device("cpu"))  # what can't be opened is not handed on
+    backbone = load_backbone(folder, torch.device("cpu"))
     digest = folder_digest(folder)
     embedded = root / "data" / "embeddings" / f"{params.dataset}-{name}" / "model.json"
     if embedded.is_file() and read_description(embedded)["model"] != digest:
@@ -72,8 +73,12 @@ def export(
             raise InputError(f"{aggregator}: trained on the embeddings of another model than {folder}; run `dvc repro`")
         counts = list(opened.clip_counts)
     source, systems = read_source(folder), measured(root, name, scorer)
-    card = model_card(model, folder, source, params, systems, license_id=license_id, aggregator=fused)
-    write_export(to, folder, aggregator, sampling_of(params, counts[-1]), card)
+    with atomic_folder(to) as partial:
+        # It fills a folder of its own and puts that in the place of this one, still empty.
+        backbone.save(partial, source)
+        add_to_export(partial, aggregator, sampling_of(params, counts[-1]))
+        card = model_card(model, partial, source, params, systems, license_id=license_id, aggregator=fused)
+        (partial / CARD).write_text(card, encoding="utf-8")
     told = sum(len(each) for each in systems.values())
     typer.echo(one_line(f"{to}: {model}, with a card of {told} measured systems"))
     if push:

@@ -17,7 +17,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from stillmotion.config.loading import Params
 from stillmotion.errors import InputError
-from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.tables import read_json, write_json
 from stillmotion.video.decode import Geometry
 
@@ -69,25 +68,12 @@ def require_export(folder: Path) -> None:
         raise InputError(f"--to {folder}: is there and no export of before; name a new folder, or remove it")
 
 
-def write_export(target: Path, model: Path, aggregator: Path | None, sampling: Sampling, card: str) -> None:
-    """Copy a model folder with all that belongs to it, whole or not at all; an export of before is replaced.
-
-    Raises:
-        InputError: something else stands there.
-    """
-    require_export(target)
-    with atomic_folder(target) as partial:
-        _copy(model, partial)
-        if aggregator is not None:
-            _copy(aggregator, partial / AGGREGATOR)
-        write_json(partial / SETTINGS, {"sampling": asdict(sampling)})
-        (partial / CARD).write_text(card, encoding="utf-8")
-
-
-def _copy(source: Path, target: Path) -> None:
-    """The bytes alone: what dvc links from its cache is read-only."""
-    for file in sorted(source.rglob("*")):
-        if file.is_file():
-            place = target / file.relative_to(source)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place)
+def add_to_export(folder: Path, aggregator: Path | None, sampling: Sampling) -> None:
+    """Write beside the files of a model what else an export has, but for its card."""
+    if aggregator is not None:
+        for file in sorted(aggregator.rglob("*")):
+            if file.is_file():
+                place = folder / AGGREGATOR / file.relative_to(aggregator)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, place)  # the bytes alone: what dvc links from its cache is read-only
+    write_json(folder / SETTINGS, {"sampling": asdict(sampling)})
