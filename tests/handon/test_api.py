@@ -203,3 +203,16 @@ def test_frames_are_asked_for_before_moments_are_found(model):
     bare = api.Videos(["a"], np.zeros((1, 16), np.float32), np.zeros((0, 16), np.float32), [], {}, 2.0)
     with pytest.raises(InputError, match="embed them with frames=True"):
         model.find_moments("a ball", bare)
+
+
+@pytest.mark.real
+def test_real_videos_are_embedded_and_a_broken_one_is_told(model, real_material):
+    folder = real_material / "videos"
+    names = ["ask-anything__yoga.mp4", "decord__corrupted.mp4", "decord__video_90.mov"]
+    videos = model.embed_videos([folder / name for name in names])
+    assert [Path(path).name for path in videos.ids] == [names[0], names[2]]
+    assert [Path(path).name for path in videos.skipped] == [names[1]]
+    np.testing.assert_allclose(np.linalg.norm(videos.vectors, axis=1), 1, atol=1e-5)
+    found = model.find_moments("a woman does yoga", videos, top=100)
+    lasts = dict(zip(videos.ids, (row.duration for row in videos.rows), strict=True))
+    assert all(0 <= moment.start < moment.end <= lasts[moment.video_id] for moment in found)
