@@ -54,8 +54,8 @@ app.command("ablate", hidden=True)(run_experiment)
 app.command()(add)
 app.command(hidden=True)(mend)
 app.command()(compare)
-app.command()(search)
 app.command()(export)
+app.command()(search)
 
 
 @app.callback(invoke_without_command=True)

@@ -69,6 +69,22 @@ class Aggregated:
         return runs
 
 
+def open_aggregators(params: AggregatorParams, embedded: Embeddings, folder: Path) -> Aggregated:
+    """The aggregators that stage train_aggregator has trained on these embeddings.
+
+    Raises:
+        InputError: it has trained them on others.
+    """
+    trained = read_checked(folder / "aggregator.json", _Trained)
+    embedded.require_model(trained["model"], folder)
+    return Aggregated(params, folder, trained["dim"], trained["clip_counts"], trained["seeds"], trained["selected_on"])
+
+
+def open_scorer(params: AggregatorParams, queries: Queries, inputs: ScorerInputs) -> Aggregated:
+    """The aggregators as a scorer; raises InputError as `open_aggregators`."""
+    return open_aggregators(params, queries.embedded, inputs.trained)
+
+
 def read_aggregators(folder: Path) -> tuple[Aggregated, str]:
     """The aggregators of a folder of stage train_aggregator, and the digest of the model whose embeddings they take.
 
@@ -85,19 +101,3 @@ def read_aggregators(folder: Path) -> tuple[Aggregated, str]:
         raise InputError(f"{folder / 'aggregator.json'}: no kind of aggregator that is known; {MEND}")
     shape = (trained["dim"], trained["clip_counts"], trained["seeds"], trained["selected_on"])
     return Aggregated(params, folder, *shape), trained["model"]
-
-
-def open_aggregators(params: AggregatorParams, embedded: Embeddings, folder: Path) -> Aggregated:
-    """The aggregators that stage train_aggregator has trained on these embeddings.
-
-    Raises:
-        InputError: it has trained them on others.
-    """
-    trained = read_checked(folder / "aggregator.json", _Trained)
-    embedded.require_model(trained["model"], folder)
-    return Aggregated(params, folder, trained["dim"], trained["clip_counts"], trained["seeds"], trained["selected_on"])
-
-
-def open_scorer(params: AggregatorParams, queries: Queries, inputs: ScorerInputs) -> Aggregated:
-    """The aggregators as a scorer; raises InputError as `open_aggregators`."""
-    return open_aggregators(params, queries.embedded, inputs.trained)
