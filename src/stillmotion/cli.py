@@ -52,9 +52,9 @@ app.add_typer(score, name="score")
 app.command("run")(run_experiment)
 app.command("ablate", hidden=True)(run_experiment)
 app.command()(add)
+app.command()(export)
 app.command(hidden=True)(mend)
 app.command()(compare)
-app.command()(export)
 app.command()(search)
 
 
