@@ -29,6 +29,9 @@ LAYERS = (
     "claims",
     "report",
     "experiments",
+    "export",
+    "api",
+    "mteb",
     "commands",
     "cli",
 )

@@ -18,6 +18,7 @@ import typer
 
 from stillmotion.commands.add import add
 from stillmotion.commands.compare import compare
+from stillmotion.commands.export import export
 from stillmotion.commands.mend import mend
 from stillmotion.commands.run import run as run_experiment
 from stillmotion.commands.search import search
@@ -37,7 +38,8 @@ Ties = Literal["average", "expected", "optimistic", "pessimistic"]
 
 app = typer.Typer(
     name="stillmotion",
-    help="Add videos to the Stillmotion pipeline, run experiments, search videos, compare systems, score predictions.",
+    help="Add videos to the Stillmotion pipeline, run experiments, search videos, compare systems, score predictions, "
+    "hand on models.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -50,6 +52,7 @@ app.add_typer(score, name="score")
 app.command("run")(run_experiment)
 app.command("ablate", hidden=True)(run_experiment)
 app.command()(add)
+app.command()(export)
 app.command(hidden=True)(mend)
 app.command()(compare)
 app.command()(search)

@@ -47,6 +47,13 @@ def leave_at_once() -> None:
                 signal.signal(number, _leave)
 
 
+def leave_to_python() -> None:
+    """Have a signal do what it does without us, in a program that is somebody else's."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) in (_leave, _RAISING[number]):
+            signal.signal(number, usual)
+
+
 def raise_instead() -> None:
     """Have a signal raise KeyboardInterrupt or `Terminated` where `leave_at_once` had it end the process."""
     usual = sys.unraisablehook

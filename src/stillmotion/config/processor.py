@@ -26,6 +26,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from stillmotion.errors import InputError
+
 SWITCH = "STILLMOTION_INSTRUCTIONS"
 AVX2 = {
     "ATEN_CPU_CAPABILITY": "avx2",
@@ -75,5 +77,9 @@ def cap_instructions() -> None:
         sys.exit(2)
     late = [name for name in COMPUTING if name in sys.modules]
     capped = all(os.environ.get(name) == value for name, value in chosen.items())
-    assert capped or not late, f"{', '.join(late)} imported before {__name__}: their kernels are chosen by then"
+    if late and not capped:
+        raise InputError(
+            f"{', '.join(late)} imported before stillmotion, and so not held to {instructions()} ({__name__}); import "
+            f"stillmotion first, or set the environment variable {SWITCH} to native"
+        )
     os.environ.update(chosen)

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from stillmotion.config.scorers import AggregatorParams
+from stillmotion.config.scorers import AggregatorParams, ScorerParams
 from stillmotion.embedding.reader import Embeddings
-from stillmotion.io.checked import STRICT, read_checked
+from stillmotion.errors import InputError
+from stillmotion.io.checked import MEND, STRICT, read_checked
 from stillmotion.io.weights import load_tensors
 from stillmotion.metrics.embedding_ranks import rank_embeddings
 from stillmotion.metrics.retrieval import TieRule
@@ -82,3 +83,21 @@ def open_aggregators(params: AggregatorParams, embedded: Embeddings, folder: Pat
 def open_scorer(params: AggregatorParams, queries: Queries, inputs: ScorerInputs) -> Aggregated:
     """The aggregators as a scorer; raises InputError as `open_aggregators`."""
     return open_aggregators(params, queries.embedded, inputs.trained)
+
+
+def read_aggregators(folder: Path) -> tuple[Aggregated, str]:
+    """The aggregators of a folder of stage train_aggregator, and the digest of the model whose embeddings they take.
+
+    Raises:
+        InputError: it is not such a folder.
+    """
+    trained = read_checked(folder / "aggregator.json", _Trained)
+    settings = {name: value for name, value in trained.items() if name not in _Trained.model_fields}
+    try:
+        params = TypeAdapter[ScorerParams](ScorerParams).validate_python(settings)
+    except ValidationError:
+        params = None
+    if not isinstance(params, AggregatorParams):
+        raise InputError(f"{folder / 'aggregator.json'}: no kind of aggregator that is known; {MEND}")
+    shape = (trained["dim"], trained["clip_counts"], trained["seeds"], trained["selected_on"])
+    return Aggregated(params, folder, *shape), trained["model"]

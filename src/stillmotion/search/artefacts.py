@@ -65,13 +65,22 @@ class Artefacts:
         Raises:
             InputError: the file of the thresholds does not hold them.
         """
-        found = read_thresholds(self.thresholds) if self.thresholds.is_file() else None
-        if found is None:
-            return UNTUNED
-        frozen_range = None if found["frozen_range"] is None else (found["frozen_range"][0], found["frozen_range"][1])
-        return SelectionRule(
-            found["method"], found["post_processing"], found["parameters"], found["least_cosine"], frozen_range
-        )
+        return read_rule(self.thresholds) if self.thresholds.is_file() else UNTUNED
+
+
+def read_rule(thresholds: Path) -> SelectionRule:
+    """The selection that a thresholds.json holds; `UNTUNED` where there was nothing to tune on.
+
+    Raises:
+        InputError: it is not there, or does not hold them.
+    """
+    found = read_thresholds(thresholds)
+    if found is None:
+        return UNTUNED
+    frozen_range = None if found["frozen_range"] is None else (found["frozen_range"][0], found["frozen_range"][1])
+    return SelectionRule(
+        found["method"], found["post_processing"], found["parameters"], found["least_cosine"], frozen_range
+    )
 
 
 def _embeddings(root: Path, dataset: str, model: str) -> Path:

@@ -1,0 +1,290 @@
+"""An export: open_clip, transformers and the front door open it, its card tells what is so, it goes to a hub."""
+
+import base64
+import contextlib
+import importlib
+import json
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import huggingface_hub
+import numpy as np
+import open_clip
+import pytest
+import torch
+from torch.nn import functional
+from transformers import AutoTokenizer, XCLIPModel
+
+from stillmotion import api, cli
+from stillmotion.backbones.clip4clip_backbone import Clip4ClipSettings, expand_clip4clip
+from stillmotion.backbones.registry import load_backbone
+from stillmotion.backbones.stan_expansion import expand_stan
+from stillmotion.backbones.stan_settings import StanSettings
+from stillmotion.backbones.xclip_expansion import expand_clip
+from stillmotion.config.models import XClipExpansionParams
+from stillmotion.io.tables import read_json, write_json
+
+CPU = torch.device("cpu")
+push_to_hf_hub = importlib.import_module("open_clip.push_to_hf_hub")  # open_clip has a function of this name
+TEXTS = ["a red ball", "a dog jumps over a small fence"]
+
+
+@pytest.fixture
+def export(project, tmp_path, monkeypatch):
+    """The command, with its status."""
+    monkeypatch.setenv("STILLMOTION_DEVICE", "cpu")
+
+    def run(model, *options, to=tmp_path / "out", root=project):
+        return cli.run(["export", model, "--to", str(to), "--root", str(root), *map(str, options)])
+
+    return run
+
+
+@pytest.fixture
+def changed(project, tmp_path):
+    """A copy of the project, to change."""
+    return shutil.copytree(project, tmp_path / "changed")
+
+
+def files_of(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_open_clip_embeds_with_an_exported_clip_to_the_bit(export, small_clip, tmp_path):
+    assert export("small_clip") == 0
+    theirs, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path / 'out'}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path / 'out'}")
+    frames = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    pixels = small_clip.pixels(frames)
+    with torch.no_grad():
+        images = functional.normalize(theirs.eval().encode_image(pixels), dim=-1)
+        assert torch.equal(images, small_clip.embed_frames(pixels))
+        tokens = tokenizer(TEXTS)
+        assert torch.equal(tokens, small_clip.tokens(TEXTS))
+        texts = theirs.encode_text(tokens, normalize=True)
+        assert torch.equal(texts, small_clip.model.encode_text(tokens, normalize=True))
+        # ours computes no padding, which may change a last bit
+        torch.testing.assert_close(small_clip.embed_texts(tokens), texts, atol=1e-6, rtol=0)
+    assert preprocess.transforms[0].size == 32
+
+
+def test_a_config_has_what_open_clips_own_push_writes(export, small_clip, tmp_path):
+    assert export("small_clip") == 0
+    theirs = tmp_path / "theirs.json"
+    push_to_hf_hub.save_config_for_hf(small_clip.model, theirs, small_clip.config["model_cfg"])
+    ours, theirs = read_json(tmp_path / "out" / "open_clip_config.json"), read_json(theirs)
+    assert ours["model_cfg"] == theirs["model_cfg"]
+    assert theirs["preprocess_cfg"].items() <= ours["preprocess_cfg"].items()
+
+
+def make_family(kind, small_clip):
+    if kind == "xclip":
+        sizes = {"num_frames": 4, "integration_layers": 1, "prompt_layers": 1, "max_tokens": 20}
+        return expand_clip(small_clip, XClipExpansionParams(family="xclip", seed=0, **sizes))
+    if kind == "stan":
+        placed = {"num_layers": 1, "skipped_layers": 0, "interval": 1, "structure": "branch", "temporal": "conv"}
+        read = {"inter_proj": "linear", "class_token": "clip", "class_token_mean": "after_attention"}
+        return expand_stan(
+            small_clip, StanSettings(max_frames=8, context_frames=8, drop_path=0.0, seed=0, **placed, **read)
+        )
+    return expand_clip4clip(small_clip, Clip4ClipSettings(head="seq_lstm", num_layers=0, seed=0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["xclip", "stan", "clip4clip"])
+def test_an_exported_video_model_embeds_as_before(kind, export, changed, small_clip, place, tmp_path):
+    made = make_family(kind, small_clip)
+    folder = changed / "models" / "backbones" / "video"
+    made.save(folder, {"system": {"model": "video"}})
+    assert export("video", root=changed) == 0
+    found = [
+        api.open_model(opened, sampling=api.Sampling()).embed_videos([place / "pan.mp4"]).vectors
+        for opened in (folder, tmp_path / "out")
+    ]
+    np.testing.assert_array_equal(*found)
+    library = {"xclip": "transformers"}.get(kind, "stillmotion")
+    assert huggingface_hub.metadata_load(tmp_path / "out" / "README.md")["library_name"] == library
+
+
+@pytest.mark.slow
+def test_transformers_embeds_texts_with_an_exported_xclip_to_the_bit(export, changed, small_clip, tmp_path):
+    made = make_family("xclip", small_clip)
+    made.save(changed / "models" / "backbones" / "video", {"system": {"model": "video"}})
+    assert export("video", root=changed) == 0
+    ours = load_backbone(tmp_path / "out", CPU)
+    theirs = XCLIPModel.from_pretrained(str(tmp_path / "out")).eval()
+    found = AutoTokenizer.from_pretrained(str(tmp_path / "out"))(TEXTS, padding=True, return_tensors="pt")
+    pixels = torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        texts, videos = theirs.get_text_features(**found), theirs.get_video_features(pixels)
+        texts, videos = (getattr(each, "pooler_output", each) for each in (texts, videos))
+        assert torch.equal(functional.normalize(texts, dim=-1), ours.embed_texts(ours.tokens(TEXTS)))
+        assert torch.equal(functional.normalize(videos, dim=-1), ours.embed_clips(pixels))
+
+
+def test_the_files_of_a_model_are_the_same_bytes_in_its_export(export, project, tmp_path):
+    assert export("small_clip") == 0
+    found = files_of(tmp_path / "out")
+    assert {found.pop(name) is not None for name in ("README.md", "stillmotion.json")} == {True}
+    assert found == files_of(project / "models" / "backbones" / "small_clip")
+
+
+def test_a_system_is_exported_with_what_fuses_its_clips(export, project, place, tmp_path):
+    assert export("small_clip-transformer_mean") == 0
+    folder = project / "models" / "backbones" / "small_clip"
+    aggregator = project / "models" / "aggregators" / "small_clip-transformer_mean"
+    videos = [place / "pan.mp4", place / "ball.mp4"]
+    sampling = api.Sampling(size_px=64)  # of params.yaml
+    before = api.open_model(folder, aggregator=aggregator, sampling=sampling).embed_videos(videos)
+    np.testing.assert_array_equal(api.open_model(tmp_path / "out").embed_videos(videos).vectors, before.vectors)
+    plain = api.open_model(folder, sampling=sampling).embed_videos(videos)
+    assert np.abs(plain.vectors - before.vectors).max() > 0.01
+
+
+def test_the_card_tells_what_the_files_say(export, tmp_path, capsys):
+    assert export("small_clip-transformer_mean", "--license", "mit") == 0
+    assert "with a card of 2 measured systems" in capsys.readouterr().out
+    header = huggingface_hub.metadata_load(tmp_path / "out" / "README.md")
+    assert (header["license"], header["library_name"]) == ("mit", "stillmotion")
+    (result, _) = header["model-index"][0]["results"]
+    assert result["dataset"] == {"name": "toy", "type": "toy", "split": "test"}
+    assert result["metrics"][0] == {"type": "recall_at_1", "value": 40.0, "name": "R@1"}
+    card = (tmp_path / "out" / "README.md").read_text()
+    row = "| small_clip-transformer_mean | 40.0 (35.0 to 45.0) | 60.0 (55.0 to 65.0) | 80.0 (75.0 to 85.0) |"
+    assert row + " 40.0 (35.0 to 45.0) | 4 | 2 | validation |" in card
+    assert "30 texts, 20 videos (2 could not be decoded), ties: average" in card
+    assert "| small_clip-vc1_norm | 50.0 | 30.0 | 20.0 | 70.0 | train |" in card
+    assert "3 captions of the test split are longer than the model reads" in card
+    assert "`architecture: ViT-Tiny`" in card
+
+
+def test_the_card_of_a_model_leaves_out_systems_that_train_something_on_top(export, tmp_path):
+    assert export("small_clip") == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "small_clip-mean" in card
+    assert "small_clip-transformer_mean" not in card
+
+
+@pytest.mark.slow
+def test_an_export_is_the_same_bytes_again_and_replaces_itself(export, tmp_path):
+    assert export("small_clip-transformer_mean") == 0
+    first = files_of(tmp_path / "out")
+    assert export("small_clip-transformer_mean") == 0
+    assert files_of(tmp_path / "out") == first
+    assert export("small_clip") == 0
+    assert not (tmp_path / "out" / "aggregator").exists()
+
+
+def test_a_folder_that_is_no_export_is_left_alone(export, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    assert export("small_clip") == 2
+    assert "is there and no export of before; name a new folder" in capsys.readouterr().err
+    assert files_of(tmp_path / "out") == {"thesis.txt": b"mine"}
+
+
+def spoil_metrics(root):
+    write_json(root / "metrics/retrieval/small_clip-mean.json", {"t2v": {}, "system": {"model": "small_clip"}})
+
+
+def spoil_weights(root):
+    (root / "models/backbones/small_clip/open_clip_model.safetensors").write_bytes(b"no")
+
+
+def retrain(root):
+    write_json(root / "models/backbones/small_clip/source.json", {"system": {}, "seed": 1})
+
+
+def embed_another(root):
+    write_json(root / "data/embeddings/toy-small_clip/model.json", {"model": "another"})
+
+
+@pytest.mark.parametrize(
+    ("model", "spoil", "told"),
+    [
+        ("small_klip", None, "small_klip: no such model; did you mean small_clip?"),
+        ("small_clip-mean", None, "small_clip-mean: not built; run `dvc repro`"),
+        ("small_clip", spoil_metrics, "metrics of small_clip: KeyError('protocol') is missing"),
+        ("small_clip", spoil_weights, "small_clip: damaged ("),
+        ("small_clip-transformer_mean", retrain, "trained on the embeddings of another model than"),
+        ("small_clip", embed_another, "the metrics are of another model than it holds; run `dvc repro`"),
+    ],
+)
+def test_what_is_not_whole_is_told_and_nothing_is_written(model, spoil, told, export, changed, tmp_path, capsys):
+    if spoil is not None:
+        spoil(changed)
+    assert export(model, root=changed) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The part of the hub's API that takes an upload."""
+
+    protocol_version = "HTTP/1.1"
+    status = 200
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        self.server.asked.append((self.path, self.headers.get("Authorization"), body))
+        if self.path == "/api/repos/create":
+            answer = {"url": f"{self.server.url}/me/toy", "id": "me/toy"}
+        elif "/preupload/" in self.path:
+            paths = [file["path"] for file in json.loads(body)["files"]]
+            answer = {"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]}
+        else:
+            answer = {"commitUrl": f"{self.server.url}/me/toy/commit/abc", "commitOid": "abc", "errors": []}
+            answer |= {"warnings": [], "success": True}
+        content = json.dumps(answer).encode()
+        self.send_response(self.server.status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    with contextlib.closing(ThreadingHTTPServer(("127.0.0.1", 0), Hub)) as server:
+        server.asked, server.status, server.url = [], 200, f"http://127.0.0.1:{server.server_port}"
+        server.close = server.server_close
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_push_sends_every_file_to_the_hub(export, hub, tmp_path, capsys):
+    assert export("small_clip", "--push", "me/toy") == 0, capsys.readouterr().err
+    assert {token for _, token, _ in hub.asked} == {"Bearer hf_secret"}
+    body = next(body for path, _, body in hub.asked if path.startswith("/api/models/me/toy/commit/main"))
+    lines = [json.loads(line)["value"] for line in body.splitlines()]
+    sent = {line["path"]: base64.b64decode(line["content"]) for line in lines if "path" in line}
+    assert sent == files_of(tmp_path / "out")
+    assert f"{hub.url}/me/toy: uploaded" in capsys.readouterr().out
+
+
+def test_a_push_that_is_refused_is_told_and_the_folder_stays(export, hub, tmp_path, capsys):
+    hub.status = 401
+    assert export("small_clip", "--push", "me/toy") == 2
+    said = capsys.readouterr().err
+    assert "--push me/toy: " in said
+    assert "log in (hf auth login, or HF_TOKEN)" in said
+    assert said.count("\n") == 1
+    assert (tmp_path / "out" / "README.md").is_file()
+    assert export("small_clip", "--push", "toy") == 2
+    assert "not ORG/NAME" in capsys.readouterr().err
