@@ -19,6 +19,7 @@ import typer
 from stillmotion.commands.add import add
 from stillmotion.commands.compare import compare
 from stillmotion.commands.mend import mend
+from stillmotion.commands.plots import plots
 from stillmotion.commands.run import run as run_experiment
 from stillmotion.commands.search import search
 from stillmotion.config.interrupts import LINES, Terminated, raise_instead, status_of
@@ -52,6 +53,7 @@ app.command("ablate", hidden=True)(run_experiment)
 app.command()(add)
 app.command(hidden=True)(mend)
 app.command()(compare)
+app.command()(plots)
 app.command()(search)
 
 
