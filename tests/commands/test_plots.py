@@ -107,6 +107,7 @@ def test_titles_from_params_are_no_markup(monkeypatch, tmp_path, capsys):
     name = "</script><img src=x>"
     drawn = {"data": {name: [], "b": [{"type": "vega", "revisions": ["a"], "content": {"title": {"text": name}}}]}}
     monkeypatch.setattr("stillmotion.experiments.dvc_queue._dvc", lambda *arguments: json.dumps(drawn))
+    monkeypatch.setattr("vl_convert.javascript_bundle", lambda *arguments: "")
     assert cli.run(["plots", "--diff", name, "--output", str(tmp_path / "p.html")]) == 0
     page = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert "<img" not in page.replace(page.split("<script>")[1].split("</script>")[0], "")
