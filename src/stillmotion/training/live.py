@@ -10,6 +10,8 @@ from pathlib import Path
 from stillmotion.errors import InputError
 
 Row = Mapping[str, float]
+FOUND_BY_DVC = "metrics:\n- metrics.json\nplots:\n- plots/metrics:\n    x: step\n    x_label: epoch\n"
+"""The dvc.yaml beside the curves. dvclive would write it anew each epoch, and to do so read the project's stages."""
 _log = logging.getLogger("stillmotion")
 
 
@@ -38,7 +40,8 @@ def live_curves(folder: Path | None, label: str) -> Callable[[Row], None]:
         nonlocal live
         try:
             if live is None:
-                live = Live(str(place), save_dvc_exp=False, dvcyaml=str(place / "dvc.yaml"))
+                live = Live(str(place), save_dvc_exp=False, dvcyaml=False)
+                (place / "dvc.yaml").write_text(FOUND_BY_DVC, encoding="utf-8")
             live.step = int(row["epoch"])
             for name in sorted(row.keys() - {"epoch"}):
                 live.log_metric(name, row[name])
