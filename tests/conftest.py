@@ -24,7 +24,7 @@ from stillmotion.stage import run_stage
 hypothesis.settings.register_profile("any speed", deadline=None)
 hypothesis.settings.load_profile("any speed")
 
-sys.path.append(str(Path(__file__).parent))  # for web_server.py and browser.py
+sys.path.append(str(Path(__file__).parent))  # for web_server.py
 SCRIPTS = Path(__file__).resolve().parents[1] / "src"
 REAL_MATERIAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 
@@ -120,15 +120,6 @@ def site() -> Iterator[Any]:
     from web_server import Site, serving
 
     with serving(Site()) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium without a window, as playwright has it; `opened` of tests/browser.py opens a page in it."""
-    from browser import chromium
-
-    with chromium() as running:
         yield running
 
 

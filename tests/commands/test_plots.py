@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from browser import opened
+from browser import chromium, visited
 
 from stillmotion import cli
 
@@ -37,6 +37,12 @@ def project(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as started:
+        yield started
+
+
 @pytest.fixture
 def plots(project, monkeypatch, capsys):
     """Run the command in the project; give what it printed."""
@@ -50,9 +56,9 @@ def plots(project, monkeypatch, capsys):
     return run
 
 
-def titled(seen, title):
+def titled(page, title):
     """The plot of that title once it is drawn."""
-    plot = seen.page.locator(".plots > div", has_text=title).first
+    plot = page.locator(".plots > div", has_text=title).first
     plot.locator("svg.marks").wait_for()
     return plot
 
@@ -63,29 +69,29 @@ def points(plot):
 
 def test_the_page_draws_each_row_and_says_what_axes_and_colours_are_and_asks_no_network(plots, project, browser):
     assert plots() == "dvc_plots/index.html: 5 plots, 2 have no data\n"
-    with opened(browser, (project / "dvc_plots/index.html").as_uri()) as seen:
-        loss = titled(seen, "Fine-tuning of small_clip-patch_dropout")
+    with visited(browser, (project / "dvc_plots/index.html").as_uri()) as (page, complaints, asked):
+        loss = titled(page, "Fine-tuning of small_clip-patch_dropout")
         assert points(loss) == len(json.loads((project / LOSS).read_text(encoding="utf-8")))
         assert {"epoch", "loss on the training pairs", "revision", "workspace"} <= set(
             loss.locator("text").all_text_contents()
         )
-        seeds = titled(seen, "Aggregator of small_clip-transformer_mean")
+        seeds = titled(page, "Aggregator of small_clip-transformer_mean")
         rows = json.loads((project / SEEDS).read_text(encoding="utf-8"))
         assert points(seeds) == len(rows)
         trainings = {f"{row['num_clips']} clip{'s' * (row['num_clips'] > 1)}, seed {row['seed']}" for row in rows}
         assert {"training", "R@1 on validation, %", *trainings} <= set(seeds.locator("text").all_text_contents())
-        shots = titled(seen, "Actions by small_clip")
+        shots = titled(page, "Actions by small_clip")
         said = set(shots.locator("text").all_text_contents())
         assert {"training spans of each action", "top-1, %", "linear probe", "zero-shot, no training spans"} <= said
-        assert seen.errors == []
-        assert [request for request in seen.requests if not request.startswith(("file:", "data:", "blob:"))] == []
+        assert complaints == []
+        assert [request for request in asked if not request.startswith(("file:", "data:", "blob:"))] == []
 
 
 @pytest.mark.slow
 def test_a_difference_has_a_line_for_each_revision(plots, project, browser):
     assert plots("--diff", "HEAD", "--output", "diff.html").startswith("diff.html: ")
-    with opened(browser, (project / "diff.html").as_uri()) as seen:
-        loss = titled(seen, "Fine-tuning of small_clip-patch_dropout")
+    with visited(browser, (project / "diff.html").as_uri()) as (page, _, _):
+        loss = titled(page, "Fine-tuning of small_clip-patch_dropout")
         assert loss.locator("svg .mark-line.role-mark path").count() == 2
         assert {"HEAD", "workspace"} <= set(loss.locator("text").all_text_contents())
 

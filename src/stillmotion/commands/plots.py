@@ -15,8 +15,6 @@ from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_file, writable_place
 from stillmotion.printed import one_line
 
-VEGA_LITE = "5.21"
-"""The schema that templates of dvc are of."""
 SHOWN = "window.vegaEmbed = vegaEmbed"
 """What the page needs of the bundle."""
 _PAGE = """<!doctype html>
@@ -40,7 +38,7 @@ body {{ font: 16px system-ui, sans-serif; margin: 1rem; color: #222; background:
 const actions = {{ export: true, source: true, compiled: false, editor: false }};
 for (const spec of {specs}) {{
   const place = document.querySelector(".plots").appendChild(document.createElement("div"));
-  vegaEmbed(place, spec, {{ actions, renderer: "svg" }});
+  vegaEmbed(place, spec, {{ actions, mode: "vega-lite", renderer: "svg" }});
 }}
 </script>
 </body>
@@ -79,7 +77,8 @@ def plots(
     named = revisions or []
     drawn = json.loads(_dvc("plots", *(("diff", *named) if named else ("show",)), "--json"))
     found = {
-        name: [plot["content"] for plot in plots_of_name if plot["type"] == "vega"]
+        # Without the schema of dvc's templates, whose version is older than vega's here: it would complain of that.
+        name: [plot["content"] | {"$schema": None} for plot in plots_of_name if plot["type"] == "vega"]
         for name, plots_of_name in drawn["data"].items()
     }
     specs = [spec for specs_of_name in found.values() for spec in specs_of_name]
@@ -88,7 +87,7 @@ def plots(
     title = f"Plots: {', '.join(named)}{', workspace' if len(named) == 1 else ''}" if named else "Plots"
     without = [name for name, of_name in found.items() if not of_name]
     with atomic_file(output) as partial:
-        partial.write_text(_page(title, specs, without, vl_convert.javascript_bundle(SHOWN, VEGA_LITE)), "utf-8")
+        partial.write_text(_page(title, specs, without, vl_convert.javascript_bundle(SHOWN)), "utf-8")
     typer.echo(one_line(f"{output}: {len(specs)} plots{f', {len(without)} have no data' if without else ''}"))
 
 
