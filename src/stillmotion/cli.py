@@ -20,6 +20,7 @@ from stillmotion.commands.add import add
 from stillmotion.commands.compare import compare
 from stillmotion.commands.export import export
 from stillmotion.commands.mend import mend
+from stillmotion.commands.plots import plots
 from stillmotion.commands.run import run as run_experiment
 from stillmotion.commands.search import search
 from stillmotion.config.interrupts import LINES, Terminated, raise_instead, status_of
@@ -55,6 +56,7 @@ app.command()(add)
 app.command()(export)
 app.command(hidden=True)(mend)
 app.command()(compare)
+app.command()(plots)
 app.command()(search)
 
 

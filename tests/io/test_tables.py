@@ -101,7 +101,7 @@ def test_a_missing_or_foreign_file_is_named(tmp_path, read):
 
 def test_json_that_is_broken_is_named_with_its_line(tmp_path):
     path = tmp_path / "x.json"
-    path.write_text('{\n "a": 1,\n}')
+    path.write_text('{\n "a": 1,\n "b" 2\n}')
     with pytest.raises(InputError, match="line 3") as caught:
         read_json(path)
     assert str(caught.value).startswith(f"{path}: not JSON")

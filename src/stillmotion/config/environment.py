@@ -10,6 +10,7 @@
 | STILLMOTION_FETCHES | files that are fetched at once | 8 |
 | STILLMOTION_FETCH_TIMEOUT | seconds for which a server may send next to nothing | 60 |
 | STILLMOTION_CHECKPOINT_SECONDS | seconds between the checkpoints of a training; 0: after each step | 30 |
+| STILLMOTION_LIVE | folder for the curves of trainings while they go on, by dvclive (the extra `live`) | none |
 | STILLMOTION_INSTRUCTIONS | `avx2`, `compatible` or `native`; this one changes bytes (see processor.py) | avx2 |
 """
 
@@ -59,6 +60,7 @@ class Environment:
     fetches: int
     fetch_timeout_s: int
     checkpoint_s: int
+    live: Path | None
 
 
 def read_environment() -> Environment:
@@ -73,4 +75,5 @@ def read_environment() -> Environment:
         fetches=_count("STILLMOTION_FETCHES", 8),
         fetch_timeout_s=_count("STILLMOTION_FETCH_TIMEOUT", 60),
         checkpoint_s=_count("STILLMOTION_CHECKPOINT_SECONDS", 30, least=0),
+        live=Path(live).absolute() if (live := os.environ.get("STILLMOTION_LIVE")) else None,
     )

@@ -19,6 +19,7 @@ from stillmotion.config.environment import read_environment
 from stillmotion.io.memo import Memo
 from stillmotion.io.weights import load_tensors, save_tensors
 from stillmotion.stage import Progress
+from stillmotion.training.live import live_curves
 from stillmotion.training.processes import ALONE, Processes
 from stillmotion.training.schedule import one_cycle_cosine
 
@@ -139,8 +140,11 @@ def fit(
                 tensors |= {f"{kind}/{names[id(parameter)]}": value for kind, value in moments.items()}
         memo.store("checkpoints", key, lambda path: save_tensors(path, tensors, state), suffix=".safetensors")
 
-    checkpoint_s = read_environment().checkpoint_s
+    environment = read_environment()
     last_checkpoint = time.monotonic()
+    show = live_curves(environment.live if processes.first else None, label)
+    for row in state["history"]:
+        show(row)
     with Progress(label, settings.total_steps, silent=silent or not processes.first) as progress:
         progress.skip(state["step"])
         while state["step"] < settings.total_steps:
@@ -167,9 +171,10 @@ def fit(
             state["step"] += 1
             if step + 1 == settings.steps_per_epoch:
                 best = _end_epoch(state, epoch, rate, settings, score, trainable, best)
+                show(state["history"][-1])
             progress.advance()
             over = state["step"] == settings.total_steps
-            if over or time.monotonic() - last_checkpoint >= checkpoint_s:
+            if over or time.monotonic() - last_checkpoint >= environment.checkpoint_s:
                 checkpoint(over=over)
                 last_checkpoint = time.monotonic()
     # A checkpoint holds its rows with sorted keys: from there or not, the history is the same bytes.
