@@ -10,6 +10,7 @@ and embeddings to tell how much of its video a caption covers. Writes pages, fig
 
 import stillmotion.config.capped
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -30,11 +31,13 @@ from stillmotion.io.tables import read_json, read_rows, write_json
 from stillmotion.metrics.headlines import headline_values
 from stillmotion.moments.example_figure import example_figure
 from stillmotion.report.coverage import query_coverage
+from stillmotion.report.examples import Gallery
 from stillmotion.report.figures import drawn_systems, save_figure
 from stillmotion.report.first_videos import first_shows, queries_of
+from stillmotion.report.index import index_page
 from stillmotion.report.moment_figures import drawn_moments
 from stillmotion.report.moments import spread_out
-from stillmotion.report.page import published_page, results_page
+from stillmotion.report.page import published_page, results_page, split_counts
 from stillmotion.report.published import beside_ours, read_published
 from stillmotion.stage import run_stage
 from stillmotion.video.packed import PackedFrames
@@ -58,7 +61,7 @@ def main(
     blocks = {"expansions", "finetuned", "recipes", "retrieval", "scorers", "selections", "shot_detectors"}
     params = loaded.model_dump(by_alias=True, include={"dataset", "run", "report"} | blocks)
     run, settings = params["run"], params["report"]
-    keys, captions = systems_of(params), load_records(raw, Caption)
+    keys, captions, moments = systems_of(params), load_records(raw, Caption), load_records(raw, Moment)
     ranks = {key: read_rows(predictions / "retrieval" / key / "ranks.jsonl") for key in keys["retrieval"]}
     windows = {key: read_rows(predictions / "moments" / key / "queries.jsonl") for key in keys["moments"]}
     spans = {key: read_rows(predictions / "actions" / key / "spans.jsonl") for key in keys["actions"]}
@@ -88,26 +91,34 @@ def main(
     drawn = drawn_systems(evidence, histories) | drawn_moments(evidence) | drawn_attention(attended, stored)
     shown = shown_selection(evidence)
     kept = predictions / "moments" / shown / "examples.jsonl"
-    if shown and kept.is_file():
-        examples = spread_out(read_rows(kept), settings["num_examples"])
+    examples = spread_out(read_rows(kept), settings["num_examples"]) if shown and kept.is_file() else []
+    if examples:
         change = evidence.metrics("moments")[shown]["protocol"]["thresholds"]["parameters"].get("change")
-        if examples:
-            drawn["moments"] = example_figure(examples, stored, change)
+        drawn["moments"] = example_figure(examples, stored, change)
+    beside, splits = beside_ours(numbers, counterparts, evidence), split_counts(videos, captions, moments)
+    pages = {
+        "results.md": results_page(
+            evidence, numbers, splits=splits, videos=videos, attended=run["attended"], figures=list(drawn)
+        ),
+        "published.md": published_page(beside, evidence),
+        "index.html": index_page(
+            evidence,
+            numbers,
+            beside,
+            splits=splits,
+            gallery=Gallery(videos, captions, stored, output),
+            embedded=embedded,
+            ranks=ranks,
+            located=examples,
+            num_examples=settings["num_examples"],
+            metrics=os.path.relpath(metrics, output),
+        ),
+    }
     with atomic_folder(output) as partial:
         for name, figure in drawn.items():
             save_figure(figure, partial / "figures" / f"{name}.svg")
-        page = results_page(
-            evidence,
-            numbers,
-            videos=videos,
-            captions=captions,
-            windows=load_records(raw, Moment),
-            attended=run["attended"],
-            figures=list(drawn),
-        )
-        (partial / "results.md").write_text(page, encoding="utf-8")
-        beside = beside_ours(numbers, counterparts, evidence)
-        (partial / "published.md").write_text(published_page(beside, evidence), encoding="utf-8")
+        for name, text in pages.items():
+            (partial / name).write_text(text, encoding="utf-8")
     write_json(summary, headline_values(files), digits=4)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
 from stillmotion.claims import windows as selected
 from stillmotion.claims.claim import Source, run_command
@@ -16,7 +17,7 @@ from stillmotion.claims.systems import select
 from stillmotion.claims.thesis import THESIS
 from stillmotion.claims.vclipper import VCLIPPER
 from stillmotion.io.records import Caption, Moment, Video
-from stillmotion.printed import markdown
+from stillmotion.printed import markdown, one_line
 from stillmotion.report import moments, retrieval
 from stillmotion.report.published import Published, published_tables
 from stillmotion.report.tables import markdown_table, number, with_interval
@@ -30,12 +31,18 @@ MOST_SKIPPED = 50
 
 
 def rendered(template: str, **context: Any) -> str:
-    """The page of a template, in which no two empty lines follow each other."""
+    """The page of a template, in which no two empty lines follow each other.
+
+    In a page of HTML no text is markup, and each is on one line.
+    """
+    is_html = template.endswith(".html.j2")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        autoescape=is_html,
+        finalize=_text if is_html else None,
     )
     environment.filters |= {"cell": markdown, "number": number, "interval": with_interval}
     environment.globals |= {"table": markdown_table, "num_clips": num_clips, "run_command": run_command}
@@ -44,13 +51,17 @@ def rendered(template: str, **context: Any) -> str:
     return "\n".join(kept).strip() + "\n"
 
 
+def _text(value: Any) -> Any:
+    """What is put out: markup as it stands, and of text nothing that is no character."""
+    return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def results_page(
     evidence: Evidence,
     published: pd.DataFrame,
     *,
+    splits: Mapping[str, Sequence[int]],
     videos: Sequence[Video],
-    captions: Sequence[Caption],
-    windows: Sequence[Moment],
     attended: Sequence[str],
     figures: Sequence[str],
 ) -> str:
@@ -59,9 +70,8 @@ def results_page(
     Args:
         evidence: what has been measured.
         published: numbers with their documents, for the effects that sources report.
+        splits: of `split_counts`.
         videos: with their final status.
-        captions: of the dataset.
-        windows: moments of the dataset.
         attended: models of which figures show what they attend to.
         figures: names of the figures that there are.
     """
@@ -82,7 +92,7 @@ def results_page(
         selected=selected,
         figures=figures,
         attended=attended,
-        splits=_splits(videos, captions, windows),
+        splits=splits,
         skipped=[video for video in videos if not video.ok],
         most_skipped=MOST_SKIPPED,
         ranked={key: values for key, values in evidence.metrics("retrieval").items() if values["t2v"]},
@@ -113,7 +123,7 @@ def _branches(architectures: Mapping[str, Mapping[str, Any]]) -> list[tuple[str,
     return [(name, clip) for name, clip in found.items() if clip is not None]
 
 
-def _splits(
+def split_counts(
     videos: Sequence[Video], captions: Sequence[Caption], windows: Sequence[Moment]
 ) -> dict[str, tuple[int, int, int, int]]:
     """Counts by split: videos, those left out, captions, moments."""

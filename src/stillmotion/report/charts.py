@@ -1,0 +1,170 @@
+"""Where the marks of the small charts of the results page stand; the page draws them as SVG in its own colours.
+
+Places are in the units of a view box WIDTH wide, so narrow that its text can be read on a phone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, floor, log2
+
+from stillmotion.claims.compare import Measurement
+from stillmotion.claims.evidence import Evidence
+from stillmotion.report.published import at_path
+from stillmotion.report.systems import TaskTable
+
+WIDTH, HEIGHT = 360, 220
+LEFT, RIGHT, TOP, BOTTOM = 34, 8, 10, 34
+"""Margins of a chart of lines."""
+STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+MOST_TICKS = 6
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A value with its interval, and where they stand."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve: `color` counts the colours of the page."""
+
+    name: str
+    color: int
+    marks: Sequence[Mark]
+    level: float | None = None
+    """Where a dashed line goes through."""
+
+
+@dataclass(frozen=True)
+class LineChart:
+    """Curves in a frame with ticks: places and what they say."""
+
+    title: str
+    across: str
+    up: str
+    lines: Sequence[Line]
+    x_ticks: Sequence[tuple[float, str]]
+    y_ticks: Sequence[tuple[float, str]]
+
+
+@dataclass(frozen=True)
+class Points:
+    """A curve before it is placed: x, y, low, high."""
+
+    name: str
+    values: Sequence[tuple[float, float, float, float]]
+    level: float | None = None
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers from just below to just above, at most MOST_TICKS.
+
+    Example:
+        From 28.3 to 63.0: 20, 40, 60, 80.
+    """
+    for step in STEPS:
+        first, last = floor(low / step), ceil(high / step)
+        if last - first < MOST_TICKS:
+            return [place * step for place in range(first, max(last, first + 1) + 1)]
+    return [low, high]
+
+
+def line_chart(title: str, curves: Sequence[Points], *, across: str, up: str) -> LineChart | None:
+    """The chart of curves over a logarithmic axis of counts; None where no curve has two points."""
+    if not any(len(curve.values) > 1 for curve in curves):
+        return None
+    xs = sorted({x for curve in curves for x, *_ in curve.values})
+    ends = [end for curve in curves for _, _, low, high in curve.values for end in (low, high)]
+    ends += [curve.level for curve in curves if curve.level is not None]
+    marked = ticks(min(ends), max(ends))
+
+    def x_at(x: float) -> float:
+        share = (log2(x) - log2(xs[0])) / (log2(xs[-1]) - log2(xs[0]))
+        return round(LEFT + 12 + share * (WIDTH - LEFT - RIGHT - 24), 1)
+
+    def y_at(y: float) -> float:
+        return round(HEIGHT - BOTTOM - (y - marked[0]) / (marked[-1] - marked[0]) * (HEIGHT - TOP - BOTTOM), 1)
+
+    lines = []
+    for color, curve in enumerate(curves):
+        beside = 3 * (color - (len(curves) - 1) / 2)  # so that intervals can be told apart
+        marks = [
+            Mark(x_at(x) + beside, y_at(y), y_at(low), y_at(high), f"{y:.1f} ({low:.1f} to {high:.1f})")
+            for x, y, low, high in curve.values
+        ]
+        lines.append(Line(curve.name, color, marks, None if curve.level is None else y_at(curve.level)))
+    return LineChart(title, across, up, lines, [(x_at(x), f"{x:g}") for x in xs], [(y_at(y), f"{y:g}") for y in marked])
+
+
+def clips_chart(evidence: Evidence) -> LineChart | None:
+    """R@1 by number of clips; the source has figures 4.1 to 4.5 (Lindgren 2023)."""
+    curves = []
+    for key, values in evidence.metrics("retrieval").items():
+        found = sorted((int(count), scores["t2v"]) for count, scores in values["by_num_clips"].items())
+        points = [(float(count), t2v["R@1"], *t2v["ci95"]["R@1"]) for count, t2v in found]
+        if points:
+            curves.append(Points(key, points))
+    return line_chart("R@1 by clips", curves, across="clips a video", up="R@1 in %")
+
+
+def shots_chart(evidence: Evidence) -> LineChart | None:
+    """Top-1 by samples a class, one standard deviation about it; zero-shot is the dashed line."""
+    curves = []
+    for key, values in evidence.metrics("actions").items():
+        if values["top1"]:
+            found = sorted((int(count), of["mean"], of["std"]) for count, of in values["top1"].items())
+            points = [(float(count), mean, mean - std, mean + std) for count, mean, std in found]
+            curves.append(Points(key, points, at_path(values, "zero_shot/top1")))
+    title = "Top-1 by labelled samples a class (dashed: zero-shot)"
+    return line_chart(title, curves, across="samples a class", up="top-1 in %")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A system in a chart of bars; places in percent of its width."""
+
+    key: str
+    value: float
+    low: float
+    high: float
+    kind: str
+    """`best`, or `bound` for one that no model makes."""
+
+
+def bars(table: TaskTable) -> list[Bar]:
+    """The first column of a table, one bar a system in the order of the values; rates are places already."""
+    best = table.best.key if table.best else ""
+    found = []
+    for row in table.rows:
+        first = row.cells[0]
+        if first.value is not None:
+            low, high = (first.value if end is None else end for end in (first.low, first.high))
+            found.append(Bar(row.key, first.value, low, high, "best" if row.key == best else ""))
+    return sorted(found, key=lambda bar: -bar.value)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """An effect and its interval in percent of the width of a strip, with what it is claimed to be above."""
+
+    point: float
+    low: float
+    high: float
+    above: float
+
+
+def strips(measured: Sequence[Measurement]) -> Mapping[int, Strip]:
+    """The strips of the measurements that have an interval, by place, all on one scale about zero."""
+    known = {place: row for place, row in enumerate(measured) if row.interval}
+    reach = max((abs(end) for row in known.values() for end in (*row.interval, row.above)), default=0.0) or 1.0
+
+    def at(points: float) -> float:
+        return round(50 + 48 * points / reach, 2)
+
+    return {place: Strip(*map(at, row.interval), at(row.above)) for place, row in known.items() if row.interval}
