@@ -4,7 +4,9 @@ Source of what decides: `hardest_negatives` of ranks.jsonl are the other videos 
 with the rank of the right one they are the ranking; examples.jsonl has the curves of moments.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ from stillmotion.video.packed import PackedFrames
 
 TOP = 3
 """Videos of a ranking that are shown; the right one stands below where it is not among them."""
+
+USUAL = 0.5
+"""Of the captions; a word that more of them have is not marked."""
 
 Marked = Sequence[tuple[str, bool]]
 """Words in order, each with whether the query has it too."""
@@ -60,9 +65,9 @@ class Located:
     text: str
     place: str
     iou: float
-    score_found: float
-    """The highest score within the first window."""
-    score_true: float
+    score_found: float | None
+    """The highest score within the first window; None without one."""
+    score_true: float | None
     """Within the true windows."""
     player: Player
 
@@ -77,11 +82,20 @@ class Gallery:
         self.captions_of: dict[str, list[Caption]] = {}
         for caption in captions:
             self.captions_of.setdefault(caption.video_id, []).append(caption)
+        whole = [set(re.findall(r"\w+", c.text.casefold())) for c in captions if c.start is None]
+        said_in = Counter(word for words in whole for word in words)
+        self.usual = {word for word, num in said_in.items() if num > USUAL * len(whole)}
+        """Words of most captions, which tell no video from another."""
 
     def player(self, video_id: str, moment: Window, **more: Any) -> Player:
         """The player of a video at a moment."""
         video, (strip, num) = self.videos[video_id], preview(self.stored, video_id)
-        return Player(video_id, video_source(video.path, self._page), video.duration, moment, strip, num, **more)
+        source = video_source(video.path, self._page)
+        return Player(video_id, source, self.duration(video_id), moment, strip, num, **more)
+
+    def duration(self, video_id: str) -> float:
+        """Seconds; of a video with frames it is known."""
+        return self.videos[video_id].duration or float(self.stored.timestamps(video_id)[-1])
 
 
 def rankings(
@@ -136,7 +150,7 @@ def ranked_videos(row: Mapping[str, Any]) -> list[tuple[float, str]]:
 
 
 def _hit(gallery: Gallery, embedded: Embeddings, row: Mapping[str, Any], rank: float, video_id: str) -> Hit:
-    duration = gallery.videos[video_id].duration
+    duration = gallery.duration(video_id)
     said = {part.casefold() for part in sentences(row["text"])}
     own = gallery.captions_of.get(video_id, ())
     true = [(c.start, c.end) for c in own if c.start is not None and c.end is not None and _is_said(c.text, said)]
@@ -153,24 +167,29 @@ def _hit(gallery: Gallery, embedded: Embeddings, row: Mapping[str, Any], rank: f
         fit = float(scores_T.mean())
     whole = next((caption.text for caption in own if caption.start is None), "")
     player = gallery.player(video_id, moment, curve=curve, threshold=None, true=true, found=[moment] if curve else [])
-    return Hit(rank, video_id == row["video_id"], marked(whole, row["text"]), fit, player)
+    return Hit(rank, video_id == row["video_id"], marked(whole, row["text"], gallery.usual), fit, player)
 
 
 def _is_said(text: str, said: set[str]) -> bool:
     return all(part.casefold() in said for part in sentences(text))
 
 
-def marked(caption: str, query: str) -> list[Marked]:
+def marked(caption: str, query: str, usual: Collection[str] = ()) -> list[Marked]:
     """The sentences of a caption, each word with whether the sentence of the query that is most alike has it too.
 
     Example:
-        Beside `A man runs. He falls`, `A man sits` has `A` and `man` marked, and not `sits`.
+        Beside `A man runs. He falls`, `A man sits` has `man` marked, and not `sits`, nor `A` where that is usual.
+
+    Args:
+        caption: of a video.
+        query: what was asked for.
+        usual: words that tell nothing.
     """
-    asked = [set(part.casefold().split()) for part in sentences(query)]
-    found = []
+    asked = [set(part.casefold().split()) - set(usual) for part in sentences(query)]
+    found: list[Marked] = []
     for part in sentences(caption):
         words = part.split()
-        alike = max(asked, key=lambda other: len(other & {w.casefold() for w in words}), default=set())
+        alike = max(asked, key=lambda other: len(other & {word.casefold() for word in words}), default=set())
         found.append([(word, word.casefold() in alike) for word in words])
     return found
 
@@ -187,9 +206,11 @@ def moments_located(gallery: Gallery, examples: Rows) -> list[Located]:
         moment = (chosen or true or [(0.0, duration)])[0]
         curve = list(zip(middles, scores, strict=True))
         player = gallery.player(row["vid"], moment, curve=curve, threshold=row["threshold"], true=true, found=chosen)
-        highest = [
-            max((score for time, score in curve if any(start <= time <= end for start, end in windows)), default=None)
-            for windows in (chosen[:1], true)
-        ]
-        found.append(Located(row["query"], row["place"], row["top1_iou"], *highest, player))
+        best_found, best_true = _highest(curve, chosen[:1]), _highest(curve, true)
+        found.append(Located(row["query"], row["place"], row["top1_iou"], best_found, best_true, player))
     return found
+
+
+def _highest(curve: Sequence[tuple[float, float]], windows: Sequence[Window]) -> float | None:
+    inside = [score for time, score in curve if any(start <= time <= end for start, end in windows)]
+    return max(inside, default=None)

@@ -9,19 +9,26 @@ from stillmotion.claims.evidence import Evidence
 from stillmotion.report.first_videos import SHOWN
 from stillmotion.report.moments import moment_pairs
 from stillmotion.report.retrieval import retrieval_pairs
-from stillmotion.report.systems import SystemRow, TaskTable
+from stillmotion.report.systems import TaskTable
+
+UNDECIDED, UNMEASURED = "undecided or mixed", "not measured here"
+VERDICTS_OF = {"holds": "hold", "does not hold": "do not hold"}
+VERDICTS = (*VERDICTS_OF.values(), UNDECIDED, UNMEASURED)
 
 Measured = Sequence[tuple[Source, Sequence[tuple[Claim, Sequence[Measurement]]]]]
 """What the claims of each source came to."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A line, the task that it is of, and the systems whose metrics files say so."""
+class System:
+    """A system in a line; it leads to its metrics file."""
 
-    text: str
     task: str
-    keys: Sequence[str]
+    key: str
+
+
+Finding = Sequence[str | System]
+"""A line in parts."""
 
 
 def findings(evidence: Evidence, tables: Mapping[str, TaskTable], claims: Measured) -> list[Finding]:
@@ -37,13 +44,12 @@ def findings(evidence: Evidence, tables: Mapping[str, TaskTable], claims: Measur
 
 
 def tally(claims: Measured) -> dict[str, int]:
-    """How many claims came to each verdict; of a claim with several measurements all must say the same."""
-    counts = dict.fromkeys(("holds", "does not hold", "mixed or undecided", "not measured"), 0)
+    """How many claims came to each of VERDICTS; of a claim with several measurements all must say the same."""
+    counts = dict.fromkeys(VERDICTS, 0)
     for _, of_source in claims:
         for _, rows in of_source:
-            verdicts = {row.verdict for row in rows if not row.is_ours}
-            one = next(iter(verdicts), "not measured") if len(verdicts) < 2 else "mixed or undecided"
-            counts[one if one in counts else "mixed or undecided"] += 1
+            verdicts = {VERDICTS_OF.get(row.verdict, UNDECIDED) for row in rows if not row.is_ours}
+            counts[UNMEASURED if not verdicts else UNDECIDED if len(verdicts) > 1 else verdicts.pop()] += 1
     return counts
 
 
@@ -57,48 +63,38 @@ def _largest(evidence: Evidence, task: str, measure: str, pairs: Sequence[Pair])
     better, worse = pair.better["key"], pair.worse["key"]
     if points < 0:
         better, worse, points, low, high = worse, better, -points, -high, -low
-    sure = "" if low > 0 else ", which may be chance"
-    text = f"{better} is {points:.1f} points of {measure} above {worse} ({low:.1f} to {high:.1f}){sure}: "
-    return Finding(f"{text}the largest effect of one change in {_NAMES[task]}.", task, (better, worse))
-
-
-_NAMES = {"retrieval": "retrieval", "moments": "finding moments"}
+    within = {"retrieval": "retrieval", "moments": "finding moments"}[task]
+    told = f", {points:.1f} points of {measure} ({low:.1f} to {high:.1f}{'' if low > 0 else ', which may be chance'})."
+    return f"What gains most in {within} is ", System(task, better), " over ", System(task, worse), told
 
 
 def _wrong_first(evidence: Evidence, table: TaskTable | None) -> Finding | None:
+    """What the best system shows in place of the right video."""
     best = table.best if table else None
     shows = evidence.first_shows.get(best.key, ()) if best else ()
     wrong = [name for name in shows if name != SHOWN[0]]
     if best is None or not wrong:
         return None
-    share = 100 * sum(name == SHOWN[2] for name in wrong) / len(wrong)
-    event = 100 * sum(name == SHOWN[1] for name in wrong) / len(wrong)
-    text = (
-        f"Where {best.key} puts a wrong video first ({100 * len(wrong) / len(shows):.0f} % of captions), that video shows a"
-        f" described event in {event:.0f} % of cases, the right thing in another motion in {share:.0f} %, neither in the"
-        " rest."
-    )
-    return Finding(text, "retrieval", (best.key,))
+    event, subject = (100 * wrong.count(name) / len(wrong) for name in SHOWN[1:3])
+    told = f" puts a wrong video first for {100 * len(wrong) / len(shows):.0f} % of the captions; of these"
+    shown = f" {subject:.0f} % show the described thing in other motions, {event:.0f} % a described event."
+    return System("retrieval", best.key), told + shown
 
 
 def _probe(table: TaskTable | None) -> Finding | None:
+    """The best zero-shot beside the best probe with the most shots."""
     if table is None or table.best is None or len(table.columns) < 2:
         return None
-
-    def most(row: SystemRow) -> float:
-        return row.cells[-1].value or 0.0
-
-    row = max(table.rows, key=most)
-    text = (
-        f"Naming actions, {table.best.key} is right in {table.best.cells[0].value:.1f} % zero-shot; a probe on"
-        f" {row.key} reaches {most(row):.1f} % with {table.columns[-1].title}."
-    )
-    return Finding(text, "actions", tuple(dict.fromkeys((table.best.key, row.key))))
+    probed = max(table.rows, key=lambda row: row.cells[-1].value or 0.0)
+    zero_shot, shots = System("actions", table.best.key), f"{table.columns[-1].title} reach"
+    rates = (table.best.cells[0].value or 0.0, probed.cells[-1].value or 0.0)
+    beside = f" ({table.beside})" if table.beside else ""
+    told = f" names {rates[0]:.1f} % of actions zero-shot{beside}; {shots} {rates[1]:.1f} %"
+    where = (".",) if probed == table.best else (" on ", System("actions", probed.key), ".")
+    return zero_shot, told, *where
 
 
 def _tally(claims: Measured) -> Finding | None:
     counts = tally(claims)
-    if not sum(counts.values()):
-        return None
-    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    return Finding(f"Of {sum(counts.values())} published conclusions: {told} here.", "claims", ())
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    return (f"Of {sum(counts.values())} published conclusions {told}.",) if told else None

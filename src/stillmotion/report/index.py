@@ -76,6 +76,7 @@ def index_page(
         why=WHY,
         located=moments_located(gallery, located),
         charts=charts,
+        lines=charts.task_charts(evidence, tables),
         analyses=_analyses(evidence, numbers),
         metrics=metrics,
     )

@@ -21,6 +21,8 @@ from stillmotion.video.thumbnails import thumbnail_strip
 FRAMES, FRAME_PX, QUALITY = 12, 56, 60
 """Of a preview."""
 
+FIRST_S = 0.01
+
 Window = tuple[float, float]
 """Start and end in seconds."""
 
@@ -48,13 +50,9 @@ class Player:
 
     @property
     def url(self) -> str:
-        """The video at the moment."""
-        return f"{self.source}#t={self.moment[0]:g},{self.moment[1]:g}" if self.source else ""
-
-    @property
-    def shape(self) -> str:
-        """An aspect ratio for its place in the page: frames of a preview are square."""
-        return f"{self.num_frames} / 1"
+        """The video at the moment; never at 0, where a player need not seek and shows no frame."""
+        start, end = (round(second, 2) for second in self.moment)
+        return f"{self.source}#t={max(start, FIRST_S):g},{end:g}" if self.source else ""
 
 
 def video_source(path: str, page: Path) -> str:

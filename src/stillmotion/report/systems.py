@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from stillmotion.claims.compare import Pair, measured
 from stillmotion.claims.evidence import Evidence
 from stillmotion.claims.systems import records, select
@@ -47,6 +49,8 @@ class SystemRow:
     cells: Sequence[Cell]
     behind: Interval | None
     """What it has more than the best in points, paired over the queries; None of the best, and where they differ."""
+    is_made: bool
+    """By a model of this run; a reference is not."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class TaskTable:
     groups: Mapping[str, Sequence[SystemRow]]
     best: SystemRow | None
     """Of those that a model of this run makes."""
+    beside: str
+    """What the best is to be seen beside: chance, or the best that looks at nothing."""
 
     @property
     def rows(self) -> list[SystemRow]:
@@ -90,6 +96,8 @@ COSTS = (
     Column("forward GFLOPs", "forward_flops", digits=2, scale=1e-9),
     Column("backward GFLOPs", "backward_flops", digits=2, scale=1e-9),
 )
+ORACLE = "oracle"
+"""The reference that answers with the truth."""
 MEASURES = {"retrieval": "R@1", "moments": "R1@0.5", "actions": "top-1"}
 """What systems are held to each other by: a measure of `systems.values_frame`."""
 
@@ -130,9 +138,24 @@ def _table(
         is_compared = key != winner and {key, winner} <= compared.keys()
         pair = Pair(compared[key], compared[str(winner)]) if is_compared else None
         behind = None if pair is None else measured(pair, evidence.draws).interval
-        rows[key] = SystemRow(key, [_cell(values, column) for column in columns], behind)
+        cells, is_made = [_cell(values, column) for column in columns], values["system"]["model"] is not None
+        rows[key] = SystemRow(key, cells, behind, is_made)
     shown = {title: [rows[key] for key in group] for title, group in groups.items()}
-    return TaskTable(task, columns, shown, rows.get(str(winner)))
+    return TaskTable(task, columns, shown, rows.get(str(winner)), _beside(task, every))
+
+
+def _beside(task: str, metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    if task == "moments":
+        rates = {
+            key: values["brief"]["MR-full-R1@0.5"]
+            for key, values in metrics.items()
+            if values["protocol"]["kind"] == "reference" and key != ORACLE
+        }
+        best = max(rates, key=lambda key: rates[key], default="")
+        return f"{best} {rates[best]:.1f}" if best else ""
+    protocol: Mapping[str, Any] = next((values.get("protocol", {}) for values in metrics.values()), {})
+    chance = protocol.get("chance_top1") if task == "actions" else 100 / protocol.get("gallery_size", np.inf)
+    return f"chance {chance:.1f}" if chance else ""
 
 
 def _cell(values: Mapping[str, Any], column: Column) -> Cell:
