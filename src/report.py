@@ -1,4 +1,4 @@
-"""Stage report: the results page with its tables, figures and claims, and the page of published numbers.
+"""Stage report: the results page, the same in short for GitHub, figures, and the page of published numbers.
 
     python src/report.py --raw data/raw/toy/tables --frames data/frames/toy --metrics metrics --plots plots \
         --predictions data/predictions --published data --embeddings data/embeddings/toy-small_clip \
@@ -10,7 +10,6 @@ and embeddings to tell how much of its video a caption covers. Writes pages, fig
 
 import stillmotion.config.capped
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +30,7 @@ from stillmotion.io.tables import read_json, read_rows, write_json
 from stillmotion.metrics.headlines import headline_values
 from stillmotion.moments.example_figure import example_figure
 from stillmotion.report.coverage import query_coverage
-from stillmotion.report.examples import Gallery
+from stillmotion.report.examples import Examples, Gallery
 from stillmotion.report.figures import drawn_systems, save_figure
 from stillmotion.report.first_videos import first_shows, queries_of
 from stillmotion.report.index import index_page
@@ -56,7 +55,7 @@ def main(
     summary: Annotated[Path, typer.Option(help="JSON file of the headline values")],
     output: Annotated[Path, typer.Option(help="folder of the pages")],
 ) -> None:
-    """Write the results page and the page of published numbers."""
+    """Write the pages, their figures and the headline values."""
     loaded = load_params()
     blocks = {"expansions", "finetuned", "recipes", "retrieval", "scorers", "selections", "shot_detectors"}
     params = loaded.model_dump(by_alias=True, include={"dataset", "run", "report"} | blocks)
@@ -89,30 +88,18 @@ def main(
     (numbers, counterparts), stored = read_published(published), PackedFrames(frames)
     attended = {model: read_attended(predictions / "attention" / model) for model in run["attended"]}
     drawn = drawn_systems(evidence, histories) | drawn_moments(evidence) | drawn_attention(attended, stored)
-    shown = shown_selection(evidence)
+    shown, num_examples = shown_selection(evidence), settings["num_examples"]
     kept = predictions / "moments" / shown / "examples.jsonl"
-    examples = spread_out(read_rows(kept), settings["num_examples"]) if shown and kept.is_file() else []
-    if examples:
+    located = spread_out(read_rows(kept), num_examples) if shown and kept.is_file() else []
+    if located:
         change = evidence.metrics("moments")[shown]["protocol"]["thresholds"]["parameters"].get("change")
-        drawn["moments"] = example_figure(examples, stored, change)
+        drawn["moments"] = example_figure(located, stored, change)
     beside, splits = beside_ours(numbers, counterparts, evidence), split_counts(videos, captions, moments)
+    gallery, examples = Gallery(videos, captions, stored, embedded, output), Examples(ranks, located, num_examples)
     pages = {
-        "results.md": results_page(
-            evidence, numbers, splits=splits, videos=videos, attended=run["attended"], figures=list(drawn)
-        ),
+        "results.md": results_page(evidence, numbers, splits, videos=videos, attended=run["attended"], figures=drawn),
         "published.md": published_page(beside, evidence),
-        "index.html": index_page(
-            evidence,
-            numbers,
-            beside,
-            splits=splits,
-            gallery=Gallery(videos, captions, stored, output),
-            embedded=embedded,
-            ranks=ranks,
-            located=examples,
-            num_examples=settings["num_examples"],
-            metrics=os.path.relpath(metrics, output),
-        ),
+        "index.html": index_page(evidence, numbers, beside, splits, gallery, examples, metrics),
     }
     with atomic_folder(output) as partial:
         for name, figure in drawn.items():

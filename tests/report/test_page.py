@@ -5,7 +5,7 @@ from stillmotion.claims.claim import Source
 from stillmotion.claims.compare import Measurement
 from stillmotion.claims.evidence import Search
 from stillmotion.io.records import Caption, Moment, Video
-from stillmotion.report.page import claim_rows, results_page
+from stillmotion.report.page import claim_rows, results_page, split_counts
 
 
 def rows_of(page, heading):
@@ -38,8 +38,8 @@ def page_of(make_evidence):
     def page(*systems, searches=None, videos=VIDEOS, figures=(), attended=(), captions=CAPTIONS, **found):
         evidence = make_evidence(*systems, searches=searches or {}, **found)
         numbers = pd.DataFrame(columns=["system", "metric", "value", "document"])
-        arguments = {"captions": captions, "windows": QUERIES if captions else [], "attended": attended}
-        return results_page(evidence, numbers, videos=videos, figures=figures, **arguments)
+        splits = split_counts(videos, captions, QUERIES if captions else [])
+        return results_page(evidence, numbers, splits, videos=videos, figures=figures, attended=attended)
 
     return page
 

@@ -75,8 +75,15 @@ class Located:
 class Gallery:
     """The videos that players show: their frames, captions, and where they lie as seen from a page."""
 
-    def __init__(self, videos: Sequence[Video], captions: Sequence[Caption], stored: PackedFrames, page: Path):
-        self.stored, self._page = stored, page
+    def __init__(
+        self,
+        videos: Sequence[Video],
+        captions: Sequence[Caption],
+        stored: PackedFrames,
+        embedded: Embeddings,
+        page: Path,
+    ):
+        self.stored, self.embedded, self.page = stored, embedded, page
         self.videos = {video.video_id: video for video in videos}
         self.row_of = {caption.caption_id: row for row, caption in enumerate(captions)}
         self.captions_of: dict[str, list[Caption]] = {}
@@ -90,7 +97,7 @@ class Gallery:
     def player(self, video_id: str, moment: Window, **more: Any) -> Player:
         """The player of a video at a moment."""
         video, (strip, num) = self.videos[video_id], preview(self.stored, video_id)
-        source = video_source(video.path, self._page)
+        source = video_source(video.path, self.page)
         return Player(video_id, source, self.duration(video_id), moment, strip, num, **more)
 
     def duration(self, video_id: str) -> float:
@@ -98,30 +105,34 @@ class Gallery:
         return self.videos[video_id].duration or float(self.stored.timestamps(video_id)[-1])
 
 
-def rankings(
-    gallery: Gallery,
-    embedded: Embeddings,
-    ranks: Mapping[str, Rows],
-    shows: Mapping[str, Sequence[str]],
-    best: str,
-    num: int,
-) -> list[Ranking]:
-    """A query whose video the best system finds first, then `num` of the others from the nearest miss to the worst.
+@dataclass(frozen=True)
+class Examples:
+    """What examples are chosen from."""
+
+    ranks: Mapping[str, Rows]
+    """Rows of ranks.jsonl by system of retrieval."""
+    located: Rows
+    """Rows of examples.jsonl of the selection that is shown."""
+    num: int
+    """Of retrieval, beside one that is found at once."""
+
+
+def rankings(gallery: Gallery, examples: Examples, shows: Mapping[str, Sequence[str]], best: str) -> list[Ranking]:
+    """A query whose video the best system finds first, then others from the nearest miss to the worst.
 
     Args:
         gallery: what players are made of.
-        embedded: of the dataset, for the curves.
-        ranks: rows of ranks.jsonl by system.
+        examples: ranks, and how many misses.
         shows: of `first_videos.first_shows` by system.
         best: the system whose rankings are shown.
-        num: of queries whose video is not first.
     """
+    ranks = examples.ranks
     rows = ranks[best]
     order = sorted(range(len(rows)), key=lambda place: (rows[place]["rank"][0], rows[place]["caption_id"]))
     right = [place for place in order if rows[place]["rank"][0] <= 1]
     missed = [place for place in order if rows[place]["rank"][0] > 1]
     found = []
-    for place in right[:1] + spread_out(missed, num):
+    for place in right[:1] + spread_out(missed, examples.num):
         row = rows[place]
         found.append(
             Ranking(
@@ -129,7 +140,7 @@ def rankings(
                 rank=row["rank"][0],
                 ranks={key: of_system[place]["rank"][0] for key, of_system in ranks.items() if of_system},
                 shows=shows[best][place] if shows.get(best) else "",
-                hits=[_hit(gallery, embedded, row, *hit) for hit in ranked_videos(row)],
+                hits=[_hit(gallery, row, *hit) for hit in ranked_videos(row)],
             )
         )
     return found
@@ -149,8 +160,8 @@ def ranked_videos(row: Mapping[str, Any]) -> list[tuple[float, str]]:
     return [*above, (rank, row["video_id"]), *below]
 
 
-def _hit(gallery: Gallery, embedded: Embeddings, row: Mapping[str, Any], rank: float, video_id: str) -> Hit:
-    duration = gallery.duration(video_id)
+def _hit(gallery: Gallery, row: Mapping[str, Any], rank: float, video_id: str) -> Hit:
+    embedded, duration = gallery.embedded, gallery.duration(video_id)
     said = {part.casefold() for part in sentences(row["text"])}
     own = gallery.captions_of.get(video_id, ())
     true = [(c.start, c.end) for c in own if c.start is not None and c.end is not None and _is_said(c.text, said)]

@@ -1,15 +1,15 @@
 """The page of the results that is looked at: all of it in one file of HTML, its pictures too."""
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from stillmotion.claims.evidence import Evidence
-from stillmotion.claims.systems import Rows
-from stillmotion.embedding.reader import Embeddings
 from stillmotion.report import charts, moments, retrieval
-from stillmotion.report.examples import Gallery, moments_located, rankings
+from stillmotion.report.examples import Examples, Gallery, moments_located, rankings
 from stillmotion.report.findings import findings, tally
 from stillmotion.report.first_videos import SHOWN
 from stillmotion.report.page import SOURCES, rendered
@@ -34,14 +34,10 @@ def index_page(
     evidence: Evidence,
     numbers: pd.DataFrame,
     published: Sequence[Published],
-    *,
     splits: Mapping[str, Sequence[int]],
     gallery: Gallery,
-    embedded: Embeddings,
-    ranks: Mapping[str, Rows],
-    located: Rows,
-    num_examples: int,
-    metrics: str,
+    examples: Examples,
+    metrics: Path,
 ) -> str:
     """The page in HTML.
 
@@ -51,11 +47,8 @@ def index_page(
         published: the same with ours.
         splits: of `page.split_counts`.
         gallery: what players are made of.
-        embedded: for the curves of retrieval.
-        ranks: rows of ranks.jsonl by system of retrieval.
-        located: rows of examples.jsonl of the selection that is shown.
-        num_examples: of retrieval, beside one that was found at once.
-        metrics: the folder of the metrics files as seen from the page.
+        examples: what they show.
+        metrics: the folder of the metrics files.
     """
     claims = [(source, [(claim, claim.measure(evidence)) for claim in source.claims]) for source in SOURCES]
     tables = task_tables(evidence)
@@ -72,13 +65,13 @@ def index_page(
         published=[row for row in published if row.ours is not None],
         num_published=len(published),
         experiments=sorted({name for row in published if row.ours is None for name in row.experiments}),
-        rankings=rankings(gallery, embedded, ranks, evidence.first_shows, best.key, num_examples) if best else [],
+        rankings=rankings(gallery, examples, evidence.first_shows, best.key) if best else [],
         why=WHY,
-        located=moments_located(gallery, located),
+        located=moments_located(gallery, examples.located),
         charts=charts,
         lines=charts.task_charts(evidence, tables),
         analyses=_analyses(evidence, numbers),
-        metrics=metrics,
+        metrics=os.path.relpath(metrics, gallery.page),
     )
 
 

@@ -1,6 +1,6 @@
 """The pages of the report, from their templates beside this module."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,11 @@ def _text(value: Any) -> Any:
 def results_page(
     evidence: Evidence,
     published: pd.DataFrame,
-    *,
     splits: Mapping[str, Sequence[int]],
+    *,
     videos: Sequence[Video],
     attended: Sequence[str],
-    figures: Sequence[str],
+    figures: Collection[str],
 ) -> str:
     """The results page in Markdown.
 
