@@ -180,14 +180,21 @@ class Workplace:
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.fixture(scope="session")
+def make_workplace():
+    """A workplace in a folder."""
+
+    def make(root):
+        spec = importlib.util.spec_from_file_location("report_stage", ROOT / "src" / "report.py")
+        place = Workplace(root)
+        place.stage = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(place.stage)
+        place.stage.load_params = lambda: SimpleNamespace(model_dump=lambda by_alias, include: place.params)
+        return place
+
+    return make
+
+
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("report_stage", ROOT / "src" / "report.py")
-    stage = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(stage)
-    place = Workplace(tmp_path)
-    place.stage = stage
-    monkeypatch.setattr(
-        stage, "load_params", lambda: SimpleNamespace(model_dump=lambda by_alias, include: place.params)
-    )
-    return place
+def workplace(make_workplace, tmp_path):
+    return make_workplace(tmp_path)
