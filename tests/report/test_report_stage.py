@@ -149,3 +149,37 @@ def test_what_is_missing_is_one_line_and_leaves_no_page(workplace):
     with pytest.raises(InputError, match="counterparts.csv: no such file; restore it with git checkout"):
         workplace.run()
     assert not (workplace.root / "out").exists()
+
+
+def test_text_from_outside_is_text_on_the_page_and_one_that_is_no_character_its_escape(workplace):
+    hostile = "<script>alert(1)</script> \x1b[31m \ud800 & 'b'"
+    workplace.add_retrieval("small_clip", 2.0, 1.0)
+    workplace.add_retrieval(TUNED, 1.0, 2.0)
+    path = "predictions/retrieval/small_clip-mean/ranks.jsonl"
+    rows = [json.loads(line) for line in (workplace.root / path).read_text().splitlines()]
+    workplace.write_rows(path, [row | {"text": hostile} for row in rows])
+    workplace.params["dataset"] = "<toy>"
+    page = workplace.run()["index.html"].decode()
+    assert page.count("<script>") == 1
+    assert "“&lt;script&gt;alert(1)&lt;/script&gt; \\x1b[31m \\ud800 &amp; &#39;b&#39;”" in page
+    assert "<title>Stillmotion: results on &lt;toy&gt;</title>" in page
+
+
+def test_the_page_shows_what_was_measured_first_and_lists_the_rest_by_command(workplace):
+    workplace.add_retrieval("small_clip", 2.0, 1.0)
+    workplace.add_retrieval(TUNED, 1.0, 1.0)
+    page = workplace.run()["index.html"].decode()
+    assert page.index("<h2>Findings</h2>") < page.index('<section id="retrieval"') < page.index('<section id="claims"')
+    assert "4 systems" not in page
+    assert "2 systems of text–video retrieval on 20 videos (0 train, 0 validation, 20 test)" in page
+    assert "<li><code>stillmotion run heads</code> STAN is above a head behind the tower, fine-tuned alike</li>" in page
+    # 1 published number, of an architecture that was not counted
+    assert "None of 1 published numbers" in page
+    assert "<code>stillmotion run resources</code></li>" in page
+
+
+def test_a_run_without_videos_to_rank_has_a_page_that_says_so(workplace):
+    page = workplace.run()["index.html"].decode()
+    assert "No system of this run has a result" not in page  # what claims came to is one
+    assert '<section id="retrieval"' not in page
+    assert '<section id="resources"' in page

@@ -68,7 +68,7 @@ def ticks(low: float, high: float) -> list[float]:
     """Round numbers from just below to just above, at most MOST_TICKS.
 
     Example:
-        From 28.3 to 63.0: 20, 40, 60, 80.
+        From 28.3 to 63.0: the tens from 20 to 70.
     """
     for step in STEPS:
         first, last = floor(low / step), ceil(high / step)
