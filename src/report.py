@@ -36,7 +36,7 @@ from stillmotion.report.first_videos import first_shows, queries_of
 from stillmotion.report.index import index_page
 from stillmotion.report.moment_figures import drawn_moments
 from stillmotion.report.moments import spread_out
-from stillmotion.report.page import published_page, results_page, split_counts
+from stillmotion.report.page import SOURCES, published_page, results_page, split_counts
 from stillmotion.report.published import beside_ours, read_published
 from stillmotion.stage import run_stage
 from stillmotion.video.packed import PackedFrames
@@ -95,11 +95,12 @@ def main(
         change = evidence.metrics("moments")[shown]["protocol"]["thresholds"]["parameters"].get("change")
         drawn["moments"] = example_figure(located, stored, change)
     beside, splits = beside_ours(numbers, counterparts, evidence), split_counts(videos, captions, moments)
+    claims = [source.measured(evidence) for source in SOURCES]
     gallery, examples = Gallery(videos, captions, stored, embedded, output), Examples(ranks, located, num_examples)
     pages = {
-        "results.md": results_page(evidence, numbers, splits, videos=videos, attended=run["attended"], figures=drawn),
+        "results.md": results_page(evidence, splits, claims, videos=videos, attended=run["attended"], figures=drawn),
         "published.md": published_page(beside, evidence),
-        "index.html": index_page(evidence, numbers, beside, splits, gallery, examples, metrics),
+        "index.html": index_page(evidence, numbers, beside, splits, claims, gallery, examples, metrics),
     }
     with atomic_folder(output) as partial:
         for name, figure in drawn.items():

@@ -16,13 +16,13 @@ def claims_with(*verdicts):
     for place in range(len(verdicts)):
         source.claim(f"claim {place}", section="1")(lambda evidence: [])
     rows = [[Measurement("a − b", "+1.0", verdict) for verdict in of_claim] for of_claim in verdicts]
-    return [(source, list(zip(source.claims, rows, strict=True)))]
+    return [list(zip(source.claims, rows, strict=True))]
 
 
 def test_a_claim_counts_once_and_is_mixed_where_its_measurements_disagree():
     claims = claims_with(["holds", "holds"], ["does not hold"], ["holds", "undecided"], ["not comparable"], [])
     assert tally(claims) == {"hold": 1, "do not hold": 1, "undecided or mixed": 2, "not measured here": 1}
-    ours = [(claims[0][0], [(claims[0][1][0][0], [Measurement("a", "b", "holds", is_ours=True)])])]
+    ours = [[(claims[0][0][0], [Measurement("a", "b", "holds", is_ours=True)])]]
     assert tally(ours)["not measured here"] == 1
 
 

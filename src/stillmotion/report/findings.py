@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from stillmotion.claims.claim import Claim, Source
-from stillmotion.claims.compare import Measurement, Pair, measured
+from stillmotion.claims.claim import Measured
+from stillmotion.claims.compare import Pair, measured
 from stillmotion.claims.evidence import Evidence
 from stillmotion.report.first_videos import SHOWN
 from stillmotion.report.moments import moment_pairs
@@ -14,9 +14,6 @@ from stillmotion.report.systems import TaskTable
 UNDECIDED, UNMEASURED = "undecided or mixed", "not measured here"
 VERDICTS_OF = {"holds": "hold", "does not hold": "do not hold"}
 VERDICTS = (*VERDICTS_OF.values(), UNDECIDED, UNMEASURED)
-
-Measured = Sequence[tuple[Source, Sequence[tuple[Claim, Sequence[Measurement]]]]]
-"""What the claims of each source came to."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ Finding = Sequence[str | System]
 """A line in parts."""
 
 
-def findings(evidence: Evidence, tables: Mapping[str, TaskTable], claims: Measured) -> list[Finding]:
+def findings(evidence: Evidence, tables: Mapping[str, TaskTable], claims: Sequence[Measured]) -> list[Finding]:
     """At most five lines: those of what was measured."""
     lines: tuple[Callable[[], Finding | None], ...] = (
         lambda: _largest(evidence, "retrieval", "R@1", retrieval_pairs(evidence)),
@@ -43,10 +40,10 @@ def findings(evidence: Evidence, tables: Mapping[str, TaskTable], claims: Measur
     return [finding for line in lines if (finding := line()) is not None]
 
 
-def tally(claims: Measured) -> dict[str, int]:
+def tally(claims: Sequence[Measured]) -> dict[str, int]:
     """How many claims came to each of VERDICTS; of a claim with several measurements all must say the same."""
     counts = dict.fromkeys(VERDICTS, 0)
-    for _, of_source in claims:
+    for of_source in claims:
         for _, rows in of_source:
             verdicts = {VERDICTS_OF.get(row.verdict, UNDECIDED) for row in rows if not row.is_ours}
             counts[UNMEASURED if not verdicts else UNDECIDED if len(verdicts) > 1 else verdicts.pop()] += 1
@@ -94,7 +91,7 @@ def _probe(table: TaskTable | None) -> Finding | None:
     return zero_shot, told, *where
 
 
-def _tally(claims: Measured) -> Finding | None:
+def _tally(claims: Sequence[Measured]) -> Finding | None:
     counts = tally(claims)
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     return (f"Of {sum(counts.values())} published conclusions {told}.",) if told else None

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 from markupsafe import Markup
 
 from stillmotion.claims import windows as selected
-from stillmotion.claims.claim import Source, run_command
+from stillmotion.claims.claim import Measured, open_claims, run_command
 from stillmotion.claims.compare import num_clips
 from stillmotion.claims.evidence import Evidence
 from stillmotion.claims.mug_stan import MUG_STAN
@@ -46,6 +45,7 @@ def rendered(template: str, **context: Any) -> str:
     )
     environment.filters |= {"cell": markdown, "number": number, "interval": with_interval}
     environment.globals |= {"table": markdown_table, "num_clips": num_clips, "run_command": run_command}
+    environment.globals |= {"claim_rows": claim_rows, "open_claims": open_claims}
     lines = environment.get_template(template).render(**context).splitlines()
     kept = [line for place, line in enumerate(lines) if line or (place and lines[place - 1])]
     return "\n".join(kept).strip() + "\n"
@@ -58,8 +58,8 @@ def _text(value: Any) -> Any:
 
 def results_page(
     evidence: Evidence,
-    published: pd.DataFrame,
     splits: Mapping[str, Sequence[int]],
+    claims: Sequence[Measured],
     *,
     videos: Sequence[Video],
     attended: Sequence[str],
@@ -69,8 +69,8 @@ def results_page(
 
     Args:
         evidence: what has been measured.
-        published: numbers with their documents, for the effects that sources report.
         splits: of `split_counts`.
+        claims: what those of each of SOURCES came to.
         videos: with their final status.
         attended: models of which figures show what they attend to.
         figures: names of the figures that there are.
@@ -86,7 +86,6 @@ def results_page(
     return rendered(
         "results.md.j2",
         evidence=evidence,
-        published=published,
         retrieval=retrieval,
         moments=moments,
         selected=selected,
@@ -107,7 +106,7 @@ def results_page(
         keep_rates=sorted({rate for steps in steps_of.values() for rate, _ in steps if rate < 1}, reverse=True),
         depths=sorted({depth for steps in steps_of.values() for _, depth in steps if depth}),
         branches=_branches(evidence.architectures),
-        claims=[(source, claim_rows(evidence, source)) for source in SOURCES],
+        claims=list(zip(SOURCES, claims, strict=True)),
     )
 
 
@@ -139,14 +138,11 @@ def split_counts(
     }
 
 
-def claim_rows(evidence: Evidence, source: Source) -> list[list[str]]:
-    """A row for each measurement of each claim; what to run for them, where the source's are missing."""
+def claim_rows(found: Measured) -> list[list[str]]:
+    """A row for each measurement of each claim, in the first of which the claim stands."""
     rows = []
-    for claim in source.claims:
-        measured = claim.measure(evidence)
+    for claim, measured in found:
         cells = [[f"{row.what}{', ours' if row.is_ours else ''}", row.effect, row.verdict] for row in measured]
-        if all(row.is_ours for row in measured):
-            cells.insert(0, [f"`{claim.command}`", "–", "not measured here"])
         rows += [[f"{claim.text} ({claim.section})" if place == 0 else "", *row] for place, row in enumerate(cells)]
     return rows
 
