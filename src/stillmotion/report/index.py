@@ -102,10 +102,8 @@ EFFECTS = (
 
 def _analyses(evidence: Evidence, numbers: pd.DataFrame) -> dict[str, list[tuple[str, str, Any]]]:
     """Tables behind the results by task, with a title and a note; those without a row are left out."""
-    coverage, of_recipes = (
-        COVERAGE.format(model=evidence.coverage.model),
-        "Each with the most clips; the seeds of a recipe are averaged.",
-    )
+    of_recipes = "Each with the most clips; the seeds of a recipe are averaged."
+    of_model = COVERAGE.format(model=evidence.coverage.model)
     found = {
         "retrieval": (
             ("What one change adds", "In points, paired over the test queries.", retrieval.differences_table(evidence)),
@@ -113,11 +111,7 @@ def _analyses(evidence: Evidence, numbers: pd.DataFrame) -> dict[str, list[tuple
             ("What the first video shows, in % of the captions", SHOWS, retrieval.first_videos_table(evidence)),
             ("R@1 / R@5 by the length of the caption", of_recipes, retrieval.sentences_table(evidence)),
             ("R@1 / R@5 of one sentence by the events of the video", of_recipes, retrieval.events_table(evidence)),
-            (
-                "R@1 by caption coverage",
-                COVERAGE.format(model=evidence.coverage.model),
-                retrieval.coverage_table(evidence),
-            ),
+            ("R@1 by caption coverage", of_model, retrieval.coverage_table(evidence)),
             ("How alike the frames of a video are", COSINES, retrieval.frame_cosines_table(evidence)),
         ),
         "moments": (("What one change adds", EFFECTS, moments.effects_table(evidence, numbers)),),
