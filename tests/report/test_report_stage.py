@@ -168,7 +168,10 @@ def test_text_from_outside_is_text_on_the_page_and_one_that_is_no_character_its_
 def test_the_page_shows_what_was_measured_first_and_lists_the_rest_by_command(workplace):
     workplace.add_retrieval("small_clip", 2.0, 1.0)
     workplace.add_retrieval(TUNED, 1.0, 1.0)
+    (workplace.root / "toy-small_clip" / "frames.npy").unlink()  # so that no curve can be drawn
     page = workplace.run()["index.html"].decode()
+    assert 'class="player"' in page
+    assert 'class="curve"' not in page
     assert page.index("<h2>Findings</h2>") < page.index('<section id="retrieval"') < page.index('<section id="claims"')
     assert "4 systems" not in page
     assert "2 systems of text–video retrieval on 20 videos (0 train, 0 validation, 20 test)" in page
