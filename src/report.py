@@ -1,4 +1,4 @@
-"""Stage report: the results page with its tables, figures and claims, and the page of published numbers.
+"""Stage report: the results page, the same in short for GitHub, figures, and the page of published numbers.
 
     python src/report.py --raw data/raw/toy/tables --frames data/frames/toy --metrics metrics --plots plots \
         --predictions data/predictions --published data --embeddings data/embeddings/toy-small_clip \
@@ -30,11 +30,13 @@ from stillmotion.io.tables import read_json, read_rows, write_json
 from stillmotion.metrics.headlines import headline_values
 from stillmotion.moments.example_figure import example_figure
 from stillmotion.report.coverage import query_coverage
+from stillmotion.report.examples import Examples, Gallery
 from stillmotion.report.figures import drawn_systems, save_figure
 from stillmotion.report.first_videos import first_shows, queries_of
+from stillmotion.report.index import index_page
 from stillmotion.report.moment_figures import drawn_moments
 from stillmotion.report.moments import spread_out
-from stillmotion.report.page import published_page, results_page
+from stillmotion.report.page import SOURCES, published_page, results_page, split_counts
 from stillmotion.report.published import beside_ours, read_published
 from stillmotion.stage import run_stage
 from stillmotion.video.packed import PackedFrames
@@ -53,12 +55,12 @@ def main(
     summary: Annotated[Path, typer.Option(help="JSON file of the headline values")],
     output: Annotated[Path, typer.Option(help="folder of the pages")],
 ) -> None:
-    """Write the results page and the page of published numbers."""
+    """Write the pages, their figures and the headline values."""
     loaded = load_params()
     blocks = {"expansions", "finetuned", "recipes", "retrieval", "scorers", "selections", "shot_detectors"}
     params = loaded.model_dump(by_alias=True, include={"dataset", "run", "report"} | blocks)
     run, settings = params["run"], params["report"]
-    keys, captions = systems_of(params), load_records(raw, Caption)
+    keys, captions, moments = systems_of(params), load_records(raw, Caption), load_records(raw, Moment)
     ranks = {key: read_rows(predictions / "retrieval" / key / "ranks.jsonl") for key in keys["retrieval"]}
     windows = {key: read_rows(predictions / "moments" / key / "queries.jsonl") for key in keys["moments"]}
     spans = {key: read_rows(predictions / "actions" / key / "spans.jsonl") for key in keys["actions"]}
@@ -86,28 +88,25 @@ def main(
     (numbers, counterparts), stored = read_published(published), PackedFrames(frames)
     attended = {model: read_attended(predictions / "attention" / model) for model in run["attended"]}
     drawn = drawn_systems(evidence, histories) | drawn_moments(evidence) | drawn_attention(attended, stored)
-    shown = shown_selection(evidence)
+    shown, num_examples = shown_selection(evidence), settings["num_examples"]
     kept = predictions / "moments" / shown / "examples.jsonl"
-    if shown and kept.is_file():
-        examples = spread_out(read_rows(kept), settings["num_examples"])
+    located = spread_out(read_rows(kept), num_examples) if shown and kept.is_file() else []
+    if located:
         change = evidence.metrics("moments")[shown]["protocol"]["thresholds"]["parameters"].get("change")
-        if examples:
-            drawn["moments"] = example_figure(examples, stored, change)
+        drawn["moments"] = example_figure(located, stored, change)
+    beside, splits = beside_ours(numbers, counterparts, evidence), split_counts(videos, captions, moments)
+    claims = [source.measured(evidence) for source in SOURCES]
+    gallery, examples = Gallery(videos, captions, stored, embedded, output), Examples(ranks, located, num_examples)
+    pages = {
+        "results.md": results_page(evidence, splits, claims, videos=videos, attended=run["attended"], figures=drawn),
+        "published.md": published_page(beside, evidence),
+        "index.html": index_page(evidence, numbers, beside, splits, claims, gallery, examples, metrics),
+    }
     with atomic_folder(output) as partial:
         for name, figure in drawn.items():
             save_figure(figure, partial / "figures" / f"{name}.svg")
-        page = results_page(
-            evidence,
-            numbers,
-            videos=videos,
-            captions=captions,
-            windows=load_records(raw, Moment),
-            attended=run["attended"],
-            figures=list(drawn),
-        )
-        (partial / "results.md").write_text(page, encoding="utf-8")
-        beside = beside_ours(numbers, counterparts, evidence)
-        (partial / "published.md").write_text(published_page(beside, evidence), encoding="utf-8")
+        for name, text in pages.items():
+            (partial / name).write_text(text, encoding="utf-8")
     write_json(summary, headline_values(files), digits=4)
 
 

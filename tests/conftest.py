@@ -260,7 +260,7 @@ REPORT_PARAMS: dict[str, Any] = {
 """Blocks of params.yaml that the systems of tests are made of."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_query() -> Callable[..., dict[str, Any]]:
     """A row of queries.jsonl; `iou` is that of the top window and of the frames, and the average precision."""
 
@@ -272,7 +272,7 @@ def make_query() -> Callable[..., dict[str, Any]]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def moment_metrics() -> dict[str, Any]:
     """The metrics file of a system of moment retrieval, without its protocol."""
     brief = {"MR-full-R1@0.5": 53.94, "MR-full-R1@0.7": 34.84, "MR-full-mAP": 32.2}

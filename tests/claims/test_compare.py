@@ -28,6 +28,11 @@ def test_a_difference_is_that_of_the_means_with_its_interval():
     assert (found.what, found.effect, found.verdict) == ("a − b", "+100.0 points (+100.0 to +100.0)", "holds")
 
 
+def test_a_difference_keeps_its_numbers_and_what_it_is_to_be_above():
+    found = compared("a − b", np.full(30, 60.0), np.full(30, 50.0), DRAWS, 2.0)
+    assert (found.interval, found.above) == ((10.0, 10.0, 10.0), -2.0)
+
+
 def test_equal_systems_differ_by_nothing_which_costs_nothing_but_helps_nothing():
     same_Q = np.array([100.0, 0.0, 50.0])
     assert compared("x", same_Q, same_Q, DRAWS).verdict == "undecided"

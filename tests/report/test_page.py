@@ -1,11 +1,10 @@
-import pandas as pd
 import pytest
 
-from stillmotion.claims.claim import Source
+from stillmotion.claims.claim import Source, open_claims
 from stillmotion.claims.compare import Measurement
 from stillmotion.claims.evidence import Search
 from stillmotion.io.records import Caption, Moment, Video
-from stillmotion.report.page import claim_rows, results_page
+from stillmotion.report.page import SOURCES, claim_rows, results_page, split_counts
 
 
 def rows_of(page, heading):
@@ -37,9 +36,9 @@ FIGURES += ["optimisation", "retrieval", "sensitivity"]
 def page_of(make_evidence):
     def page(*systems, searches=None, videos=VIDEOS, figures=(), attended=(), captions=CAPTIONS, **found):
         evidence = make_evidence(*systems, searches=searches or {}, **found)
-        numbers = pd.DataFrame(columns=["system", "metric", "value", "document"])
-        arguments = {"captions": captions, "windows": QUERIES if captions else [], "attended": attended}
-        return results_page(evidence, numbers, videos=videos, figures=figures, **arguments)
+        splits = split_counts(videos, captions, QUERIES if captions else [])
+        claims = [source.measured(evidence) for source in SOURCES]
+        return results_page(evidence, splits, claims, videos=videos, figures=figures, attended=attended)
 
     return page
 
@@ -268,7 +267,7 @@ def test_the_page_holds_each_figure_once_and_what_models_attend_to(page_of, make
     assert "| clip-vc1_norm − clip-vc1_none (R1@0.5) | +100.0 points (+100.0 to +100.0) | holds |" in page
     assert "Queries from the best to the worst of clip-vc1_none:" in page
     assert "- [Batches of fine-tuning](../ablations/batch_size.md)" in page
-    assert "| STAN is above mean pooling, fine-tuned alike (IV-D, table V) | `stillmotion run alignment` |" in page
+    assert "- Not measured here, but by `stillmotion run alignment`: STAN is above mean pooling, " in page
     assert "\n\n\n" not in page
     headings = [line for line in page.splitlines() if line.startswith("## ")]
     assert len(set(headings)) == len(headings) == 9
@@ -297,20 +296,20 @@ def claim_of(*measurements, experiment="retrieval"):
 
 def test_a_claim_has_a_row_for_each_measurement_and_stands_in_the_first(make_evidence):
     found = [Measurement("a − b", "+1.0 points", "holds"), Measurement("c − d", "-1.0 points", "undecided")]
-    assert claim_rows(make_evidence(), claim_of(*found)) == [
+    assert claim_rows(claim_of(*found).measured(make_evidence())) == [
         ["It helps (4.1)", "a − b", "+1.0 points", "holds"],
         ["", "c − d", "-1.0 points", "undecided"],
     ]
+    assert claim_rows(claim_of().measured(make_evidence())) == []
 
 
 def test_what_the_source_does_not_have_is_marked_and_measures_none_of_its_claims(make_evidence):
-    ours = Measurement("a − b", "+1.0 points", "holds", is_ours=True)
-    assert claim_rows(make_evidence(), claim_of(ours)) == [
-        ["It helps (4.1)", "`stillmotion run retrieval`", "–", "not measured here"],
-        ["", "a − b, ours", "+1.0 points", "holds"],
-    ]
-    rows = claim_rows(make_evidence(), claim_of(Measurement("c − d", "+2.0 points", "holds"), ours))
-    assert [row[1] for row in rows] == ["c − d", "a − b, ours"]
+    ours, theirs = (Measurement("a − b", "+1.0 points", "holds", is_ours=is_ours) for is_ours in (True, False))
+    found = claim_of(ours).measured(make_evidence())
+    assert claim_rows(found) == [["It helps (4.1)", "a − b, ours", "+1.0 points", "holds"]]
+    assert open_claims(found) == {"stillmotion run retrieval": ["It helps"]}
+    assert open_claims(claim_of(theirs, ours).measured(make_evidence())) == {}
+    assert open_claims(claim_of().measured(make_evidence())) == {"stillmotion run retrieval": ["It helps"]}
 
 
 def test_an_id_and_a_reason_from_outside_are_no_markup_of_the_page(page_of):

@@ -9,6 +9,11 @@ def test_a_table_has_its_first_column_left_and_the_others_right():
     assert markdown_table(["a", "b", "c"], [], left=2).splitlines()[1] == "|---|---|---:|"
 
 
+def test_a_table_keeps_its_header_and_rows_as_they_were_given():
+    table = markdown_table(["a", "b"], iter([["x|y", "1"]]))
+    assert (table.header, table.rows) == (["a", "b"], [["x|y", "1"]])
+
+
 def test_a_cell_can_end_neither_itself_nor_its_row():
     table = markdown_table(["video", "reason"], [["a|b", "line\nbreak"]])
     assert table.splitlines()[2:] == ["| a\\|b | line break |"]

@@ -1,6 +1,6 @@
 """A claim: a conclusion of a publication, whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from stillmotion.claims.compare import Measurement
@@ -33,6 +33,10 @@ class Claim:
         return " && ".join(run_command(name) for name in self.experiments) or DEFAULT
 
 
+Measured = Sequence[tuple[Claim, Sequence[Measurement]]]
+"""What the claims of a source came to."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A publication and what it concludes."""
@@ -41,6 +45,10 @@ class Source:
     rules: str
     """What holds for each of its claims."""
     claims: list[Claim] = field(default_factory=list)
+
+    def measured(self, evidence: Evidence) -> Measured:
+        """Each claim with its measurements, which are none where the evidence was not made."""
+        return [(claim, claim.measure(evidence)) for claim in self.claims]
 
     def claim(
         self, text: str, *, section: str, rule: str = "", experiment: str | tuple[str, ...] = ()
@@ -53,6 +61,15 @@ class Source:
             return measure
 
         return register
+
+
+def open_claims(found: Measured) -> dict[str, list[str]]:
+    """The claims of which nothing that their source has was measured, by the command that would."""
+    by_command: dict[str, list[str]] = {}
+    for claim, rows in found:
+        if all(row.is_ours for row in rows):
+            by_command.setdefault(claim.command, []).append(claim.text)
+    return by_command
 
 
 def run_command(experiment: str) -> str:

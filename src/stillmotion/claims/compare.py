@@ -6,7 +6,7 @@ Seeds are averaged query by query and taken as given: the bootstrap draws querie
 # Q queries.
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -43,6 +43,10 @@ class Measurement:
     verdict: Verdict
     is_ours: bool = False
     """Whether what is measured is a system that the source of the claim does not have."""
+    interval: tuple[float, float, float] | None = field(default=None, compare=False)
+    """The effect in points, and its 95 % interval; None where it is no difference, or several."""
+    above: float = field(default=0.0, compare=False)
+    """What it is claimed to be above."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ def judged(
 ) -> Measurement:
     """The measurement of a difference, by its interval, that is claimed to be above minus `margin`."""
     effect = f"{points:+.1f} points ({low:+.1f} to {high:+.1f})"
-    return Measurement(what, effect, judge(low, high, margin), is_ours)
+    return Measurement(what, effect, judge(low, high, margin), is_ours, (points, low, high), -margin)
 
 
 def judge(low: float, high: float, margin: float = 0.0) -> Verdict:

@@ -36,6 +36,17 @@ def by_kind(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Map
     return {title: group for title, group in groups.items() if group}
 
 
+def moment_pairs(evidence: Evidence, measure: str) -> list[Pair]:
+    """Each post-processing beside none, and VC2 and VC1 with β beside VC1, by a measure."""
+    frame = select(evidence.of(measure), {"protocol.kind": "selection"})
+    posts = pairs(frame, better={POST: POSTS[1:]}, worse={POST: POSTS[0]}, within=(*MODEL, METHOD, OBJECTIVE))
+    alike = (*MODEL, POST, OBJECTIVE)
+    methods = (
+        pairs(frame, better={METHOD: method}, worse={METHOD: "vc1"}, within=alike) for method in ("vc2", "vc1_beta")
+    )
+    return [*posts, *(pair for of_method in methods for pair in of_method)]
+
+
 def effects_table(evidence: Evidence, published: pd.DataFrame) -> str:
     """Each post-processing against none, and VC2 and VC1 with β against VC1, paired over the queries.
 
@@ -45,22 +56,8 @@ def effects_table(evidence: Evidence, published: pd.DataFrame) -> str:
         evidence: what has been measured.
         published: numbers with their documents, the source's among them.
     """
-    frame = select(evidence.values, {"protocol.kind": "selection"})
     of_source = select(published, {"document": SOURCE})
-    within = (*MODEL, METHOD, OBJECTIVE)
-    by_measure = [
-        [
-            *pairs(of_measure, better={POST: POSTS[1:]}, worse={POST: POSTS[0]}, within=within),
-            *(
-                pair
-                for method in ("vc2", "vc1_beta")
-                for pair in pairs(
-                    of_measure, better={METHOD: method}, worse={METHOD: "vc1"}, within=(*MODEL, POST, OBJECTIVE)
-                )
-            ),
-        ]
-        for of_measure in (select(frame, {"measure": measure}) for measure in SOURCE_METRICS)
-    ]
+    by_measure = [moment_pairs(evidence, measure) for measure in SOURCE_METRICS]
     # each model and objective together, as in the source
     groups = [(pair.better["model"], pair.better[OBJECTIVE]) for pair in by_measure[0]]
     order = sorted(range(len(groups)), key=lambda place: groups.index(groups[place]))

@@ -1,14 +1,14 @@
 """The pages of the report, from their templates beside this module."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
+from markupsafe import Markup
 
 from stillmotion.claims import windows as selected
-from stillmotion.claims.claim import Source, run_command
+from stillmotion.claims.claim import Measured, open_claims, run_command
 from stillmotion.claims.compare import num_clips
 from stillmotion.claims.evidence import Evidence
 from stillmotion.claims.mug_stan import MUG_STAN
@@ -16,7 +16,7 @@ from stillmotion.claims.systems import select
 from stillmotion.claims.thesis import THESIS
 from stillmotion.claims.vclipper import VCLIPPER
 from stillmotion.io.records import Caption, Moment, Video
-from stillmotion.printed import markdown
+from stillmotion.printed import markdown, one_line
 from stillmotion.report import moments, retrieval
 from stillmotion.report.published import Published, published_tables
 from stillmotion.report.tables import markdown_table, number, with_interval
@@ -30,38 +30,48 @@ MOST_SKIPPED = 50
 
 
 def rendered(template: str, **context: Any) -> str:
-    """The page of a template, in which no two empty lines follow each other."""
+    """The page of a template, in which no two empty lines follow each other.
+
+    In a page of HTML no text is markup, and each is on one line.
+    """
+    is_html = template.endswith(".html.j2")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        autoescape=is_html,
+        finalize=_text if is_html else None,
     )
     environment.filters |= {"cell": markdown, "number": number, "interval": with_interval}
     environment.globals |= {"table": markdown_table, "num_clips": num_clips, "run_command": run_command}
+    environment.globals |= {"claim_rows": claim_rows, "open_claims": open_claims}
     lines = environment.get_template(template).render(**context).splitlines()
     kept = [line for place, line in enumerate(lines) if line or (place and lines[place - 1])]
     return "\n".join(kept).strip() + "\n"
 
 
+def _text(value: Any) -> Any:
+    """What is put out: markup as it stands, and of text nothing that is no character."""
+    return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def results_page(
     evidence: Evidence,
-    published: pd.DataFrame,
+    splits: Mapping[str, Sequence[int]],
+    claims: Sequence[Measured],
     *,
     videos: Sequence[Video],
-    captions: Sequence[Caption],
-    windows: Sequence[Moment],
     attended: Sequence[str],
-    figures: Sequence[str],
+    figures: Collection[str],
 ) -> str:
     """The results page in Markdown.
 
     Args:
         evidence: what has been measured.
-        published: numbers with their documents, for the effects that sources report.
+        splits: of `split_counts`.
+        claims: what those of each of SOURCES came to.
         videos: with their final status.
-        captions: of the dataset.
-        windows: moments of the dataset.
         attended: models of which figures show what they attend to.
         figures: names of the figures that there are.
     """
@@ -76,13 +86,12 @@ def results_page(
     return rendered(
         "results.md.j2",
         evidence=evidence,
-        published=published,
         retrieval=retrieval,
         moments=moments,
         selected=selected,
         figures=figures,
         attended=attended,
-        splits=_splits(videos, captions, windows),
+        splits=splits,
         skipped=[video for video in videos if not video.ok],
         most_skipped=MOST_SKIPPED,
         ranked={key: values for key, values in evidence.metrics("retrieval").items() if values["t2v"]},
@@ -97,7 +106,7 @@ def results_page(
         keep_rates=sorted({rate for steps in steps_of.values() for rate, _ in steps if rate < 1}, reverse=True),
         depths=sorted({depth for steps in steps_of.values() for _, depth in steps if depth}),
         branches=_branches(evidence.architectures),
-        claims=[(source, claim_rows(evidence, source)) for source in SOURCES],
+        claims=list(zip(SOURCES, claims, strict=True)),
     )
 
 
@@ -113,7 +122,7 @@ def _branches(architectures: Mapping[str, Mapping[str, Any]]) -> list[tuple[str,
     return [(name, clip) for name, clip in found.items() if clip is not None]
 
 
-def _splits(
+def split_counts(
     videos: Sequence[Video], captions: Sequence[Caption], windows: Sequence[Moment]
 ) -> dict[str, tuple[int, int, int, int]]:
     """Counts by split: videos, those left out, captions, moments."""
@@ -129,14 +138,11 @@ def _splits(
     }
 
 
-def claim_rows(evidence: Evidence, source: Source) -> list[list[str]]:
-    """A row for each measurement of each claim; what to run for them, where the source's are missing."""
+def claim_rows(found: Measured) -> list[list[str]]:
+    """A row for each measurement of each claim, in the first of which the claim stands."""
     rows = []
-    for claim in source.claims:
-        measured = claim.measure(evidence)
+    for claim, measured in found:
         cells = [[f"{row.what}{', ours' if row.is_ours else ''}", row.effect, row.verdict] for row in measured]
-        if all(row.is_ours for row in measured):
-            cells.insert(0, [f"`{claim.command}`", "–", "not measured here"])
         rows += [[f"{claim.text} ({claim.section})" if place == 0 else "", *row] for place, row in enumerate(cells)]
     return rows
 

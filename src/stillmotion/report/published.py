@@ -102,7 +102,7 @@ def beside_ours(numbers: pd.DataFrame, counterparts: pd.DataFrame, evidence: Evi
 def _beside(matches: list[dict[str, Any]]) -> Published:
     of_base: dict[str, list[dict[str, Any]]] = {}
     for row in matches:
-        if isinstance(row["label"], str) and _at(row["numbers"], row["path"]) is not None:
+        if isinstance(row["label"], str) and at_path(row["numbers"], row["path"]) is not None:
             of_base.setdefault(row["base"], []).append(row)
     values = {_label(rows): _shown(rows) for rows in of_base.values()}
     several = ", ".join(f"{value} ({label})" for label, value in values.items())
@@ -122,16 +122,18 @@ def _label(rows: list[dict[str, Any]]) -> str:
 def _shown(rows: list[dict[str, Any]]) -> str:
     """The value in the published unit; over several seeds the mean with the deviation."""
     path, scale, decimals = rows[0]["path"], float(rows[0]["scale"]), int(rows[0]["decimals"])
-    values = [_at(row["numbers"], path) for row in rows]
+    values = [at_path(row["numbers"], path) for row in rows]
     if isinstance(values[0], str):
         return values[0]
     *parts, name = path.split("/")
-    spread = _at(rows[0]["numbers"], "/".join([*parts, "std", name])) if len(values) == 1 else np.std(values, ddof=1)
+    spread = (
+        at_path(rows[0]["numbers"], "/".join([*parts, "std", name])) if len(values) == 1 else np.std(values, ddof=1)
+    )
     shown = f"{float(np.mean(values)) * scale:.{decimals}f}"
     return shown if spread is None else f"{shown} ± {spread * scale:.{decimals}f}"
 
 
-def _at(numbers: Mapping[str, Any], path: str) -> Any:
+def at_path(numbers: Mapping[str, Any], path: str) -> Any:
     """The value at a path such as `t2v/R@1`; None where there is none."""
     found: Any = numbers
     for name in path.split("/"):

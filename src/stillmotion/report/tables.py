@@ -4,10 +4,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
+class Table(str):
+    """A table in Markdown that keeps its header and rows, for a page that sets them otherwise."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> Table:
     """A table with its first columns, `left` of them, set left and the others right."""
+    rows = list(rows)
     lines = [_row(header), "|---" * left + "|---:" * (len(header) - left) + "|"]
-    return "\n".join(lines + [_row(row) for row in rows])
+    table = Table("\n".join(lines + [_row(row) for row in rows]))
+    table.header, table.rows = header, rows
+    return table
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -1,0 +1,97 @@
+"""What a reader takes home from a run, in a line each: the first lines of the results page."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from stillmotion.claims.claim import Measured
+from stillmotion.claims.compare import Pair, measured
+from stillmotion.claims.evidence import Evidence
+from stillmotion.report.first_videos import SHOWN
+from stillmotion.report.moments import moment_pairs
+from stillmotion.report.retrieval import retrieval_pairs
+from stillmotion.report.systems import TaskTable
+
+UNDECIDED, UNMEASURED = "undecided or mixed", "not measured here"
+VERDICTS_OF = {"holds": "hold", "does not hold": "do not hold"}
+VERDICTS = (*VERDICTS_OF.values(), UNDECIDED, UNMEASURED)
+
+
+@dataclass(frozen=True)
+class System:
+    """A system in a line; it leads to its metrics file."""
+
+    task: str
+    key: str
+
+
+Finding = Sequence[str | System]
+"""A line in parts."""
+
+
+def findings(evidence: Evidence, tables: Mapping[str, TaskTable], claims: Sequence[Measured]) -> list[Finding]:
+    """At most five lines: those of what was measured."""
+    lines: tuple[Callable[[], Finding | None], ...] = (
+        lambda: _largest(evidence, "retrieval", "R@1", retrieval_pairs(evidence)),
+        lambda: _wrong_first(evidence, tables.get("retrieval")),
+        lambda: _largest(evidence, "moments", "R1@0.5", moment_pairs(evidence, "R1@0.5")),
+        lambda: _probe(tables.get("actions")),
+        lambda: _tally(claims),
+    )
+    return [finding for line in lines if (finding := line()) is not None]
+
+
+def tally(claims: Sequence[Measured]) -> dict[str, int]:
+    """How many claims came to each of VERDICTS; of a claim with several measurements all must say the same."""
+    counts = dict.fromkeys(VERDICTS, 0)
+    for of_source in claims:
+        for _, rows in of_source:
+            verdicts = {VERDICTS_OF.get(row.verdict, UNDECIDED) for row in rows if not row.is_ours}
+            counts[UNMEASURED if not verdicts else UNDECIDED if len(verdicts) > 1 else verdicts.pop()] += 1
+    return counts
+
+
+def _largest(evidence: Evidence, task: str, measure: str, pairs: Sequence[Pair]) -> Finding | None:
+    """The largest difference between two systems that are alike but for one thing."""
+    effects = [(pair, measured(pair, evidence.draws).interval) for pair in pairs]
+    known = [(pair, interval) for pair, interval in effects if interval is not None]
+    if not known:
+        return None
+    pair, (points, low, high) = max(known, key=lambda effect: abs(effect[1][0]))
+    better, worse = pair.better["key"], pair.worse["key"]
+    if points < 0:
+        better, worse, points, low, high = worse, better, -points, -high, -low
+    within = {"retrieval": "retrieval", "moments": "finding moments"}[task]
+    told = f", {points:.1f} points of {measure} ({low:.1f} to {high:.1f}{'' if low > 0 else ', which may be chance'})."
+    return f"What gains most in {within} is ", System(task, better), " over ", System(task, worse), told
+
+
+def _wrong_first(evidence: Evidence, table: TaskTable | None) -> Finding | None:
+    """What the best system shows in place of the right video."""
+    best = table.best if table else None
+    shows = evidence.first_shows.get(best.key, ()) if best else ()
+    wrong = [name for name in shows if name != SHOWN[0]]
+    if best is None or not wrong:
+        return None
+    event, subject = (100 * wrong.count(name) / len(wrong) for name in SHOWN[1:3])
+    told = f" puts a wrong video first for {100 * len(wrong) / len(shows):.0f} % of the captions; of these"
+    shown = f" {subject:.0f} % show the described thing in other motions, {event:.0f} % a described event."
+    return System("retrieval", best.key), told + shown
+
+
+def _probe(table: TaskTable | None) -> Finding | None:
+    """The best zero-shot beside the best probe with the most shots."""
+    if table is None or table.best is None or len(table.columns) < 2:
+        return None
+    probed = max(table.rows, key=lambda row: row.cells[-1].value or 0.0)
+    zero_shot, shots = System("actions", table.best.key), f"{table.columns[-1].title} reach"
+    rates = (table.best.cells[0].value or 0.0, probed.cells[-1].value or 0.0)
+    beside = f" ({table.beside})" if table.beside else ""
+    told = f" names {rates[0]:.1f} % of actions zero-shot{beside}; {shots} {rates[1]:.1f} %"
+    where = (".",) if probed == table.best else (" on ", System("actions", probed.key), ".")
+    return zero_shot, told, *where
+
+
+def _tally(claims: Sequence[Measured]) -> Finding | None:
+    counts = tally(claims)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    return (f"Of {sum(counts.values())} published conclusions {told}.",) if told else None
