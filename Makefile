@@ -40,8 +40,8 @@ check: env  ## the quick tests
 	python -m pytest -n 2 --dist loadfile -m "not slow and not pipeline"
 
 lint: env  ## ruff and mypy
-	ruff check src tests benchmarks
-	ruff format --check src tests benchmarks
+	ruff check src tests benchmarks examples
+	ruff format --check src tests benchmarks examples
 	mypy
 
 bench: env  ## measure speed and memory against named peers; writes benchmarks/results

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stillmotion.backbones.compute import prepare_torch
-from stillmotion.backbones.registry import load_backbone
+from stillmotion.backbones.registry import load_embeds
 from stillmotion.config.environment import read_environment
 from stillmotion.config.interrupts import leave_to_python
 from stillmotion.embedding.embedder import Embedder
@@ -167,7 +167,9 @@ class Model:
                     clip_frames=backbone.clip_frames or settings.clip_frames,
                 )
             ]
-            frames_ND, clips_CD, _ = self._embedder.video(load_array(target), "", clips_CF, single_frames=frames)
+            frames_ND, clips_CD, _ = self._embedder.video(
+                load_array(target), "", clips_CF, single_frames=frames, times_T=packed.timestamps
+            )
         row = EmbeddedVideo(
             path, "", packed.probed["duration"], 0, len(frames_ND), packed.uniform.tolist(), packed.clips.tolist()
         )
@@ -265,7 +267,7 @@ def open_model(
     if fused is not None:
         sampling = replace(sampling, num_clips=fused.clip_counts[-1])
     try:
-        backbone = load_backbone(folder, prepare_torch(read_environment(), threads))
+        backbone = load_embeds(folder, prepare_torch(read_environment(), threads))
     finally:
         leave_to_python()
     size_px = sampling.size_px or getattr(backbone, "image_size_px", 0)

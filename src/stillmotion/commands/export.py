@@ -58,9 +58,9 @@ def export(
     with importing():
         import torch
 
-        from stillmotion.backbones.registry import load_backbone
+        from stillmotion.backbones.registry import load_embeds
         from stillmotion.retrieval.aggregated import read_aggregators
-    backbone = load_backbone(folder, torch.device("cpu"))
+    backbone = load_embeds(folder, torch.device("cpu"))
     digest = folder_digest(folder)
     embedded = root / "data" / "embeddings" / f"{params.dataset}-{name}" / "model.json"
     if embedded.is_file() and read_description(embedded)["model"] != digest:

@@ -50,7 +50,7 @@ FAMILIES: Mapping[str, Family] = {
         'model = XCLIPModel.from_pretrained("{folder}")\ntokenizer = AutoTokenizer.from_pretrained("{folder}")\n',
     ),
 }
-"""By the file that tells a folder's family; the first that is there counts, as in `registry.load_backbone`."""
+"""By the file that tells a folder's family; the first that is there counts, as in `registry.load_embeds`."""
 _OURS = Family("stillmotion", "feature-extraction", "")
 
 
