@@ -67,6 +67,7 @@ def points(plot):
     return plot.locator("svg .mark-symbol.role-mark path").count()
 
 
+@pytest.mark.slow
 def test_the_page_draws_each_row_and_says_what_axes_and_colours_are_and_asks_no_network(plots, project, browser):
     assert plots() == "dvc_plots/index.html: 5 plots, 2 have no data\n"
     with visited(browser, (project / "dvc_plots/index.html").as_uri()) as (page, complaints, asked):
