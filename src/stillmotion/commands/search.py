@@ -102,20 +102,36 @@ def search(
     chosen = choose_artefacts(root, params, dataset, model, selection)
 
     from stillmotion.search.finder import Finder, Models, Question
+    from stillmotion.search.identity import identity
+    from stillmotion.serving.running import ask
 
     paths = {} if as_json else _paths(chosen)
     packed = None if frames is None else PackedFrames(chosen.frames)
-    finder = Finder(params, chosen, Models(params.threads), model=model)
     if evaluate:
+        finder = Finder(params, chosen, Models(params.threads), model=model)
         _tell(finder.untuned)
         typer.echo(_as_shares(finder, as_json=as_json))
         return
-    if image is not None:
-        with importing():
-            from stillmotion.search.query import read_image
-    picture = None if image is None else read_image(image)
-    question = Question(text=text, image=picture, like=like, start=start, end=end, video=video, top=top)
-    answer = finder.find(question)
+    asked_for: dict[str, object] = {
+        "q": text,
+        "like": like or None,
+        "dataset": where,
+        "model": model,
+        "selection": selection,
+    }
+    asked_for |= {"start": start if like else None, "end": end, "video": video, "top": top}
+    sent = image.read_bytes() if image is not None and image.is_file() else None
+    asked = ask(root, identity(root), asked_for, sent) if image is None or sent is not None else None
+    if asked is None:
+        if image is not None:
+            with importing():
+                from stillmotion.search.query import read_image
+        picture = None if image is None else read_image(image)
+        question = Question(text=text, image=picture, like=like, start=start, end=end, video=video, top=top)
+        answer = Finder(params, chosen, Models(params.threads), model=model).find(question)
+    else:
+        answer, server = asked
+        typer.echo(one_line(f"answered by {server}, where stillmotion serve runs"), err=True)
     _tell(answer.notes)
     if frames is not None and packed is not None:
         num_files = write_frames(frames, answer.moments, packed)
