@@ -57,15 +57,23 @@ def thresholds(threshold):
     }
 
 
-def write_embeddings(folder, unit_D, digest, curves=COSINES, model="small_clip"):
+def write_embeddings(folder, unit_D, digest, curves=COSINES, model="small_clip", splits=None):
     """Each video as two stored frames a clip, the first of which belongs to no clip and is the query itself."""
     cosines = [value for curve in curves.values() for cosine in curve for value in (1.0, cosine)]
     save_array(folder / "frames.npy", at_cosines(unit_D, cosines).astype(np.float32))
     videos = [
-        EmbeddedVideo(video_id, "test", 5.5, 6 * row, 6, [0, 2], [1, 3, 5]) for row, video_id in enumerate(curves)
+        EmbeddedVideo(video_id, (splits or {}).get(video_id, "test"), 5.5, 6 * row, 6, [0, 2], [1, 3, 5])
+        for row, video_id in enumerate(curves)
     ]
     write_rows(folder / "index.jsonl", (video.row() for video in videos))
     write_json(folder / "model.json", {"dim": 16, "model": digest, "system": {"model": model}})
+
+
+def with_unit(root, clip):
+    """The text's vector, and the digest of the model that made it."""
+    with torch.no_grad():
+        unit_D = clip.model.encode_text(clip.tokenizer([TEXT]), normalize=True)[0].double().numpy()
+    return unit_D, folder_digest(root / "models" / "backbones" / "small_clip")
 
 
 def build_project(root, clip):
@@ -78,9 +86,7 @@ def build_project(root, clip):
         yaml.dump(params, file)
     model = root / "models" / "backbones" / "small_clip"
     clip.save(model, {})
-    with torch.no_grad():
-        unit_D = clip.model.encode_text(clip.tokenizer([TEXT]), normalize=True)[0].double().numpy()
-    write_embeddings(root / "data" / "embeddings" / "toy-small_clip", unit_D, folder_digest(model))
+    write_embeddings(root / "data" / "embeddings" / "toy-small_clip", *with_unit(root, clip))
     for selection, threshold in (("vc1_none", 0.6), ("vc1_log_smooth_norm", 0.8)):
         folder = root / "models" / "thresholds" / f"small_clip-{selection}"
         write_json(folder / "thresholds.json", thresholds(threshold))

@@ -65,7 +65,7 @@ class Found(BaseModel):
     captions: list[str]
     video: str
     """Where it can be played."""
-    picture: str
+    picture: str | None
 
 
 class Results(BaseModel):
@@ -257,5 +257,5 @@ def _shown(catalogue: Catalogue, moment: FoundMoment) -> dict[str, Any]:
         "duration": video.duration,
         "captions": catalogue.captions(moment.video_id, moment.start, moment.end),
         "video": f"/videos/{place}",
-        "picture": f"/pictures/{place}?clip={middle}",
+        "picture": f"/pictures/{place}?clip={middle}" if catalogue.has_pictures(moment.video_id) else None,
     }

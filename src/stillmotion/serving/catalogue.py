@@ -59,9 +59,13 @@ class Catalogue:
         folder = self.root / "data" / "frames" / self.dataset
         return PackedFrames(folder) if (folder / "frames.jsonl").is_file() else None
 
+    def has_pictures(self, video_id: str) -> bool:
+        """Whether frames of a video are stored."""
+        return self._frames is not None and video_id in self._frames
+
     def picture(self, video_id: str, clip: int) -> bytes | None:
         """The stored frame of a clip as a JPEG; None where there is none."""
-        if self._frames is None or video_id not in self._frames:
+        if self._frames is None or not self.has_pictures(video_id):
             return None
         clips = self._frames.clip_indices(video_id)
         if not 0 <= clip < len(clips):

@@ -113,13 +113,16 @@ function list(found) {
   hits.classList.remove("stale");
   hits.replaceChildren(...found.map((moment) => {
     const button = element("button", "hit"), frame = element("span", "frame"), about = element("span", "about");
-    const picture = document.createElement("img"), where = element("span", "where");
+    const where = element("span", "where");
     button.type = "button";
-    picture.alt = "";
-    picture.loading = "lazy";
-    picture.src = moment.picture;
-    picture.addEventListener("error", () => picture.remove());
-    frame.append(picture, element("span", "times", player.span(moment)));
+    if (moment.picture) {
+      const picture = document.createElement("img");
+      picture.alt = "";
+      picture.loading = "lazy";
+      picture.src = moment.picture;
+      frame.append(picture);
+    }
+    frame.append(element("span", "times", player.span(moment)));
     const score = element("span", "score", moment.score.toFixed(2));
     score.title = "score: a cosine, or the mean of two";
     where.append(element("span", "id", moment.video_id), score);
@@ -175,6 +178,14 @@ function move(key) {
   else if (row + step < 0) box.focus();
   else buttons[Math.min(row + step, buttons.length - 1)].focus();
   return true;
+}
+
+try {
+  known = await (await fetch("/api/datasets")).json();
+  fill(dataset, known.datasets.map((each) => [each.name, each.name]));
+} catch (error) {
+  say("The server does not answer: is stillmotion serve still running?", true);
+  throw error;
 }
 
 document.addEventListener("keydown", (event) => {
@@ -241,13 +252,8 @@ addEventListener("popstate", () => {
   search();
 });
 
-try {
-  known = await (await fetch("/api/datasets")).json();
-  fill(dataset, known.datasets.map((each) => [each.name, each.name]));
-  state = fromAddress();
-  show();
-  if (!state.at) box.focus();
-  search();
-} catch {
-  say("The server does not answer: is stillmotion serve still running?", true);
-}
+state = fromAddress();
+if (!state.q && box.value.trim()) state.q = box.value; // typed while the page was loading
+show();
+if (!state.at) box.focus();
+search();
