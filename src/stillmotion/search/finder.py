@@ -199,8 +199,7 @@ class Finder:
         backbone, digest = self._models.load(folder)
         if digest != embedded.model["model"]:
             raise InputError(f"{embedded.folder}: made by another model than {folder} holds; {self.chosen.build}")
-        with importing():
-            from stillmotion.search.query import embed_image, embed_text
+        from stillmotion.search.query import embed_image, embed_text
 
         if question.image is not None:
             return embed_image(backbone, question.image)
