@@ -13,6 +13,7 @@ from benchmarks import (
     retrieval_metrics,
     sample_frames,
     search,
+    serve,
     starts,
     xclip_memory,
 )
@@ -24,6 +25,7 @@ for module in (
     sample_frames,
     embed,
     search,
+    serve,
     xclip_memory,
     aggregators,
     fetch,

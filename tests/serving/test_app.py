@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 from search_project import TEXT
 
+from stillmotion.io.tables import read_json, write_json
+from stillmotion.search.finder import Question
 from stillmotion.serving import library as libraries
 
 
@@ -125,3 +127,19 @@ def test_what_is_built_anew_is_searched_anew(served_project, tmp_path, monkeypat
     os.utime(index, ns=(time.time_ns(), time.time_ns()))
     library.refresh()
     assert library.finder("", "", "") is not before
+
+
+def test_a_dataset_that_another_model_alone_has_embedded_is_searched_by_it(served_project, tmp_path):
+    # As stillmotion search --dataset mine --experiment clip leaves it; and toy is not built here.
+    root = shutil.copytree(served_project, tmp_path / "project")
+    embeddings = root / "data" / "embeddings"
+    shutil.rmtree(embeddings / "toy-small_clip")
+    (embeddings / "mine-small_clip").rename(embeddings / "mine-clip")
+    described = read_json(embeddings / "mine-clip" / "model.json") | {"system": {"model": "clip"}}
+    write_json(embeddings / "mine-clip" / "model.json", described)
+    shutil.copytree(root / "models/backbones/small_clip", root / "models/backbones/clip")
+    library = libraries.Library(root)
+    assert (library.default, library.names()) == ("mine", ["mine"])
+    finder = library.finder("", "", "")
+    assert finder.chosen.model == "clip"
+    assert finder.find(Question(text=TEXT)).notes == finder.untuned

@@ -152,7 +152,7 @@ def test_filters_and_names_in_markup_stay_text(opened):
     page = opened("?q=ball&dataset=mine").page
     assert set(hits(page)) == {"a/<script>window.harmed=1</script>", "b"}
     page.select_option("#split", "test")
-    page.wait_for_function("() => document.querySelector('#status').textContent.includes('in 1 videos')")
+    page.wait_for_function("() => document.querySelector('#status').textContent.includes('in 1 video,')")
     assert "split=test" in page.url
     page.click(".hit >> nth=0")
     page.wait_for_selector("#player:not([hidden])")

@@ -90,7 +90,8 @@ async function search() {
       throw new Error(detail || `The server answers ${response.status}.`);
     }
     list(told.moments);
-    const found = `${told.moments.length} moments in ${told.num_videos} videos, ${Math.round(performance.now() - started)} ms`;
+    const counted = (num, word) => `${num} ${word}${num === 1 ? "" : "s"}`;
+    const found = `${counted(told.moments.length, "moment")} in ${counted(told.num_videos, "video")}, ${Math.round(performance.now() - started)} ms`;
     say(found, false, told.notes);
     restorePlayer();
   } catch (error) {
@@ -143,7 +144,7 @@ function play(moment, start) {
     remember(false);
   }
   player.open(moment, moments.filter((each) => each.video === moment.video), { play: start });
-  if (start && matchMedia("(max-width: 60rem)").matches) get("player").scrollIntoView();
+  if (start && matchMedia("(max-width: 59.99rem)").matches) get("player").scrollIntoView();
   [...hits.querySelectorAll(".hit")].forEach((hit, row) => hit.setAttribute("aria-current", moments[row] === moment));
 }
 
