@@ -1,5 +1,6 @@
 """What decides the answer to a question, as one digest: two processes of the same one answer alike."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -40,10 +41,11 @@ def _code() -> str:
 
 
 def _states(place: Path) -> Iterator[tuple[str, int, int, int]]:
-    if place.is_dir():
-        for entry in sorted(place.iterdir()):
-            if entry.name != "__pycache__":
-                yield from _states(entry)
-    else:
-        state = place.stat()
-        yield str(place.name), state.st_size, state.st_ino, state.st_mtime_ns
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a stage has just removed it, to write it anew
+        if place.is_dir():
+            for entry in sorted(place.iterdir()):
+                if entry.name != "__pycache__":
+                    yield from _states(entry)
+        else:
+            state = place.stat()
+            yield place.name, state.st_size, state.st_ino, state.st_mtime_ns

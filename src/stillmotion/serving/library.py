@@ -38,11 +38,13 @@ class Library:
         self.finder("", "", "")
 
     def _open_anew(self) -> None:
-        self.identity, self._looked = identity(self.root), time.monotonic()
+        own = identity(self.root)
+        # What comes first may fail while a run writes: then what was open keeps its identity, and is tried again.
         self.params = load_params(self.root / "params.yaml")
         self._models = Models(self.params.threads)
         self._finders: OrderedDict[tuple[str, str, str], Finder] = OrderedDict()
         self._catalogues: dict[str, Catalogue] = {}
+        self.identity, self._looked = own, time.monotonic()
 
     def refresh(self) -> None:
         """Close what is open where a file of it has changed since."""

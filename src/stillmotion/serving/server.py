@@ -101,7 +101,7 @@ def serve(root: Path, host: str, port: int, tell: Callable[[str, Library], None]
             tell(f"http://{shown}:{port}/", library)
             try:
                 server_of(app).run(sockets=[bound])
-            except KeyboardInterrupt:  # which uvicorn raises again once it has ended
+            except KeyboardInterrupt:  # which uvicorn raises again once it has ended; a second one finds nothing to end
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
             finally:
                 gc.unfreeze()
