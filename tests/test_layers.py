@@ -26,6 +26,7 @@ LAYERS = (
     "costs",
     "attention",
     "search",
+    "serving",
     "claims",
     "report",
     "experiments",

@@ -23,6 +23,7 @@ from stillmotion.commands.mend import mend
 from stillmotion.commands.plots import plots
 from stillmotion.commands.run import run as run_experiment
 from stillmotion.commands.search import search
+from stillmotion.commands.serve import serve
 from stillmotion.config.interrupts import LINES, Terminated, raise_instead, status_of
 from stillmotion.errors import InputError, machine_refusal
 from stillmotion.io.atomic import atomic_file, writable_place
@@ -58,6 +59,7 @@ app.command(hidden=True)(mend)
 app.command()(compare)
 app.command()(plots)
 app.command()(search)
+app.command()(serve)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,31 +1,13 @@
 """A small CLIP with random weights, and embeddings made by hand."""
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 
 import numpy as np
-import open_clip
 import pytest
-import torch
-from open_clip.transform import PreprocessCfg
+from search_project import make_clip
 
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
 from stillmotion.embedding.reader import EmbeddedVideo
-
-
-def make_clip() -> OpenClipBackbone:
-    vision = {"width": 32, "layers": 1, "image_size": 32, "patch_size": 8, "head_width": 16}
-    text = {"width": 32, "layers": 1, "heads": 2, "context_length": 16, "vocab_size": 49408}
-    config = {
-        "model_cfg": {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text},
-        "preprocess_cfg": asdict(PreprocessCfg(size=32)),
-    }
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = open_clip.CLIP(**json.loads(json.dumps(config["model_cfg"])))
-    open_clip.model.set_model_preprocess_cfg(model, config["preprocess_cfg"])
-    return OpenClipBackbone(model, open_clip.SimpleTokenizer(context_length=16), config).eval()
 
 
 @pytest.fixture(scope="session")

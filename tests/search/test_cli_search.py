@@ -1,94 +1,33 @@
 import json
 import math
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-import ruamel.yaml
 import torch
 from PIL import Image
+from search_project import PARAMS, TEXT, at_cosines, build_project, write_embeddings
 
 from stillmotion import cli
 from stillmotion.embedding.embedder import Embedder
-from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.embedding.writer import write_videos
 from stillmotion.io.arrays import save_array
 from stillmotion.io.memo import Memo, folder_digest
 from stillmotion.io.records import Caption, Moment, Video, save_records
-from stillmotion.io.tables import read_json, write_json, write_rows
-from stillmotion.video.packed import PackedFrames, PackedVideo, write_tables
+from stillmotion.io.tables import read_json, write_json
+from stillmotion.video.packed import PackedFrames, write_tables
 from stillmotion.video.packing import PackingTask, SamplingPlan, pack_video
 from stillmotion.video.shards import join_parts, part_file
 
-PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
-TEXT = "a red ball"
 REAL_VIDEOS = ["ask-anything__yoga.mp4", "decord__flipping_a_pancake.mkv", "decord__video_90.mov"]
-COSINES = {"kitchen": [0.1, 0.2, 0.1], "street": [0.2, 0.9, 0.7], "yard": [0.5, 0.1, 0.1]}
-PROBED = {"duration": 5.5, "fps": 4.0, "num_frames": 22, "width": 32, "height": 32, "codec": "h264"}
-
-
-def at_cosines(unit_D, cosines):
-    """Unit vectors whose cosines with a given one are these."""
-    other_D = np.random.default_rng(0).standard_normal(len(unit_D))
-    other_D -= other_D @ unit_D * unit_D
-    other_D /= np.linalg.norm(other_D)
-    return np.stack([value * unit_D + (1 - value**2) ** 0.5 * other_D for value in cosines])
-
-
-def thresholds(threshold):
-    return {
-        "method": "vc1",
-        "post_processing": "none",
-        "least_cosine": 1e-6,
-        "parameters": {"threshold": threshold},
-        "frozen_range": None,
-    }
-
-
-def write_embeddings(folder, unit_D, digest, curves=COSINES, model="small_clip"):
-    """Each video as two stored frames a clip, the first of which belongs to no clip and is the query itself."""
-    cosines = [value for curve in curves.values() for cosine in curve for value in (1.0, cosine)]
-    save_array(folder / "frames.npy", at_cosines(unit_D, cosines).astype(np.float32))
-    videos = [
-        EmbeddedVideo(video_id, "test", 5.5, 6 * row, 6, [0, 2], [1, 3, 5]) for row, video_id in enumerate(curves)
-    ]
-    write_rows(folder / "index.jsonl", (video.row() for video in videos))
-    write_json(folder / "model.json", {"dim": 16, "model": digest, "system": {"model": model}})
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory, clip):
-    """A project in which all that a search reads is built."""
     root = tmp_path_factory.mktemp("project")
-    yaml = ruamel.yaml.YAML(typ="safe", pure=True)
-    params = yaml.load(PARAMS.read_text(encoding="utf-8"))
-    params["run"]["selected"] = ["small_clip", "small_clip-patch_dropout"]
-    params["run"]["selections"] = ["vc1_none", "vc1_log_smooth_norm"]
-    with (root / "params.yaml").open("w", encoding="utf-8") as file:
-        yaml.dump(params, file)
-    model = root / "models" / "backbones" / "small_clip"
-    clip.save(model, {})
-    with torch.no_grad():
-        unit_D = clip.model.encode_text(clip.tokenizer([TEXT]), normalize=True)[0].double().numpy()
-    write_embeddings(root / "data" / "embeddings" / "toy-small_clip", unit_D, folder_digest(model))
-    for selection, threshold in (("vc1_none", 0.6), ("vc1_log_smooth_norm", 0.8)):
-        folder = root / "models" / "thresholds" / f"small_clip-{selection}"
-        write_json(folder / "thresholds.json", thresholds(threshold))
-    (root / "data" / "sources" / "toy").mkdir(parents=True)
-    records = [Video(name, f"data/raw/toy/{name}.mp4", "test", **PROBED, status="ok") for name in COSINES]
-    lost = replace(records[0], video_id="torn", status="no frame can be decoded")
-    apart = replace(records[0], video_id="attic", split="validation")
-    save_records(root / "data" / "raw" / "toy" / "tables", Video, [*records, lost, apart])
-    store = root / "data" / "frames" / "toy"
-    timestamps = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
-    packed = {name: PackedVideo(PROBED, timestamps, np.array([0, 2]), np.array([1, 3, 5]), False) for name in COSINES}
-    for row, name in enumerate(COSINES):
-        save_array(store / part_file(name), np.full((6, 32, 32, 3), 50 * row, dtype=np.uint8))
-    join_parts(store, packed)
-    write_tables(store, [*records, lost], packed, {})
+    build_project(root, clip)
     return root
 
 

@@ -10,13 +10,9 @@ from stillmotion.errors import InputError
 from stillmotion.printed import json_text, one_line, one_per_line
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from stillmotion.embedding.reader import EmbeddedVideo, Embeddings
     from stillmotion.search.artefacts import Artefacts
+    from stillmotion.search.finder import Answer, Finder
     from stillmotion.search.ranking import FoundMoment
-    from stillmotion.search.wholes import Wholes
 
 SCORE_DIGITS = 6
 
@@ -92,6 +88,8 @@ def search(
     from stillmotion.experiments.index import build_index
     from stillmotion.search.artefacts import check_dataset, choose_artefacts, is_embedded
     from stillmotion.search.frames import check_folder, write_frames
+    from stillmotion.stage import importing
+    from stillmotion.video.packed import PackedFrames
 
     if frames is not None:
         check_folder(frames)
@@ -103,146 +101,47 @@ def search(
             model = build_index(where, experiment, model, with_frames=frames is not None)
     chosen = choose_artefacts(root, params, dataset, model, selection)
 
-    from stillmotion.embedding.reader import Embeddings
-    from stillmotion.search.known_texts import doubt, shares_found_first
-    from stillmotion.search.ranking import UNTUNED, find_moments
-    from stillmotion.search.wholes import open_wholes
-    from stillmotion.video.packed import PackedFrames
+    from stillmotion.search.finder import Finder, Models, Question
+    from stillmotion.search.identity import identity
+    from stillmotion.serving.running import ask
 
     paths = {} if as_json else _paths(chosen)
     packed = None if frames is None else PackedFrames(chosen.frames)
-    rule = chosen.rule()
-    if rule is UNTUNED:
-        threshold = rule.parameters["threshold"]
-        typer.echo(
-            f"{chosen.thresholds}: nothing to tune on, so windows are selected by {rule.method}, "
-            f"{rule.post_processing}, threshold {threshold}",
-            err=True,
-        )
-    embedded = Embeddings(chosen.embeddings)
-    if not embedded.videos:
-        raise InputError(f"{embedded.folder / 'index.jsonl'}: no videos; {chosen.build}")
-    videos = [_find_video("--video", video, embedded, chosen)] if video else embedded.videos
-    # What metrics/ has is of the active dataset.
-    by_wholes = (text is not None or evaluate) and where == params.dataset
-    wholes = open_wholes(root, params, chosen.dataset, model) if by_wholes else None
-    clip_length_s = params.sample_frames.clip_length_s
     if evaluate:
-        shares = shares_found_first(chosen.raw, embedded, wholes, rule, clip_length_s=clip_length_s)
-        typer.echo(_as_shares(shares, chosen, wholes, len(embedded.videos), as_json=as_json))
+        finder = Finder(params, chosen, Models(params.threads), model=model)
+        _tell(finder.untuned)
+        typer.echo(_as_shares(finder, as_json=as_json))
         return
-    cosines_V = None
-    if like:
-        query_D = _span(_find_video("--like", like, embedded, chosen), start, end, embedded, clip_length_s)
-        videos = [each for each in videos if each.video_id != like]
-        if not videos:
-            raise InputError(f"--like {like}: there is no other video to look in")
-    else:
-        query_D, whole_D = _queries(text, image, chosen, embedded, wholes, params.threads)
-        if wholes is not None and whole_D is not None:
-            cosines_V = wholes.cosines(videos, whole_D)
-            if not video and (reason := doubt(chosen.raw, embedded, wholes, query_D, cosines_V)):
-                typer.echo(one_line(f"nothing may fit: {reason}"), err=True)
-    found = find_moments(
-        embedded.frames,
-        videos,
-        query_D,
-        rule,
-        clip_length_s=clip_length_s,
-        top=top,
-        wholes_V=cosines_V,
-        by_best_frame=image is not None,
-    )
-    if frames is not None and packed is not None:
-        num_files = write_frames(frames, found, packed)
-        typer.echo(one_line(f"{frames}: {num_files} frames"), err=True)
-    typer.echo(json_text(_as_objects(found)) if as_json else _as_text(found, chosen, wholes, len(videos), paths))
-
-
-def _span(
-    video: "EmbeddedVideo", start: float, end: float | None, embedded: "Embeddings", clip_length_s: float
-) -> "NDArray[np.floating]":
-    """Unit vector (D,) of the mean of the clips that begin in a span."""
-    import math
-
-    import numpy as np
-
-    end = video.duration if end is None else end
-    if not start < end or start >= video.duration:
-        raise InputError(
-            f"--start {start:g}, --end {end:g}: no span of {video.video_id}, which lasts {video.duration:g} s"
-        )
-    first = int(start // clip_length_s)
-    rows = video.clips[first : max(first + 1, math.ceil(end / clip_length_s))]
-    mean_D = embedded.video_frames(video)[rows].mean(0)
-    return mean_D / np.linalg.norm(mean_D)
-
-
-def _queries(
-    text: str | None,
-    image: Path | None,
-    chosen: "Artefacts",
-    embedded: "Embeddings",
-    wholes: "Wholes | None",
-    threads: int,
-) -> "tuple[NDArray[np.float32], NDArray[np.float32] | None]":
-    """The query's embedding by the model that made those of the frames, and by the one for whole videos."""
-    query_D = _query(text, image, chosen, chosen.model, embedded, threads)
-    if wholes is None:
-        return query_D, None
-    same = wholes.model == chosen.model
-    return query_D, query_D if same else _query(text, image, chosen, wholes.model, wholes.embedded, threads)
-
-
-def _query(
-    text: str | None, image: Path | None, chosen: "Artefacts", model: str, embedded: "Embeddings", threads: int
-) -> "NDArray[np.float32]":
-    """The query's embedding, by the model that made the embeddings."""
-    from rich.console import Console
-
-    from stillmotion.config.environment import read_environment
-    from stillmotion.io.memo import folder_digest
-    from stillmotion.stage import importing
-
-    folder = chosen.model_folder(model)
-    with Console(stderr=True).status(f"loading {model}"):
-        with importing():
-            from stillmotion.backbones.compute import prepare_torch
-            from stillmotion.backbones.registry import load_embeds
-            from stillmotion.search.query import embed_image, embed_text, read_image
-
+    asked_for: dict[str, object] = {
+        "q": text,
+        "like": like or None,
+        "dataset": where,
+        "model": model,
+        "selection": selection,
+    }
+    asked_for |= {"start": start if like else None, "end": end, "video": video, "top": top}
+    sent = image.read_bytes() if image is not None and image.is_file() else None
+    asked = ask(root, identity(root), asked_for, sent) if image is None or sent is not None else None
+    if asked is None:
+        if image is not None:
+            with importing():
+                from stillmotion.search.query import read_image
         picture = None if image is None else read_image(image)
-        backbone = load_embeds(folder, prepare_torch(read_environment(), threads))
-        if folder_digest(folder) != embedded.model["model"]:
-            raise InputError(f"{embedded.folder}: made by another model than {folder} holds; {chosen.build}")
-        if picture is not None:
-            query_D = embed_image(backbone, picture)
-        else:
-            assert text is not None
-            if backbone.truncated([text])[0]:
-                typer.echo("the text is longer than the model reads; its end is left out", err=True)
-            query_D = embed_text(backbone, text)
-        return query_D
+        question = Question(text=text, image=picture, like=like, start=start, end=end, video=video, top=top)
+        answer = Finder(params, chosen, Models(params.threads), model=model).find(question)
+    else:
+        answer, server = asked
+        typer.echo(one_line(f"answered by {server}, where stillmotion serve runs"), err=True)
+    _tell(answer.notes)
+    if frames is not None and packed is not None:
+        num_files = write_frames(frames, answer.moments, packed)
+        typer.echo(one_line(f"{frames}: {num_files} frames"), err=True)
+    typer.echo(json_text(_as_objects(answer.moments)) if as_json else _as_text(answer, chosen, paths))
 
 
-def _find_video(option: str, video_id: str, embedded: "Embeddings", chosen: "Artefacts") -> "EmbeddedVideo":
-    from stillmotion.io.checked import read_checked_rows
-    from stillmotion.io.records import Video, load_records
-    from stillmotion.search.artefacts import nearest
-    from stillmotion.video.packed import SkippedRow
-
-    row = embedded.row_of.get(video_id)
-    if row is not None:
-        return embedded.videos[row]
-    skipped = chosen.root / "data" / "frames" / chosen.dataset / "skipped.jsonl"
-    for lost in read_checked_rows(skipped, SkippedRow) if skipped.is_file() else []:
-        if lost["video_id"] == video_id:
-            raise InputError(f"{option} {video_id}: has no frames: {lost['reason']} ({skipped})")
-    for video in load_records(chosen.raw, Video):
-        if video.video_id == video_id:
-            raise InputError(f"{option} {video_id}: not embedded; add its split, {video.split}, to embed.splits")
-    hint = nearest(video_id, sorted(embedded.row_of))
-    raise InputError(f"{option} {video_id}: {chosen.dataset} has no such video; {hint}")
+def _tell(notes: list[str]) -> None:
+    for note in notes:
+        typer.echo(one_line(note), err=True)
 
 
 def _paths(chosen: "Artefacts") -> dict[str, str]:
@@ -263,19 +162,16 @@ def _as_objects(found: list["FoundMoment"]) -> list[dict[str, Any]]:
     ]
 
 
-def _as_shares(
-    shares: dict[str, tuple[int, float | None]],
-    chosen: "Artefacts",
-    wholes: "Wholes | None",
-    num_videos: int,
-    *,
-    as_json: bool,
-) -> str:
+def _as_shares(finder: "Finder", *, as_json: bool) -> str:
+    from stillmotion.search.known_texts import shares_found_first
+
+    wholes, chosen = finder.wholes, finder.chosen
+    shares = shares_found_first(chosen.raw, finder.embedded, wholes, finder.rule, clip_length_s=finder.clip_length_s)
     recall = None if wholes is None else {"system": wholes.system, "t2v R@1": wholes.recall}
     if as_json:
         found = {name: {"texts": num, "found_first": share} for name, (num, share) in shares.items()}
         return json_text(found | {"retrieval": recall})
-    lines = [f"{_made_by(chosen, wholes)}, {num_videos} videos"]
+    lines = [f"{_made_by(chosen, finder.system)}, {len(finder.embedded.videos)} videos"]
     for name, (num, share) in shares.items():
         first = "-" if share is None else f"{share:.1f} %"
         lines.append(f"{first:>7}  of {num} {name} of the test split find a right video first")
@@ -284,19 +180,17 @@ def _as_shares(
     return "\n".join(lines)
 
 
-def _made_by(chosen: "Artefacts", wholes: "Wholes | None") -> str:
-    videos = "" if wholes is None else f" for moments, {wholes.system} for videos,"
+def _made_by(chosen: "Artefacts", system: str | None) -> str:
+    videos = "" if system is None else f" for moments, {system} for videos,"
     return f"{chosen.model} and {chosen.selection}{videos} on {chosen.dataset}"
 
 
-def _as_text(
-    found: list["FoundMoment"], chosen: "Artefacts", wholes: "Wholes | None", num_videos: int, paths: dict[str, str]
-) -> str:
-    counted = f"{num_videos} video" + ("" if num_videos == 1 else "s")
-    rows = [f"{_made_by(chosen, wholes)}, {counted}"]
+def _as_text(answer: "Answer", chosen: "Artefacts", paths: dict[str, str]) -> str:
+    counted = f"{answer.num_videos} video" + ("" if answer.num_videos == 1 else "s")
+    rows = [f"{_made_by(chosen, answer.system)}, {counted}"]
     rows.append(f"{'':>4}  {'score':>6}  {'start':>8}  {'end':>8}  video")
-    width = max((len(one_line(moment.video_id)) for moment in found), default=0)
-    for rank, moment in enumerate(found, start=1):
+    width = max((len(one_line(moment.video_id)) for moment in answer.moments), default=0)
+    for rank, moment in enumerate(answer.moments, start=1):
         times = f"{moment.start:7.1f}s  {moment.end:7.1f}s"
         path = paths.get(moment.video_id, "")
         rows.append(f"{rank:4}  {moment.score:6.3f}  {times}  {one_line(moment.video_id):{width}}  {path}".rstrip())

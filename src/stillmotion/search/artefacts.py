@@ -111,7 +111,7 @@ def choose_artefacts(root: Path, params: Params, dataset: str, model: str, selec
     build = f"build it with {run}, or fetch what a colleague built with `dvc pull`"
 
     untuned = dataset != params.dataset and not selection
-    embedded = _embedded_models(root, dataset)
+    embedded = embedded_models(root, dataset)
     if not embedded:
         raise InputError(f"{root / 'data' / 'embeddings'}: {dataset} is not built; {build}")
     listed = f"add it to run.selected in params.yaml, then {build}"
@@ -151,11 +151,12 @@ def check_dataset(root: Path, params: Params, dataset: str) -> None:
 
 def is_embedded(root: Path, dataset: str, model: str) -> bool:
     """Whether there are embeddings of a dataset by a model, "" for any."""
-    embedded = _embedded_models(root, dataset)
+    embedded = embedded_models(root, dataset)
     return model in embedded if model else bool(embedded)
 
 
-def _embedded_models(root: Path, dataset: str) -> set[str]:
+def embedded_models(root: Path, dataset: str) -> set[str]:
+    """The models that there are embeddings of a dataset by."""
     folders = {file.parent.name: file for file in (root / "data" / "embeddings").glob("*/model.json")}
     models = {read_description(file)["system"]["model"]: folder for folder, file in folders.items()}
     return {model for model in models if f"{dataset}-{model}" in folders}

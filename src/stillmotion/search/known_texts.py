@@ -4,6 +4,7 @@ Shapes: T texts, V videos, D embedding dimensions.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -50,44 +51,53 @@ def _evenly(texts: list[tuple[int, str, str]], splits: dict[str, str], split: st
     return _Texts([of_split[place][0] for place in places], [of_split[place][1] for place in places])
 
 
-def doubt(
-    raw: Path,
-    embedded: Embeddings,
-    wholes: Wholes,
-    query_D: NDArray[np.floating],
-    cosines_V: NDArray[np.floating],
-) -> str:
-    """Why nothing may fit a text: neither a frame nor a whole video is as near as most texts of the train split find.
+class KnownTexts:
+    """How near the texts of the train split come to what fits them, counted when it is first asked for."""
 
-    Args:
-        raw: tables of the dataset.
-        embedded: frames that are looked in, and the queries for moments.
-        wholes: whole videos, and the captions.
-        query_D: the text by the first model.
-        cosines_V: of the text and the whole videos by the second.
+    def __init__(self, raw: Path, embedded: Embeddings, wholes: Wholes):
+        """Take what is searched.
 
-    Returns:
-        "" where something does, or where the split has no such texts.
-    """
-    if "train" not in {video.split for video in embedded.videos}:
-        return ""
-    captions, queries = _texts(raw, "train")
-    captions_TD = np.asarray(wholes.embedded.captions[captions.rows])
-    wholes_T = (captions_TD @ wholes.vectors_VD.T).max(1, initial=-1.0)
-    frames_T = _best_frames(embedded, np.asarray(embedded.queries[queries.rows]))
-    (frame,) = _best_frames(embedded, query_D[None])
-    judged = [
-        (what, float(best), float(np.quantile(known_T, DOUBTED)))
-        for what, best, known_T in (("video", cosines_V.max(), wholes_T), ("frame", frame, frames_T))
-        if len(known_T)
-    ]
-    if not judged or any(best >= least for _, best, least in judged):
-        return ""
-    return ", ".join(
-        f"the nearest {what} has a cosine of {best:.2f}, where {1 - DOUBTED:.0%} of the train split's texts find "
-        f"{least:.2f} or more"
-        for what, best, least in judged
-    )
+        Args:
+            raw: tables of the dataset.
+            embedded: frames that are looked in, and the queries for moments.
+            wholes: whole videos, and the captions.
+        """
+        self._raw, self._embedded, self._wholes = raw, embedded, wholes
+
+    @cached_property
+    def _least(self) -> dict[str, float]:
+        """Cosine that all but `DOUBTED` of the texts find, for those that there are."""
+        if "train" not in {video.split for video in self._embedded.videos}:
+            return {}
+        captions, queries = _texts(self._raw, "train")
+        captions_TD = np.asarray(self._wholes.embedded.captions[captions.rows])
+        wholes_T = (captions_TD @ self._wholes.vectors_VD.T).max(1, initial=-1.0)
+        frames_T = _best_frames(self._embedded, np.asarray(self._embedded.queries[queries.rows]))
+        known = {"video": wholes_T, "frame": frames_T}
+        return {what: float(np.quantile(known_T, DOUBTED)) for what, known_T in known.items() if len(known_T)}
+
+    def doubt(self, query_D: NDArray[np.floating], cosines_V: NDArray[np.floating]) -> str:
+        """Why nothing may fit a text: no frame and no whole video is as near as most texts of the train split find.
+
+        Args:
+            query_D: the text by the model of the frames.
+            cosines_V: of the text and the whole videos by theirs.
+
+        Returns:
+            "" where something does, or where the split has no such texts.
+        """
+        if not self._least or cosines_V.max() >= self._least.get("video", np.inf):
+            return ""
+        best = {"video": float(cosines_V.max())}
+        if "frame" in self._least:
+            best["frame"] = float(_best_frames(self._embedded, query_D[None])[0])
+        if any(best[what] >= least for what, least in self._least.items()):
+            return ""
+        return ", ".join(
+            f"the nearest {what} has a cosine of {best[what]:.2f}, where {1 - DOUBTED:.0%} of the train split's texts "
+            f"find {least:.2f} or more"
+            for what, least in self._least.items()
+        )
 
 
 def _best_frames(embedded: Embeddings, texts_TD: NDArray[np.floating]) -> NDArray[np.floating]:

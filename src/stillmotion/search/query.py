@@ -3,6 +3,7 @@
 Shapes: D embedding dimensions, F frames of a clip.
 """
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,10 @@ from PIL import Image, ImageOps
 from stillmotion.backbones.backbone import Embeds
 from stillmotion.errors import InputError
 
+SENT = ("PNG", "JPEG", "WEBP", "GIF")
+"""Formats of an image that somebody sends, with decoders that browsers' images have tried."""
+MOST_SENT_PX = 50_000_000
+
 
 def read_image(path: Path) -> Image.Image:
     """An image file, upright, in RGB.
@@ -22,11 +27,35 @@ def read_image(path: Path) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return _upright(image)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give --image an image such as a PNG or a JPEG") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except _NO_IMAGE:
         raise InputError(f"{path}: can't be read as an image; give --image a PNG or a JPEG") from None
+
+
+def read_sent_image(content: bytes) -> Image.Image:
+    """The same of bytes that somebody sent: a few kilobytes may claim to be a picture that fills the memory.
+
+    Raises:
+        InputError: it is no image of the formats `SENT`, or larger than `MOST_SENT_PX`.
+    """
+    try:
+        with Image.open(BytesIO(content), formats=SENT) as image:
+            if image.width * image.height > MOST_SENT_PX:
+                raise InputError(f"the image has {image.width} × {image.height} pixels; send a smaller one")
+            return _upright(image)
+    except InputError:
+        raise
+    except _NO_IMAGE:
+        raise InputError(f"this can't be read as an image; send one of {', '.join(SENT)}") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    return ImageOps.exif_transpose(image).convert("RGB")
+
+
+_NO_IMAGE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 @torch.inference_mode()

@@ -26,7 +26,7 @@ from stillmotion.moments.frame_runs import best_scores, mean_scores, run_windows
 from stillmotion.moments.postprocess import LEAST_COSINE, PostProcessing, postprocess
 from stillmotion.moments.selection import select
 
-FIRST_VIDEOS = 64
+FIRST_VIDEOS = 16
 """How many videos are looked at first; then twice as many, and so on."""
 ROUNDING = 1e-5
 """How far a cosine in the precision of the stored frames may be from the same in double precision."""

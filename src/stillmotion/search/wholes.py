@@ -3,6 +3,7 @@
 Shapes: V videos, D embedding dimensions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class Wholes:
     vectors_VD: NDArray[np.float32]
     """Unit vectors, in the order of the embeddings."""
 
-    def cosines(self, videos: list[EmbeddedVideo], query_D: NDArray[np.floating]) -> NDArray[np.floating]:
+    def cosines(self, videos: Sequence[EmbeddedVideo], query_D: NDArray[np.floating]) -> NDArray[np.floating]:
         """Cosine (V,) of a text's unit vector with each of these videos, which may be of other embeddings.
 
         Raises:
@@ -45,8 +46,8 @@ class Wholes:
         return self.vectors_VD[rows_V] @ query_D.astype(np.float32)
 
 
-def open_wholes(root: Path, params: Params, dataset: str, model: str) -> Wholes | None:
-    """The best system that is measured and built; None where there is none, as for a dataset without captions.
+def choose_wholes(root: Path, params: Params, dataset: str, model: str) -> str | None:
+    """Key of the best system that is measured and built; None where there is none, as for a dataset without captions.
 
     Scorers that take more of a text and a video than a vector are left out: what they need is not stored for a new
     text.
@@ -58,24 +59,29 @@ def open_wholes(root: Path, params: Params, dataset: str, model: str) -> Wholes 
         model: the only one to take; "" for any.
 
     Raises:
-        InputError: a file of the system is missing or damaged.
+        InputError: a metrics file is damaged.
     """
     best: tuple[float, str] | None = None
     for key, system in params.retrieval.items():
-        metrics = root / "metrics" / "retrieval" / f"{key}.json"
         built = (root / "data" / "embeddings" / f"{dataset}-{system.model}", root / "models" / "aggregators" / key)
         if (
             isinstance(params.scorers[system.scorer], MeanParams | TrainedParams)
             and model in ("", system.model)
-            and metrics.is_file()
+            and _metrics(root, key).is_file()
             and all(folder.is_dir() for folder in built)
         ):
-            recall = read_json(metrics).get("t2v", {}).get(METRIC)
+            recall = _recall(root, key)
             if recall is not None and (best is None or recall > best[0]):
                 best = recall, key
-    if best is None:
-        return None
-    recall, key = best
+    return None if best is None else best[1]
+
+
+def open_wholes(root: Path, params: Params, dataset: str, key: str) -> Wholes:
+    """The videos of a dataset by a system that `choose_wholes` has named.
+
+    Raises:
+        InputError: a file of the system is missing or damaged.
+    """
     system = params.retrieval[key]
     embedded = Embeddings(root / "data" / "embeddings" / f"{dataset}-{system.model}")
     with importing():
@@ -85,4 +91,13 @@ def open_wholes(root: Path, params: Params, dataset: str, model: str) -> Wholes 
     aggregators = open_aggregators(scorer, embedded, root / "models" / "aggregators" / key)
     # That of the first seed, as in the predictions of evaluate_retrieval.
     vectors_VD = aggregators.videos(np.asarray(embedded.clips(aggregators.clip_counts[-1])))[0]
-    return Wholes(key, system.model, recall, embedded, vectors_VD)
+    return Wholes(key, system.model, _recall(root, key) or 0.0, embedded, vectors_VD)
+
+
+def _metrics(root: Path, key: str) -> Path:
+    return root / "metrics" / "retrieval" / f"{key}.json"
+
+
+def _recall(root: Path, key: str) -> float | None:
+    recall: float | None = read_json(_metrics(root, key)).get("t2v", {}).get(METRIC)
+    return recall
