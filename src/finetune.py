@@ -23,7 +23,7 @@ from stillmotion.backbones.family_files import read_source
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.config.processor import instructions
-from stillmotion.config.training import SeededRecipe
+from stillmotion.config.training import seeded_recipe
 from stillmotion.io.memo import folder_digest, open_memo
 from stillmotion.io.records import Action, Caption, load_records
 from stillmotion.io.tables import write_json
@@ -48,7 +48,7 @@ def main(
     """Fine-tune a backbone on the captions or labelled spans of the train split."""
     params = load_params()
     template = params.embed.class_template
-    chosen = SeededRecipe(**params.recipes[recipe].model_dump(), seed=seed)
+    chosen = seeded_recipe(**params.recipes[recipe].model_dump(), seed=seed)
     environment = read_environment()
     packed = PackedFrames(frames)
     durations: dict[str, dict[str, float]] = {"train": {}, "validation": {}, "test": {}}
@@ -70,7 +70,7 @@ def main(
     with importing():
         import torch
 
-        from stillmotion.backbones import registry
+        from stillmotion.backbones import lora, registry
         from stillmotion.training import recognition
         from stillmotion.training.finetuning import FineTuning, finetune
         from stillmotion.training.processes import join_processes
@@ -112,7 +112,7 @@ def main(
         "selected_on": ("validation" if validation else "last epoch") if fitted else "nothing: no captions to train on",
         "instructions": instructions(),
     }
-    model.save(output, source)
+    lora.save_finetuned(model, output, source, base=backbone)
     write_json(plot, fitted.history if fitted else [], digits=6)
 
 

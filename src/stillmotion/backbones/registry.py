@@ -67,7 +67,11 @@ def _load(folder: Path, device: torch.device) -> Embeds:
             member = importlib.import_module(VIDEO_LLMS[family])
         video_llm: Embeds = member.load(folder, settings, device)
         return video_llm
-    # The folders of the first two hold that of an open_clip model.
+    if (folder / family_files.LORA).is_file():
+        with importing():
+            from stillmotion.backbones.lora import BASE, merge_adapters
+        return merge_adapters(load_backbone(folder / BASE, torch.device("cpu")), folder).to(device).eval()
+    # The folders of the next two hold that of an open_clip model.
     if (folder / family_files.STAN).is_file():
         with importing():
             from stillmotion.backbones.stan_folder import load_stan

@@ -44,7 +44,9 @@ from stillmotion.config.run import Reference, RunParams
 from stillmotion.config.scorers import ScorerParams, TrainedParams
 from stillmotion.config.section import Count, Name, PathName, Section
 from stillmotion.config.training import (
+    AnyRecipeParams,
     LinearProbeParams,
+    LoraRecipeParams,
     RecipeParams,
     TrainAggregatorParams,
 )
@@ -67,6 +69,7 @@ FAMILIES: dict[str, dict[str, type[Section]]] = {
     "expansions": _classes(ExpansionParams),
     "scorers": _classes(ScorerParams),
     "architectures": _classes(ArchitectureParams),
+    "recipes": {"whole": RecipeParams, "lora": LoraRecipeParams},
 }
 """Of the sections whose blocks are of several kinds."""
 
@@ -98,7 +101,7 @@ class Params(Section):
     post_pretrained: dict[PathName, PostPretrainedModel]
     finetuned: dict[PathName, FineTunedModel]
     retrieval: dict[PathName, RetrievalSystem]
-    recipes: dict[Name, RecipeParams]
+    recipes: dict[Name, AnyRecipeParams]
     scorers: dict[Name, ScorerParams]
     train_aggregator: TrainAggregatorParams
     selections: dict[Name, SelectionParams]

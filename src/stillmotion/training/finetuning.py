@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from stillmotion.backbones.backbone import Backbone
+from stillmotion.backbones.lora import draw_inputs
 from stillmotion.config.training import SeededRecipe
 from stillmotion.io.memo import Memo
 from stillmotion.metrics.retrieval import rank_queries
@@ -54,6 +55,7 @@ class FineTuning:
         """The loss of one step, a function of epoch and step alone."""
         items = batches[step].tolist()
         pairs = [self.train[item] for item in items]
+        draw_inputs(self.backbone, [self.recipe.seed, epoch, step])
 
         def embed(rows: range) -> tuple[torch.Tensor, ...]:
             part = slice(rows.start, rows.stop)
