@@ -59,7 +59,7 @@ def main(
         "clip_length_s": clip_length_s,
     }
     system = embedded.system | {"scorer": None}
-    write_json(metrics, result | {"protocol": protocol, "system": system}, digits=4)
+    write_json(metrics, result | {"protocol": protocol | embedded.told, "system": system}, digits=4)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def main(
         "seeds": sorted({row["seed"] for row in rows}),
     }
     system = embedded.system | {"scorer": None}
-    write_json(metrics, recognition.metrics | {"protocol": protocol, "system": system}, digits=4)
+    write_json(metrics, recognition.metrics | {"protocol": protocol | embedded.told, "system": system}, digits=4)
     write_json(plot, recognition.curve(), digits=4)
     with atomic_folder(predictions) as partial:
         write_rows(partial / "spans.jsonl", named)

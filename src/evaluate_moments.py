@@ -86,7 +86,6 @@ def main(
         store = PackedFrames(frames)
         truth = stored_truth(store, moments, "test", clip_length_s)
         model, kept = dict(NO_MODEL), {video.video_id for video in store.videos}
-
     if thresholds is not None:
         stored_frames = {video.video_id: video.clips for video in embedded.videos}
         predicted = selection_predictions(queries, read_thresholds(thresholds / "thresholds.json"), stored_frames)
@@ -98,8 +97,8 @@ def main(
                 f"{submission}: no such file; put the submission there, in the format of QVHighlights, or take "
                 f"{scorer} out of run.submissions in params.yaml"
             )
-        rows = read_rows(submission)
-        predicted = submitted_predictions(rows, truth, moments=moments, videos=videos, name=str(submission))
+        rows, name = read_rows(submission), str(submission)
+        predicted = submitted_predictions(rows, truth, moments=moments, videos=videos, name=name)
     else:
         predicted = reference_predictions(scorer, truth, params.evaluate_references)
 
@@ -108,6 +107,7 @@ def main(
         truth,
         missing_of_split(videos, moments, kept=kept, split="test"),
         system=model | {"scorer": scorer},
+        told=embedded.told if embeddings is not None else {},
         clip_length_s=clip_length_s,
         params=params.evaluate_moments,
         metrics_path=metrics,

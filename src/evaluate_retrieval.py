@@ -62,6 +62,7 @@ def main(
         "seeds": list(opened.seeds),
         "inference_tricks": opened.inference_tricks,
         **opened.described,
+        **embedded.told,
     }
     ranked: dict[int, list[Ranked]] = {}
     if len(pairs):

@@ -24,7 +24,7 @@ from stillmotion.stage import run_stage
 hypothesis.settings.register_profile("any speed", deadline=None)
 hypothesis.settings.load_profile("any speed")
 
-sys.path.append(str(Path(__file__).parent))  # for web_server.py
+sys.path.append(str(Path(__file__).parent))  # for web_server.py and tiny_video_llms.py
 SCRIPTS = Path(__file__).resolve().parents[1] / "src"
 REAL_MATERIAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 

@@ -34,6 +34,7 @@ def write(tmp_path):
             truth,
             Missing(1, 2),
             system=SYSTEM,
+            told={},
             clip_length_s=2.0,
             params=EvaluateMomentsParams(num_examples=3, bootstrap_samples=20, seed=0),
             metrics_path=tmp_path / "metrics.json",

@@ -60,6 +60,8 @@ class VideoLLMSettings(ChoiceParams):
                 raise ValueError(
                     f"{param} is {getattr(self, param)!r} and must hold {place} once; put it where it goes"
                 )
+        if self.system and "none" in (self.chat_template, self.text_chat_template):
+            raise ValueError("system is a message of the chat template; set it to '', or both templates to own")
         if self.pooling not in self.poolings:
             raise ValueError(f"pooling {self.pooling!r} is not kept; add it to poolings, or choose one of them")
         return self

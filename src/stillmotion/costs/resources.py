@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from stillmotion.costs.counting import FLOP_RULE, count_step
+from stillmotion.costs.counting import FLOP_RULE, StepCounter, count_step
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,16 @@ def measure_step(
         peak_memory_mib=peak_mib,
         seconds=seconds,
     )
+
+
+def measure_inference(run: Callable[[], object], device: torch.device, *, repeats: int) -> StepCost:
+    """Measure `run`, a forward pass of a model that is not trained: no backward FLOPs."""
+    memory = _Memory(device)
+    seconds = _median_seconds(run, device, repeats=repeats)
+    peak_mib = memory.grown_mib()
+    with StepCounter([]) as counter:
+        run()
+    return StepCost(forward_flops=counter.flops, backward_flops=0, peak_memory_mib=peak_mib, seconds=seconds)
 
 
 def measure_passes(

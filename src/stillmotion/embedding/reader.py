@@ -109,6 +109,11 @@ class Embeddings:
         return self.model["system"] | {"scorer": None}
 
     @property
+    def told(self) -> dict[str, Any]:
+        """What the protocol of metrics files says of the model: of a video LLM, what it was told and what was kept."""
+        return {"video_llm": self.model["video_llm"]} if "video_llm" in self.model else {}
+
+    @property
     def has_frames(self) -> bool:
         """Whether stored frames were embedded by themselves."""
         return (self.folder / "frames.npy").is_file()

@@ -36,6 +36,7 @@ def score_and_write(
     missing: Missing,
     *,
     system: Mapping[str, Any],
+    told: Mapping[str, Any],
     clip_length_s: float,
     params: EvaluateMomentsParams,
     metrics_path: Path,
@@ -49,6 +50,7 @@ def score_and_write(
         truth: None where the split has no queries.
         missing: what of the split is not scored.
         system: which model and scorer the predictions are of.
+        told: what the protocol says of the model: `Embeddings.told`.
         clip_length_s: seconds that a frame stands for.
         params: of the intervals and the examples.
         metrics_path: JSON file of the metrics.
@@ -76,6 +78,7 @@ def score_and_write(
                     num_resamples=params.bootstrap_samples,
                 )
     protocol = protocol_of(predictions.kind, truth, missing, clip_length_s=clip_length_s, **predictions.protocol)
+    protocol |= told
     with atomic_folder(folder) as partial:
         write_rows(partial / "submission.jsonl", rows, digits=6)
         write_rows(partial / "queries.jsonl", evaluation.rows, digits=6)

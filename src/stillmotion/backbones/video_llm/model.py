@@ -95,7 +95,7 @@ class VideoLLM(Embeds):
             joined["counts"] = torch.tensor([len(each["tokens"]) for each in kept], dtype=torch.int64)
         return joined
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def keep_clips(
         self, frames_THWC: np.ndarray, clips_NF: np.ndarray, frames_a_pass: int, times_T: np.ndarray | None = None
     ) -> dict[str, torch.Tensor]:
@@ -113,7 +113,7 @@ class VideoLLM(Embeds):
             kept += self._keep(states)
         return self._join(kept)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def keep_texts(self, texts: Sequence[str], texts_a_pass: int) -> dict[str, torch.Tensor]:
         """What is kept of texts, as of clips; those of like length share a pass."""
         kept: list[dict[str, torch.Tensor]] = [{} for _ in texts]
@@ -124,7 +124,7 @@ class VideoLLM(Embeds):
                 kept[place] = each
         return self._join(kept)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def embed_video(
         self, frames_THWC: np.ndarray, clips_NF: np.ndarray, *, frames_a_pass: int, single_frames: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor]:

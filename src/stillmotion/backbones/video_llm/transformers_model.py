@@ -1,0 +1,230 @@
+"""A video LLM of transformers: its processor makes the inputs, its model one vision and one language pass of them.
+
+The folder has the hub's layout, so transformers loads it too; beside its files are video_llm.json and source.json.
+
+Shapes: B videos or texts, S tokens with padding, T that count, L layers, D width.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers.utils.logging import disable_progress_bar
+from transformers.video_utils import VideoMetadata
+
+from stillmotion.backbones.family_files import VIDEO_LLM, write_video_llm
+from stillmotion.backbones.video_llm.model import VideoLLM
+from stillmotion.backbones.video_llm.pooling import States
+from stillmotion.backbones.video_llm.prompts import text_prompt, video_prompt
+from stillmotion.config.video_llms import VideoLLMSettings
+from stillmotion.errors import InputError
+from stillmotion.io.atomic import atomic_folder
+from stillmotion.io.tables import write_json
+
+TICKS_A_SECOND = 1000
+"""Processors are told the times of frames as numbers of frames at a rate."""
+disable_progress_bar()  # stages tell of their own
+WEIGHTS = (".safetensors", ".safetensors.index.json")
+
+
+class TransformersVideoLLM(VideoLLM):
+    """A model `…ForConditionalGeneration`, whose `model` gives hidden states."""
+
+    model_class: ClassVar[Any]
+    """Of transformers."""
+    processor_class: ClassVar[Any]
+    visual_token: ClassVar[str] = "video_token_id"
+    """Name in the configuration of the token that stands for each visual one."""
+    language_model: ClassVar[str] = "language_model"
+    """Its name in the model."""
+
+    least_frames: ClassVar[int] = 1
+    """Of fewer, the last is repeated."""
+
+    def __init__(self, model: Any, processor: Any, settings: VideoLLMSettings, folder: Path):
+        """Wrap a model and its processor, both of a folder.
+
+        Raises:
+            InputError: the settings do not fit the model, or the prompts not the chat template.
+        """
+        text = model.config.get_text_config()
+        super().__init__(settings, num_layers=text.num_hidden_layers, width=text.hidden_size)
+        self.model, self.processor, self.folder = model.eval(), processor, folder
+        self.context: int = text.max_position_embeddings
+        self.tokenizer = processor.tokenizer
+        self.tokenizer.padding_side = "right"
+        self.norm = getattr(model.model, self.language_model).norm
+        self.video_prompt = video_prompt(settings, processor)
+        self.text_prompt = text_prompt(settings, processor)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.get_input_embeddings().weight.device
+
+    def video_inputs(self, videos: Sequence[np.ndarray], times: Sequence[np.ndarray]) -> dict[str, Any]:
+        """The inputs of the model, padded on the right, for videos of one number of frames and their times."""
+        metadata = [
+            VideoMetadata(
+                total_num_frames=len(video),
+                fps=TICKS_A_SECOND,
+                duration=float(seconds[-1]),
+                frames_indices=np.round(seconds * TICKS_A_SECOND).astype(int).tolist(),
+            )
+            for video, seconds in zip(videos, times, strict=True)
+        ]
+        found = self.processor(
+            text=[self.video_prompt] * len(videos),
+            videos=[torch.from_numpy(np.array(video)).permute(0, 3, 1, 2) for video in videos],
+            video_metadata=metadata,
+            do_sample_frames=False,
+            padding=True,
+            return_tensors="pt",
+            add_special_tokens=self._adds_special(self.video_prompt),
+        )
+        return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+
+    def _adds_special(self, prompt: str) -> bool:
+        """Whether the tokenizer puts its own beginning before a prompt: not where that has one."""
+        bos = self.tokenizer.bos_token
+        return bos is None or not prompt.startswith(bos)
+
+    def video_states(self, videos: Sequence[np.ndarray], times: Sequence[np.ndarray] | None = None) -> list[States]:
+        """Those of one number of frames share a batch: LLaVA stacks their pixels, SmolVLM's prompt tells the number."""
+        times = [np.arange(len(video), dtype=np.float64) for video in videos] if times is None else times
+        short = [max(0, self.least_frames - len(video)) for video in videos]
+        videos = [np.concatenate([video, *([video[-1:]] * few)]) for video, few in zip(videos, short, strict=True)]
+        times = [np.concatenate([shown, *([shown[-1:]] * few)]) for shown, few in zip(times, short, strict=True)]
+        states: dict[int, States] = {}
+        for num_frames in sorted({len(video) for video in videos}):
+            places = [place for place, video in enumerate(videos) if len(video) == num_frames]
+            inputs = self.video_inputs([videos[place] for place in places], [times[place] for place in places])
+            counted_BS = inputs["input_ids"] == getattr(self.model.config, self.visual_token)
+            found = self._states(inputs, counted_BS, "num_frames, or the size in its processor's file")
+            states |= dict(zip(places, found, strict=True))
+        return [states[place] for place in range(len(videos))]
+
+    def _text_tokens(self, text: str) -> tuple[list[int], list[bool]]:
+        """Ids of a whole prompt, uncut, and which of them are the text's."""
+        before, after = self.text_prompt
+        prompt = before + text + after
+        found = self.tokenizer(
+            prompt, add_special_tokens=self._adds_special(prompt), return_offsets_mapping=True, verbose=False
+        )
+        first, end = len(before), len(before) + len(text)
+        bare = not before and not after  # then what the tokenizer puts around it counts too
+        counted = [bare or (start < end and stop > first) for start, stop in found["offset_mapping"]]
+        return found["input_ids"], counted
+
+    def text_states(self, texts: Sequence[str]) -> list[States]:
+        if not texts:
+            return []
+        rows, masks = [], []
+        for text in texts:
+            ids, counted = self._text_tokens(text)
+            within = np.cumsum(counted) <= self.settings.max_tokens
+            kept = [place for place, is_text in enumerate(counted) if within[place] or not is_text]
+            rows.append(torch.tensor([ids[place] for place in kept], dtype=torch.int64))
+            masks.append(torch.tensor([counted[place] for place in kept]))
+        pad = self.tokenizer.pad_token_id or 0
+        inputs = {
+            "input_ids": pad_sequence(rows, batch_first=True, padding_value=pad),
+            "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
+        }
+        counted_BS = pad_sequence(masks, batch_first=True, padding_value=False)
+        return self._states(inputs, counted_BS, "max_tokens, or shorten text_prompt")
+
+    def truncated(self, texts: Sequence[str]) -> np.ndarray:
+        counts = [sum(self._text_tokens(text)[1]) for text in texts]
+        return np.array(counts, dtype=np.int64) > self.settings.max_tokens
+
+    @torch.no_grad()
+    def _states(self, inputs: dict[str, Any], counted_BS: torch.Tensor, mend: str) -> list[States]:
+        length = inputs["input_ids"].shape[1]
+        if length > self.context:
+            raise InputError(
+                f"params.yaml: a prompt of {length} tokens, and the model's context is {self.context}; lower {mend}"
+            )
+        on_device = {
+            name: value.to(self.device, self.model.dtype if value.is_floating_point() else None)
+            for name, value in inputs.items()
+        }
+        hidden = self.model.model(**on_device, output_hidden_states=True, use_cache=False).hidden_states
+        states = []
+        for row, counted_S in enumerate(counted_BS):
+            last = int(inputs["attention_mask"][row].sum()) - 1
+            places = torch.cat([counted_S.nonzero()[:, 0], torch.tensor([last])])
+            layers_LTD = torch.stack([layer[row, places.to(layer.device)].to(self.device) for layer in hidden])
+            layers_LTD[1:-1] = self.norm(layers_LTD[1:-1].to(self.norm.weight.device)).to(self.device)
+            states.append(States(layers_LTD[:, :-1], layers_LTD[:, -1]))
+        return states
+
+    def save(self, folder: Path, source: dict[str, Any]) -> None:
+        with atomic_folder(folder) as partial:
+            for path in sorted(self.folder.iterdir()):
+                if path.is_file() and path.name not in (VIDEO_LLM, "source.json"):
+                    shutil.copyfile(path, partial / path.name)
+            if not any(path.name.endswith(WEIGHTS) for path in partial.iterdir()):
+                self.model.save_pretrained(partial)
+            write_video_llm(partial, self.family, self.num_layers, self.settings)
+            write_json(partial / "source.json", source)
+
+    @classmethod
+    def open(
+        cls, folder: Path, settings: VideoLLMSettings, device: torch.device, seed: int | None = None
+    ) -> "TransformersVideoLLM":
+        """Load a folder in the hub's layout, ready for inference; with `seed` its weights are initial ones.
+
+        Raises:
+            InputError: a file is missing or does not fit the others; one line that names it.
+        """
+        try:
+            processor = cls.processor_class.from_pretrained(folder, local_files_only=True)
+        except (OSError, TypeError, ValueError, AttributeError, KeyError) as error:
+            raise InputError(
+                f"{folder}: no processor of a {cls.processor_class.__name__} ({_first_line(error)}); add its "
+                "preprocessor_config.json, video_preprocessor_config.json, processor_config.json and tokenizer files"
+            ) from None
+        model = (
+            _initial_model(cls.model_class, folder, seed)
+            if seed is not None
+            else _read_model(cls, folder, settings, device)
+        )
+        is_spread = hasattr(model, "hf_device_map")
+        return cls(model if is_spread else model.to(device), processor, settings, folder)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{(str(error).strip().splitlines() or [type(error).__name__])[0]:.160}"
+
+
+def _initial_model(model_class: Any, folder: Path, seed: int) -> Any:
+    config = model_class.config_class.from_pretrained(folder, local_files_only=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return model_class(config)
+
+
+def _read_model(cls: type[TransformersVideoLLM], folder: Path, settings: VideoLLMSettings, device: torch.device) -> Any:
+    on_gpu = device.type == "cuda"
+    dtype = torch.bfloat16 if on_gpu and settings.precision == "bf16" else torch.float32
+    spread = {"device_map": "auto"} if on_gpu and torch.cuda.device_count() > 1 else {}
+    try:
+        model, report = cls.model_class.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True, **spread
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{folder}: no weights of a {cls.model_class.__name__} ({_first_line(error)}); take config.json and the "
+            "safetensors from one checkpoint"
+        ) from None
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise InputError(
+            f"{folder}: its safetensors lack {len(missing)} tensors of the model of config.json, {missing[0]!r} first; "
+            "take both from one checkpoint, whole"
+        )
+    return model
