@@ -1,4 +1,4 @@
-"""Stage finetune: fine-tuning with frozen layers and patch dropout, contrastive or for recognition.
+"""Stage finetune: fine-tuning with frozen layers and patch dropout, contrastive, for recognition, or to write captions.
 
     python src/finetune.py --recipe patch_dropout --seed 0 --backbone models/backbones/small_clip \
         --raw data/raw/toy/tables --frames data/frames/toy --output models/backbones/small_clip-patch_dropout \
@@ -71,8 +71,8 @@ def main(
         import torch
 
         from stillmotion.backbones import lora, registry
-        from stillmotion.training import recognition
-        from stillmotion.training.finetuning import FineTuning, finetune
+        from stillmotion.training import tasks
+        from stillmotion.training.finetuning import finetune
         from stillmotion.training.processes import join_processes
     processes = join_processes(environment, chosen.precision, params.threads)
     _log.info("%d training pairs, %d validation pairs", len(train), len(validation))
@@ -88,17 +88,14 @@ def main(
             "pairs": [[pair.video_id, pair.text, pair.start, pair.end] for pair in (*train, *validation)],
             "classes": classes,
             "backbone": folder_digest(backbone),
-            "code": [code_version(recognition.__file__), code_version(registry.__file__)],
+            "code": [code_version(tasks.__file__), code_version(registry.__file__)],
             "torch": torch.__version__,
             "device": processes.device.type,
             "processes": processes.count,
             "threads": params.threads,
             "instructions": instructions(),
         }
-    model = registry.load_backbone(backbone, processes.device)
-    task = FineTuning(model, packed, train, validation, chosen, processes)
-    if classes:
-        task = recognition.Recognition(model, packed, train, validation, chosen, processes, classes)
+    task = tasks.open_task(backbone, packed, train, validation, chosen, processes, classes)
     fitted = None if stays else finetune(task, memo=open_memo(environment.memo), key=key)
     if not processes.first:
         return
@@ -112,7 +109,7 @@ def main(
         "selected_on": ("validation" if validation else "last epoch") if fitted else "nothing: no captions to train on",
         "instructions": instructions(),
     }
-    lora.save_finetuned(model, output, source, base=backbone)
+    lora.save_finetuned(task.backbone, output, source, base=backbone)
     write_json(plot, fitted.history if fitted else [], digits=6)
 
 

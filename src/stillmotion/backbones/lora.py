@@ -101,7 +101,7 @@ def draw_inputs(backbone: Backbone, seed: list[int]) -> None:
 
 def save_finetuned(backbone: Backbone, folder: Path, source: dict[str, Any], *, base: Path) -> None:
     """Write the model folder of a backbone that was made of that of `base`; of an adapted one what was trained."""
-    config = getattr(backbone.model, "peft_config", None)
+    config = getattr(getattr(backbone, "model", None), "peft_config", None)
     if config is None:
         backbone.save(folder, source)
         return

@@ -16,6 +16,7 @@ from stillmotion.errors import InputError, machine_refusal
 from stillmotion.stage import importing
 
 VIDEO_LLMS = {
+    "builtin": "stillmotion.backbones.video_llm.builtin",
     "video_llama_3": "stillmotion.backbones.video_llm.video_llama_3",
     "qwen3_vl": "stillmotion.backbones.video_llm.qwen3_vl",
     "smolvlm": "stillmotion.backbones.video_llm.smolvlm",
