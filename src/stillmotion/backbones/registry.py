@@ -18,6 +18,7 @@ from stillmotion.stage import importing
 VIDEO_LLMS = {
     "builtin": "stillmotion.backbones.video_llm.builtin",
     "video_llama_3": "stillmotion.backbones.video_llm.video_llama_3",
+    "qwen2_vl": "stillmotion.backbones.video_llm.qwen2_vl",
     "qwen3_vl": "stillmotion.backbones.video_llm.qwen3_vl",
     "smolvlm": "stillmotion.backbones.video_llm.smolvlm",
     "llava_onevision": "stillmotion.backbones.video_llm.llava_onevision",
