@@ -81,6 +81,29 @@ class BestLayerParams(Section):
     kind: Literal["best_layer"]
 
 
+class RerankParams(HiddenStatesParams):
+    """Such cosines, and for the best pairs what a video LLM answers when it is asked whether they fit."""
+
+    kind: Literal["rerank"]  # type: ignore[assignment]
+    top_k: Count
+    """Videos of each text, and texts of each video, that are asked of."""
+    prompt: str
+    """The question; `{video}` and `{text}` are their places."""
+    yes: Annotated[list[str], Field(min_length=1)]
+    """Words of one token that say so: the score is the logarithm of their probability …"""
+    no: list[str]
+    """… against that of these words, or of all there are where none is here."""
+    batch_size: Count
+    """Pairs that are asked of at once: it changes rounding alone."""
+
+    @model_validator(mode="after")
+    def _prompt_has_its_places(self) -> "RerankParams":
+        for place in ("{video}", "{text}"):
+            if self.prompt.count(place) != 1:
+                raise ValueError(f"prompt is {self.prompt!r} and must hold {place} once; put it where it goes")
+        return self
+
+
 class HeadParams(Section):
     """A network over a video LLM's hidden states that is trained to align videos and texts."""
 
@@ -144,6 +167,7 @@ ScorerParams = Annotated[
     | OwnParams
     | HiddenStatesParams
     | BestLayerParams
+    | RerankParams
     | MlpHeadParams
     | TransformerHeadParams,
     Field(discriminator="kind"),

@@ -23,6 +23,7 @@ from stillmotion.config.scorers import (
     InteractionParams,
     MeanParams,
     OwnParams,
+    RerankParams,
     ScorerParams,
     TrainedParams,
 )
@@ -141,6 +142,7 @@ MODULES: Mapping[type[Section], str] = {
     OwnParams: "stillmotion.retrieval.own",
     HiddenStatesParams: "stillmotion.retrieval.hidden_states",
     BestLayerParams: "stillmotion.retrieval.hidden_states",
+    RerankParams: "stillmotion.retrieval.answers",
     HeadParams: "stillmotion.retrieval.heads",
 }
 """What opens a scorer, by the class of its params or one that this is a subclass of. The params do not say it, as every

@@ -11,6 +11,7 @@ class Qwen2VL(TransformersVideoLLM):
     family = "qwen2_vl"
     model_class = Qwen2VLForConditionalGeneration
     processor_class = Qwen2VLProcessor
+    is_asked = False
     least_frames = 2  # of a temporal patch
 
 
