@@ -14,6 +14,7 @@ from benchmarks import (
     sample_frames,
     search,
     starts,
+    video_llm,
     xclip_memory,
 )
 
@@ -25,6 +26,7 @@ for module in (
     embed,
     search,
     xclip_memory,
+    video_llm,
     aggregators,
     fetch,
     starts,

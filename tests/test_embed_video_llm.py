@@ -140,7 +140,7 @@ def test_another_layer_comes_from_the_memo_without_a_forward_pass(stage, made, p
     def none(*_):
         raise AssertionError("a forward pass")
 
-    monkeypatch.setattr(VideoLlama3, "_states", none)
+    monkeypatch.setattr(VideoLlama3, "states_of", none)
     done = stage("embed", *embed_options("second", "second"), memo=memo)
     assert done.returncode == 0, done.stderr
     stored, again = (StoredStates(project / name) for name in ("first", "second"))

@@ -79,7 +79,7 @@ class VideoLLM(Embeds):
         """Unit vectors (N, D): the layer and the pooling that are the embedding."""
         return functional.normalize(pooled_NKPD[:, *self._choice], dim=-1)
 
-    def _keep(self, states: Sequence[States]) -> list[dict[str, torch.Tensor]]:
+    def keep(self, states: Sequence[States]) -> list[dict[str, torch.Tensor]]:
         """What is kept of each video or text: `pooled` (K, P, D), and with keep_tokens_of its `tokens` (T, D)."""
         kept = []
         for each in states:
@@ -110,7 +110,7 @@ class VideoLLM(Embeds):
         for first in range(0, len(clips_NF), clips_a_pass):
             clips = clips_NF[first : first + clips_a_pass]
             states = self.video_states([frames_THWC[clip_F] for clip_F in clips], [times_T[clip_F] for clip_F in clips])
-            kept += self._keep(states)
+            kept += self.keep(states)
         return self._join(kept)
 
     @torch.no_grad()
@@ -120,7 +120,7 @@ class VideoLLM(Embeds):
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
         for first in range(0, len(order), texts_a_pass):
             places = order[first : first + texts_a_pass]
-            for place, each in zip(places, self._keep(self.text_states([texts[p] for p in places])), strict=True):
+            for place, each in zip(places, self.keep(self.text_states([texts[p] for p in places])), strict=True):
                 kept[place] = each
         return self._join(kept)
 

@@ -103,7 +103,7 @@ class TransformersVideoLLM(VideoLLM):
             places = [place for place, video in enumerate(videos) if len(video) == num_frames]
             inputs = self.video_inputs([videos[place] for place in places], [times[place] for place in places])
             counted_BS = inputs["input_ids"] == getattr(self.model.config, self.visual_token)
-            found = self._states(inputs, counted_BS, "num_frames, or the size in its processor's file")
+            found = self.states_of(inputs, counted_BS, "num_frames, or the size in its processor's file")
             states |= dict(zip(places, found, strict=True))
         return [states[place] for place in range(len(videos))]
 
@@ -135,14 +135,21 @@ class TransformersVideoLLM(VideoLLM):
             "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
         }
         counted_BS = pad_sequence(masks, batch_first=True, padding_value=False)
-        return self._states(inputs, counted_BS, "max_tokens, or shorten text_prompt")
+        return self.states_of(inputs, counted_BS, "max_tokens, or shorten text_prompt")
 
     def truncated(self, texts: Sequence[str]) -> np.ndarray:
         counts = [sum(self._text_tokens(text)[1]) for text in texts]
         return np.array(counts, dtype=np.int64) > self.settings.max_tokens
 
     @torch.no_grad()
-    def _states(self, inputs: dict[str, Any], counted_BS: torch.Tensor, mend: str) -> list[States]:
+    def states_of(self, inputs: dict[str, Any], counted_BS: torch.Tensor, mend: str) -> list[States]:
+        """Hidden states of a padded batch, of one vision and one language pass.
+
+        Args:
+            inputs: of the model, padded on the right.
+            counted_BS: the positions that count.
+            mend: what to lower where there are more tokens than the model's context.
+        """
         length = inputs["input_ids"].shape[1]
         if length > self.context:
             raise InputError(
