@@ -15,13 +15,14 @@ from stillmotion.claims.mug_stan import MUG_STAN
 from stillmotion.claims.systems import select
 from stillmotion.claims.thesis import THESIS
 from stillmotion.claims.vclipper import VCLIPPER
+from stillmotion.claims.video_llama import VIDEO_LLAMA
 from stillmotion.io.records import Caption, Moment, Video
 from stillmotion.printed import markdown
-from stillmotion.report import moments, retrieval
+from stillmotion.report import moments, retrieval, video_llms
 from stillmotion.report.published import Published, by_several, published_tables
 from stillmotion.report.tables import markdown_table, number, with_interval
 
-SOURCES = (THESIS, VCLIPPER, MUG_STAN)
+SOURCES = (THESIS, VCLIPPER, MUG_STAN, VIDEO_LLAMA)
 """Whose conclusions are held to the results."""
 BY_DATASET = ("Mug-STAN (Liu et al. 2023)", "Other sources", "MTEB (third parties)")
 """Documents of which the page of published numbers has a table for each dataset."""
@@ -79,6 +80,7 @@ def results_page(
         published=published,
         retrieval=retrieval,
         moments=moments,
+        video_llms=video_llms,
         selected=selected,
         figures=figures,
         attended=attended,

@@ -21,7 +21,7 @@ from stillmotion.config.training import TrainAggregatorParams
 from stillmotion.embedding.reader import Embeddings
 from stillmotion.io.memo import Memo
 from stillmotion.metrics.retrieval import rank_queries
-from stillmotion.retrieval.heads import AlignmentHead, HeadInputs, build_head, head_vectors, open_inputs
+from stillmotion.retrieval.alignment import AlignmentHead, HeadInputs, build_head, head_vectors, open_inputs
 from stillmotion.retrieval.pairs import PairRows
 from stillmotion.training.contrastive import contrastive_loss, shuffled_batches
 from stillmotion.training.loop import FitSettings, Fitted, fit
