@@ -19,6 +19,7 @@ from stillmotion.config.training import LoraParams
 from stillmotion.errors import InputError
 from stillmotion.io.memo import Memo
 from stillmotion.io.tables import read_json
+from stillmotion.training.captioning import require_neutral
 from stillmotion.training.contrastive import shuffled_batches
 from stillmotion.training.finetuning import FineTuning, finetune
 from stillmotion.training.recipe import apply_recipe
@@ -228,6 +229,13 @@ def test_an_adapter_that_cannot_be_is_told(new_backbone, changes, message):
     with pytest.raises(InputError) as caught:
         adapt(new_backbone(), LoraParams(**OPEN_CLIP | changes), seed=0)
     assert str(caught.value) == message
+
+
+def test_the_built_in_video_llm_takes_no_adapter(new_recipe):
+    neutral = {"freeze_embeddings": False, "patch_keep_rate": 1.0}
+    require_neutral(new_recipe(**neutral))
+    with pytest.raises(InputError, match="trained to write captions is trained whole; leave out lora"):
+        require_neutral(new_recipe(lora=OPEN_CLIP, **neutral))
 
 
 def test_without_peft_the_extra_is_named(new_backbone, monkeypatch):

@@ -14,7 +14,7 @@ import torch
 
 from stillmotion.backbones.registry import load_embeds
 from stillmotion.backbones.video_llm.builtin import BuiltinVideoLLM
-from stillmotion.config.training import SeededRecipe
+from stillmotion.config.training import LoraRecipeParams, SeededRecipe
 from stillmotion.errors import InputError
 from stillmotion.training.finetuning import FineTuning
 from stillmotion.training.pairs import Pair
@@ -92,6 +92,8 @@ def require_neutral(recipe: SeededRecipe) -> None:
     wrong = [name for name, value in NEUTRAL.items() if getattr(recipe, name) != value]
     if recipe.captions == "class_names":
         raise InputError("params.yaml: a video LLM is trained to write captions; set captions: paragraph in its recipe")
+    if isinstance(recipe, LoraRecipeParams):
+        raise InputError("params.yaml: a video LLM that is trained to write captions is trained whole; leave out lora")
     if wrong:
         value = str(NEUTRAL[wrong[0]]).lower()
         raise InputError(
