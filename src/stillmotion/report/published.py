@@ -229,14 +229,23 @@ def by_several(numbers: Sequence[Published]) -> list[list[str]]:
     for key, found in of.items():
         if len({row.document for row, _ in found}) > 1:
             told = [
-                f"{_percent(row.value, scale)} ({row.part if row.split == '-' else f'{row.part}, {row.split}'})"
+                f"{_percent(row.value, scale)} ({', '.join(dict.fromkeys((row.document, row.part, row.split)))})"
                 for row, scale in found
             ]
             ours = next(
                 (f"{row.ours} ({row.labels[0]})" for row, scale in found if row.ours and float(scale) == 1), None
             )
             base, on, path = key[OURS.index("base")], key[OURS.index("on")], key[-1]
-            lines.append([on, base, path, "; ".join(told), ours or "not run here", *found[0][0].experiments[:1]])
+            lines.append(
+                [
+                    on,
+                    base,
+                    path,
+                    "; ".join(told).replace(", -)", ")"),
+                    ours or "not run here",
+                    *found[0][0].experiments[:1],
+                ]
+            )
     return lines
 
 
