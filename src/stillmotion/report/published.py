@@ -228,10 +228,10 @@ def by_several(numbers: Sequence[Published]) -> list[list[str]]:
     lines = []
     for key, found in of.items():
         if len({row.document for row, _ in found}) > 1:
-            told = [
-                f"{_percent(row.value, scale)} ({', '.join(dict.fromkeys((row.document, row.part, row.split)))})"
-                for row, scale in found
-            ]
+            told = []
+            for row, scale in found:
+                where = [row.document, row.part, *([row.split] if row.split != "-" else [])]
+                told.append(f"{_percent(row.value, scale)} ({', '.join(where)})")
             ours = next(
                 (f"{row.ours} ({row.labels[0]})" for row, scale in found if row.ours and float(scale) == 1), None
             )
