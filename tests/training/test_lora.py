@@ -118,7 +118,14 @@ def test_what_a_branch_adds_is_trained_whole(new_backbone, new_recipe):
     assert {name for name in trained if "lora_" not in name} == {"model.logit_scale", *branch}
 
 
-@pytest.mark.parametrize(("family", "lora"), [("open_clip", OPEN_CLIP), ("stan", OPEN_CLIP), ("xclip", XCLIP)])
+@pytest.mark.parametrize(
+    ("family", "lora"),
+    [
+        ("open_clip", OPEN_CLIP),
+        pytest.param("stan", OPEN_CLIP, marks=pytest.mark.slow),
+        pytest.param("xclip", XCLIP, marks=pytest.mark.slow),
+    ],
+)
 def test_a_folder_opens_as_what_was_trained_and_as_peft_merges_it(new_backbone, tmp_path, family, lora):
     base = new_backbone(family)
     before = embedded(base)
@@ -255,6 +262,7 @@ def test_an_adapter_beside_another_base_is_told(new_backbone, tmp_path):
         merge_adapters(new_backbone(), tmp_path / "tuned")
 
 
+@pytest.mark.slow
 def test_the_stages_train_measure_and_go_on_from_an_adapter(corpus, new_backbone, new_recipe, run_script, tmp_path):
     system = dict.fromkeys(("expansion", "pretraining", "recipe", "seed")) | {"model": "m", "base": "m"}
     new_backbone().save(tmp_path / "base", {"system": system})
