@@ -1,5 +1,7 @@
 """What alignment heads read, make and are refused for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -110,3 +112,12 @@ def test_heads_that_do_not_divide_the_width_are_refused(with_states):
 def test_negatives_that_the_loss_has_no_use_for_or_misses_are_refused(changes):
     with pytest.raises(ValidationError, match="negatives must be 0 with loss: infonce"):
         mlp(**changes)
+
+
+def test_where_no_head_was_trained_queries_are_one_line_and_no_captions_an_empty_result(with_states, tmp_path):
+    trained = {"model": "abc", "dim": 6, "clip_counts": [1], "seeds": [], "selected_on": "nothing"}
+    write_json(tmp_path / "aggregator.json", trained)
+    inputs = ScorerInputs(tmp_path, tmp_path, CPU)
+    with pytest.raises(InputError, match="no head was trained, for want of captions"):
+        open_scorer(mlp(), with_states, inputs)
+    assert open_scorer(mlp(), replace(with_states, captions=[]), inputs).seeds == []

@@ -1,5 +1,7 @@
 """Retrieval by hidden states of a given layer, and by the best one on validation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -67,3 +69,15 @@ def test_sum_and_mean_have_the_same_cosines_and_one_text_for_all_gives_the_harmo
 def test_embeddings_of_no_video_llm_are_refused_with_the_mend(queries, tmp_path):
     with pytest.raises(InputError, match="no hidden states; embed a model of family video_llm"):
         opened(BestLayerParams(kind="best_layer"), queries, tmp_path)
+
+
+def test_without_captions_there_is_nothing_to_choose_and_nothing_wrong(with_states, tmp_path):
+    none = replace(with_states, captions=[])
+    assert opened(BestLayerParams(kind="best_layer"), none, tmp_path).sweep == []
+
+
+def test_queries_without_validation_captions_to_choose_a_layer_by_are_one_line(with_states, tmp_path):
+    splits = {name: "test" for name in with_states.splits}
+    captions = [caption for caption in with_states.captions if caption.video_id in "abc"]
+    with pytest.raises(InputError, match="no validation captions to choose a layer by; score it by hidden_states"):
+        opened(BestLayerParams(kind="best_layer"), replace(with_states, captions=captions, splits=splits), tmp_path)

@@ -49,7 +49,7 @@ def open_scorer(params: HeadParams, queries: Queries, inputs: ScorerInputs) -> H
     """
     embedded = queries.embedded
     trained = read_trained(embedded, inputs.trained)
-    if not trained["seeds"]:
+    if len(queries.any_clips) and not trained["seeds"]:
         raise InputError(f"{inputs.trained}: no head was trained, for want of captions; score by another scorer")
     read = open_inputs(params, embedded, split_rows(embedded, queries.captions, "train"), inputs.device)
     return Heads(

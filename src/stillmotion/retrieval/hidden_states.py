@@ -92,12 +92,13 @@ def open_scorer(params: HiddenStatesParams | BestLayerParams, queries: Queries, 
     else:
         embedded = queries.embedded
         rows = split_rows(embedded, queries.captions, "validation")
-        if not len(rows.pairs):
+        if len(queries.any_clips) and not len(rows.pairs):
             raise InputError(
                 f"{embedded.folder}: no validation captions to choose a layer by; score it by hidden_states"
             )
-        sweep = PooledPairs(states, rows).sweep(states.layers, "average")
-        chosen = max(sweep, key=lambda row: row["MRR"])
+        sweep = PooledPairs(states, rows).sweep(states.layers, "average") if len(rows.pairs) else []
+        none = {"layer": states.layers[0], "video_pooling": states.poolings[0], "text_pooling": states.poolings[0]}
+        chosen = max(sweep, key=lambda row: row["MRR"], default=none)
     names = ("layer", "video_pooling", "text_pooling")
     described = {"hidden_states": {name: chosen[name] for name in names}}
     return HiddenStates(
