@@ -273,8 +273,8 @@ def test_an_unknown_family_of_backbones_is_named(family):
 def test_an_unknown_kind_of_scorer_is_named(kind):
     assert message_of(edited(("scorers.mean.kind", kind))) == (
         "param scorers.mean.kind is wrong or missing; set one of: "
-        "mean, transformer_mean, class_token, interaction, conditional, own, hidden_states, best_layer, mlp_head, "
-        "transformer_head"
+        "mean, transformer_mean, class_token, interaction, conditional, own, hidden_states, best_layer, rerank, "
+        "mlp_head, transformer_head"
     )
 
 
