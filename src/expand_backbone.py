@@ -24,7 +24,7 @@ from stillmotion.errors import InputError
 from stillmotion.stage import importing, run_stage
 
 if TYPE_CHECKING:
-    from stillmotion.backbones.backbone import Backbone
+    from stillmotion.backbones.backbone import Embeds
 
 
 def main(
@@ -51,7 +51,7 @@ def main(
     if type(clip) is not OpenClipBackbone:  # its subclasses are expanded already
         raise InputError(f"{backbone}: only models of open_clip can be expanded; take this one out of `expanded`")
     source = {"system": system, "backbone": before, "expansion": expansion, "seed": chosen.seed}
-    expanded: Backbone
+    expanded: Embeds
     if chosen.family == "stan":
         with importing():
             from stillmotion.backbones.stan_expansion import expand_stan
@@ -61,6 +61,10 @@ def main(
         with importing():
             from stillmotion.backbones.clip4clip_backbone import Clip4ClipSettings, expand_clip4clip
         expanded = expand_clip4clip(clip, Clip4ClipSettings(**chosen.model_dump(exclude={"family"})))
+    elif chosen.family == "builtin_video_llm":
+        with importing():
+            from stillmotion.backbones.video_llm.builtin import expand_video_llm
+        expanded = expand_video_llm(clip, chosen)
     else:
         with importing():
             from stillmotion.backbones.xclip_expansion import expand_clip

@@ -1,4 +1,4 @@
-"""Stage finetune: fine-tuning with frozen layers and patch dropout, contrastive or for recognition.
+"""Stage finetune: fine-tuning with frozen layers and patch dropout, contrastive, for recognition, or to write captions.
 
     python src/finetune.py --recipe patch_dropout --seed 0 --backbone models/backbones/small_clip \
         --raw data/raw/toy/tables --frames data/frames/toy --output models/backbones/small_clip-patch_dropout \
@@ -23,7 +23,7 @@ from stillmotion.backbones.family_files import read_source
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.config.processor import instructions
-from stillmotion.config.training import SeededRecipe
+from stillmotion.config.training import seeded_recipe
 from stillmotion.io.memo import folder_digest, open_memo
 from stillmotion.io.records import Action, Caption, load_records
 from stillmotion.io.tables import write_json
@@ -48,7 +48,7 @@ def main(
     """Fine-tune a backbone on the captions or labelled spans of the train split."""
     params = load_params()
     template = params.embed.class_template
-    chosen = SeededRecipe(**params.recipes[recipe].model_dump(), seed=seed)
+    chosen = seeded_recipe(**params.recipes[recipe].model_dump(), seed=seed)
     environment = read_environment()
     packed = PackedFrames(frames)
     durations: dict[str, dict[str, float]] = {"train": {}, "validation": {}, "test": {}}
@@ -70,9 +70,9 @@ def main(
     with importing():
         import torch
 
-        from stillmotion.backbones import registry
-        from stillmotion.training import recognition
-        from stillmotion.training.finetuning import FineTuning, finetune
+        from stillmotion.backbones import lora, registry
+        from stillmotion.training import tasks
+        from stillmotion.training.finetuning import finetune
         from stillmotion.training.processes import join_processes
     processes = join_processes(environment, chosen.precision, params.threads)
     _log.info("%d training pairs, %d validation pairs", len(train), len(validation))
@@ -88,17 +88,14 @@ def main(
             "pairs": [[pair.video_id, pair.text, pair.start, pair.end] for pair in (*train, *validation)],
             "classes": classes,
             "backbone": folder_digest(backbone),
-            "code": [code_version(recognition.__file__), code_version(registry.__file__)],
+            "code": [code_version(tasks.__file__), code_version(registry.__file__)],
             "torch": torch.__version__,
             "device": processes.device.type,
             "processes": processes.count,
             "threads": params.threads,
             "instructions": instructions(),
         }
-    model = registry.load_backbone(backbone, processes.device)
-    task = FineTuning(model, packed, train, validation, chosen, processes)
-    if classes:
-        task = recognition.Recognition(model, packed, train, validation, chosen, processes, classes)
+    task = tasks.open_task(backbone, packed, train, validation, chosen, processes, classes)
     fitted = None if stays else finetune(task, memo=open_memo(environment.memo), key=key)
     if not processes.first:
         return
@@ -112,7 +109,7 @@ def main(
         "selected_on": ("validation" if validation else "last epoch") if fitted else "nothing: no captions to train on",
         "instructions": instructions(),
     }
-    model.save(output, source)
+    lora.save_finetuned(task.backbone, output, source, base=backbone)
     write_json(plot, fitted.history if fitted else [], digits=6)
 
 

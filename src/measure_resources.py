@@ -21,7 +21,7 @@ from stillmotion.backbones.family_files import read_source
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.config.processor import processor_name
-from stillmotion.config.training import SeededRecipe
+from stillmotion.config.training import seeded_recipe
 from stillmotion.io.tables import write_json
 from stillmotion.stage import importing, run_stage
 
@@ -64,7 +64,7 @@ def main(
     backbone.train()
     # An expansion of a fine-tuned model was not trained itself.
     trained = source["system"]["recipe"] is not None and "recipe" in source
-    recipe = SeededRecipe(**source["recipe"]) if trained else None
+    recipe = seeded_recipe(**source["recipe"]) if trained else None
     dropout = apply_recipe(backbone, recipe) if recipe else None
     recognises = recipe is not None and recipe.captions == "class_names"
     similarity = Cosine() if recognises else similarity_of(recipe, backbone)

@@ -13,7 +13,11 @@ from transformers import (
     LlavaOnevisionProcessor,
     LlavaOnevisionVideoProcessor,
     PreTrainedTokenizerFast,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessor,
+    Qwen2VLProcessor,
+    Qwen2VLVideoProcessor,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
@@ -43,7 +47,7 @@ TEMPLATE = (
     "{% if part.type == 'video' %}VIDEO{% else %}{{ part.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-MEMBERS = ("video_llama_3", "qwen3_vl", "smolvlm", "llava_onevision")
+MEMBERS = ("video_llama_3", "qwen2_vl", "qwen3_vl", "smolvlm", "llava_onevision")
 LLM: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
@@ -91,6 +95,20 @@ def configured(
             text_config={"model_type": "qwen2", **llm}, vision_config={"patch_size": 14, **vision}, **ids
         )
         kind: Any = VideoLlama3ForConditionalGeneration
+    elif member == "qwen2_vl":
+        video = Qwen2VLVideoProcessor(size={"shortest_edge": size_px**2, "longest_edge": 4 * 4 * size_px**2})
+        processor = Qwen2VLProcessor(Qwen2VLImageProcessor(), text, video, chat_template=_qwen_like("<|video_pad|>"))
+        ids = {"image_token_id": IDS["<|image_pad|>"], "video_token_id": IDS["<|video_pad|>"]}
+        ids |= {"vision_start_token_id": IDS["<|vision_start|>"], "vision_end_token_id": IDS["<|vision_end|>"]}
+        rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}
+        tower = {
+            "depth": vision["num_hidden_layers"],
+            "num_heads": vision["num_attention_heads"],
+            "embed_dim": vision["hidden_size"],
+            "hidden_size": llm["hidden_size"],
+        }
+        config = Qwen2VLConfig(text_config={**llm, "rope_parameters": rope}, vision_config=tower, **ids)
+        kind = Qwen2VLForConditionalGeneration
     elif member == "qwen3_vl":
         size = {"shortest_edge": 2 * 32**2, "longest_edge": 16 * 64**2}
         video = Qwen3VLVideoProcessor(size=size, cap_pixels_per_frame=False)

@@ -5,9 +5,10 @@ from stillmotion.claims.claim import Source
 from stillmotion.claims.mug_stan import MUG_STAN
 from stillmotion.claims.thesis import THESIS
 from stillmotion.claims.vclipper import VCLIPPER
+from stillmotion.claims.video_llama import VIDEO_LLAMA
 
 ROOT = Path(__file__).resolve().parents[2]
-CLAIMS = THESIS.claims + VCLIPPER.claims + MUG_STAN.claims
+CLAIMS = THESIS.claims + VCLIPPER.claims + MUG_STAN.claims + VIDEO_LLAMA.claims
 
 
 def test_a_claim_is_whole_where_its_measure_is_defined():
@@ -30,7 +31,7 @@ def test_a_claim_of_the_default_run_names_no_experiment():
 
 
 def test_the_conclusions_of_the_sources_are_claims():
-    assert [len(source.claims) for source in (THESIS, VCLIPPER, MUG_STAN)] == [14, 9, 9]
+    assert [len(source.claims) for source in (THESIS, VCLIPPER, MUG_STAN, VIDEO_LLAMA)] == [14, 9, 9, 9]
     assert len({claim.id for claim in CLAIMS}) == len({claim.text for claim in CLAIMS}) == len(CLAIMS)
 
 

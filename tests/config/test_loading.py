@@ -184,6 +184,23 @@ def test_a_misspelt_param_is_named_with_the_right_spelling(name, misspelt, right
     assert message_of(path) == f"unknown param {misspelt}; did you mean {right!r}?"
 
 
+@pytest.mark.parametrize(
+    ("lora", "message"),
+    [
+        (
+            {"rank": 4, "alpha": 8.0, "dropout": 0.0, "target": ["q_proj"]},
+            "unknown param {}.target; did you mean 'targets'?",
+        ),
+        ({"rank": 4, "alpha": 8.0, "dropout": 0.0}, "param {}.targets is missing; add it"),
+        ({"rank": 0, "alpha": 8.0, "dropout": 0.0, "targets": ["a"]}, "param {}.rank is 0: "),
+        (4, "param {} is 4: it must be a section, of lines `name: value`"),
+    ],
+)
+def test_the_block_of_an_adapter_is_checked_like_any_other(lora, message):
+    found = message_of(edited(("recipes.patch_dropout.lora", lora)))
+    assert found.startswith(message.format("recipes.patch_dropout.lora"))
+
+
 def test_an_unknown_param_unlike_any_other_gets_the_list_of_what_there_is():
     message = message_of(edited(("sample_frames.zzz", 1)))
     assert message.startswith("unknown param sample_frames.zzz; known: clip_length_s, clip_position, format, ")
@@ -256,7 +273,8 @@ def test_an_unknown_family_of_backbones_is_named(family):
 def test_an_unknown_kind_of_scorer_is_named(kind):
     assert message_of(edited(("scorers.mean.kind", kind))) == (
         "param scorers.mean.kind is wrong or missing; set one of: "
-        "mean, transformer_mean, class_token, interaction, conditional, own"
+        "mean, transformer_mean, class_token, interaction, conditional, own, hidden_states, best_layer, rerank, "
+        "mlp_head, transformer_head"
     )
 
 

@@ -46,6 +46,8 @@ def test_there_is_an_experiment_for_each_task_each_ablation_and_each_published_t
         *(f"mug_stan_{name}" for name in ("didemo", "lsmdc", "hmdb51", "ucf101", "kinetics_400")),
         *("xclip_hmdb51", "xclip_ucf101", "xclip_kinetics_400_8_frames", "xclip_kinetics_400_16_frames"),
         *("vclipper_qvhighlights", "vclipper_qvhighlights_frames"),
+        *("video_llm_builtin", "video_llm_heads", "video_llm_heads_after"),
+        *("video_llama_heads", "video_llama_heads_after"),
     } <= set(NAMES)
 
 

@@ -1,4 +1,7 @@
-"""Video LLMs of real architectures, at a reduced depth and with initial weights, on all real clips: one command."""
+"""Video LLMs of real architectures, at a reduced depth and with initial weights, on all captioned clips: one command.
+
+About 80 s of one core, half of it starting thirteen processes.
+"""
 
 import csv
 import json

@@ -35,7 +35,11 @@ def test_a_dataset_with_nothing_to_score_and_no_studies_still_has_its_pages(work
     assert page.count("The dataset has no ") == 3
     assert page.count("- Not measured here, but by `stillmotion run ") >= 10
     assert "small_clip: saved at keep rate 0.5 | 33.0 % (counted) | does not hold |" in page
-    assert "1 published numbers, from data/published_results.csv. Beside 0" in files["published.md"].decode()
+    published = files["published.md"].decode()
+    assert (
+        "2 published numbers, from data/published_results.csv and data/third_party_results.csv. Beside 0" in published
+    )
+    assert "| a/b | 69.7 | 2.14.2 |" in published
 
 
 def test_a_run_of_retrieval_alone_says_what_it_left_out(workplace):

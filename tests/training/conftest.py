@@ -16,7 +16,7 @@ from stillmotion.backbones.stan_expansion import expand_stan
 from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.backbones.xclip_expansion import expand_clip
 from stillmotion.config.models import BuiltinBackboneParams, XClipExpansionParams
-from stillmotion.config.training import SeededRecipe
+from stillmotion.config.training import SeededRecipe, seeded_recipe
 from stillmotion.io.arrays import save_array
 from stillmotion.io.records import Caption, Video, save_records
 from stillmotion.training.builtin import new_builtin
@@ -54,7 +54,7 @@ RECIPE: dict[str, Any] = {
 
 
 def make_recipe(**changes: Any) -> SeededRecipe:
-    return SeededRecipe(**RECIPE | changes)
+    return seeded_recipe(**RECIPE | changes)
 
 
 def make_backbone(family: str = "open_clip", *, drop_path: float = 0.0) -> Backbone:

@@ -14,6 +14,7 @@ OPEN_CLIP = "open_clip_config.json"
 STAN = "stan.json"
 CLIP4CLIP = "clip4clip.json"
 XCLIP = "xclip.json"
+LORA = "adapter_config.json"
 VIDEO_LLM = "video_llm.json"
 
 

@@ -16,7 +16,9 @@ from stillmotion.errors import InputError, machine_refusal
 from stillmotion.stage import importing
 
 VIDEO_LLMS = {
+    "builtin": "stillmotion.backbones.video_llm.builtin",
     "video_llama_3": "stillmotion.backbones.video_llm.video_llama_3",
+    "qwen2_vl": "stillmotion.backbones.video_llm.qwen2_vl",
     "qwen3_vl": "stillmotion.backbones.video_llm.qwen3_vl",
     "smolvlm": "stillmotion.backbones.video_llm.smolvlm",
     "llava_onevision": "stillmotion.backbones.video_llm.llava_onevision",
@@ -67,7 +69,11 @@ def _load(folder: Path, device: torch.device) -> Embeds:
             member = importlib.import_module(VIDEO_LLMS[family])
         video_llm: Embeds = member.load(folder, settings, device)
         return video_llm
-    # The folders of the first two hold that of an open_clip model.
+    if (folder / family_files.LORA).is_file():
+        with importing():
+            from stillmotion.backbones.lora import BASE, merge_adapters
+        return merge_adapters(load_backbone(folder / BASE, torch.device("cpu")), folder).to(device).eval()
+    # The folders of the next two hold that of an open_clip model.
     if (folder / family_files.STAN).is_file():
         with importing():
             from stillmotion.backbones.stan_folder import load_stan

@@ -41,10 +41,12 @@ from stillmotion.config.records import (
     RetrievalSystem,
 )
 from stillmotion.config.run import Reference, RunParams
-from stillmotion.config.scorers import ScorerParams, TrainedParams
+from stillmotion.config.scorers import BestLayerParams, HeadParams, ScorerParams, TrainedParams
 from stillmotion.config.section import Count, Name, PathName, Section
 from stillmotion.config.training import (
+    AnyRecipeParams,
     LinearProbeParams,
+    LoraRecipeParams,
     RecipeParams,
     TrainAggregatorParams,
 )
@@ -67,6 +69,7 @@ FAMILIES: dict[str, dict[str, type[Section]]] = {
     "expansions": _classes(ExpansionParams),
     "scorers": _classes(ScorerParams),
     "architectures": _classes(ArchitectureParams),
+    "recipes": {"whole": RecipeParams, "lora": LoraRecipeParams},
 }
 """Of the sections whose blocks are of several kinds."""
 
@@ -98,7 +101,7 @@ class Params(Section):
     post_pretrained: dict[PathName, PostPretrainedModel]
     finetuned: dict[PathName, FineTunedModel]
     retrieval: dict[PathName, RetrievalSystem]
-    recipes: dict[Name, RecipeParams]
+    recipes: dict[Name, AnyRecipeParams]
     scorers: dict[Name, ScorerParams]
     train_aggregator: TrainAggregatorParams
     selections: dict[Name, SelectionParams]
@@ -221,11 +224,14 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _what_is_trained_on_is_embedded(self) -> "Params":
-        trained = [
-            name for name, system in self.retrieval.items() if isinstance(self.scorers[system.scorer], TrainedParams)
+        kinds = (TrainedParams, HeadParams)
+        trained = [name for name, system in self.retrieval.items() if isinstance(self.scorers[system.scorer], kinds)]
+        chosen = [
+            name for name, system in self.retrieval.items() if isinstance(self.scorers[system.scorer], BestLayerParams)
         ]
         needed: dict[str, tuple[list[str], tuple[str, ...]]] = {
             "retrieval": (trained, ("train", "validation")),
+            "retrieval, whose layer is chosen": (chosen, ("validation",)),
             "run.assessed": (self.run.assessed, (self.assess_backbone.split,)),
             "run.selections": (self.run.selections if self.run.selected else [], ("train",)),
         }

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from stillmotion.config.section import Count, Fraction, NotNegative, Positive, Section, Seed
-from stillmotion.config.video_llms import VideoLLMBackboneParams, VideoLLMLayerParams
+from stillmotion.config.video_llms import VideoLLMBackboneParams, VideoLLMLayerParams, VideoLLMSettings
 
 
 class BuiltinBackboneParams(Section):
@@ -147,8 +147,27 @@ class Clip4ClipExpansionParams(Section):
         return self
 
 
+class BuiltinVideoLLMParams(VideoLLMSettings):
+    """A small language model behind the frames of an open_clip model, with initial weights: finetune trains it."""
+
+    family: Literal["builtin_video_llm"]
+    width: Count
+    """D."""
+    blocks: Count
+    """L."""
+    heads: Count
+    mlp_width: Count
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> "BuiltinVideoLLMParams":
+        if self.width % (2 * self.heads):
+            raise ValueError(f"heads must divide half of the width, {self.width}; {self.heads} does not")
+        return self
+
+
 ExpansionParams = Annotated[
-    XClipExpansionParams | StanExpansionParams | Clip4ClipExpansionParams | VideoLLMLayerParams,
+    XClipExpansionParams | StanExpansionParams | Clip4ClipExpansionParams | VideoLLMLayerParams | BuiltinVideoLLMParams,
     Field(discriminator="family"),
 ]
 

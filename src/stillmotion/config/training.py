@@ -1,8 +1,8 @@
 """Params of what is trained: fine-tuning, aggregators, probes."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from stillmotion.config.section import Count, Fraction, NotNegative, Positive, Section, Seed
 
@@ -62,10 +62,47 @@ class RecipeParams(Section):
         return self
 
 
+class LoraParams(Section):
+    """Low-rank adapters beside the linear layers that are trained (Hu et al. 2021)."""
+
+    rank: Count
+    alpha: Positive
+    """What an adapter adds is multiplied by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Share of an adapter's inputs that a step leaves out, the same ones for all its pairs."""
+    targets: Annotated[list[str], Field(min_length=1)]
+    """How the names of the adapted layers end: q_proj, v_proj, fc1, fc2 in transformers; c_fc, c_proj, in_proj_weight
+    (query, key and value in one) in open_clip. A layer that is frozen gets none."""
+
+
+class LoraRecipeParams(RecipeParams):
+    """A recipe that trains adapters, and saves those alone."""
+
+    lora: LoraParams
+
+
+def _is_lora(block: Any) -> str:
+    return "lora" if isinstance(block, LoraRecipeParams) or (isinstance(block, dict) and "lora" in block) else "whole"
+
+
+AnyRecipeParams = Annotated[
+    Annotated[RecipeParams, Tag("whole")] | Annotated[LoraRecipeParams, Tag("lora")], Discriminator(_is_lora)
+]
+
+
 class SeededRecipe(RecipeParams):
     """A recipe, and what the order of the pairs, the frames and the patches is drawn from."""
 
     seed: Seed
+
+
+class SeededLoraRecipe(SeededRecipe, LoraRecipeParams):
+    """A recipe of adapters, whose first values are drawn too."""
+
+
+def seeded_recipe(**values: Any) -> SeededRecipe:
+    """A recipe with its seed, of the kind that it is."""
+    return SeededLoraRecipe(**values) if "lora" in values else SeededRecipe(**values)
 
 
 class TrainAggregatorParams(Section):

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from stillmotion.claims.evidence import Evidence
 from stillmotion.claims.systems import records, select
 from stillmotion.io.atomic import atomic_file
+from stillmotion.report.video_llms import drawn_sweeps
 
 plt.rcParams.update(
     {
@@ -50,7 +51,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def drawn_systems(evidence: Evidence, histories: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Figure]:
-    """The figures of retrieval, actions and fine-tuning by name, for which there are results.
+    """The figures of retrieval, layers, actions and fine-tuning by name, for which there are results.
 
     Args:
         evidence: what has been measured.
@@ -68,7 +69,7 @@ def drawn_systems(evidence: Evidence, histories: Mapping[str, Sequence[Mapping[s
         figures["actions"] = shots_curves(actions)
     if any(histories.values()):
         figures["finetune"] = training_curves(histories)
-    return figures
+    return figures | drawn_sweeps(evidence)
 
 
 def recall_bars(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:

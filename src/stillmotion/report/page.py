@@ -15,15 +15,16 @@ from stillmotion.claims.mug_stan import MUG_STAN
 from stillmotion.claims.systems import select
 from stillmotion.claims.thesis import THESIS
 from stillmotion.claims.vclipper import VCLIPPER
+from stillmotion.claims.video_llama import VIDEO_LLAMA
 from stillmotion.io.records import Caption, Moment, Video
 from stillmotion.printed import markdown, one_line
-from stillmotion.report import moments, retrieval
-from stillmotion.report.published import Published, published_tables
+from stillmotion.report import moments, retrieval, video_llms
+from stillmotion.report.published import Published, by_several, published_tables
 from stillmotion.report.tables import markdown_table, number, with_interval
 
-SOURCES = (THESIS, VCLIPPER, MUG_STAN)
+SOURCES = (THESIS, VCLIPPER, MUG_STAN, VIDEO_LLAMA)
 """Whose conclusions are held to the results."""
-BY_DATASET = ("Mug-STAN (Liu et al. 2023)", "Other sources")
+BY_DATASET = ("Mug-STAN (Liu et al. 2023)", "Other sources", "MTEB (third parties)")
 """Documents of which the page of published numbers has a table for each dataset."""
 MOST_SKIPPED = 50
 """Videos left out that the page lists; all of them are in skipped.jsonl."""
@@ -88,6 +89,7 @@ def results_page(
         evidence=evidence,
         retrieval=retrieval,
         moments=moments,
+        video_llms=video_llms,
         selected=selected,
         figures=figures,
         attended=attended,
@@ -157,6 +159,7 @@ def published_page(numbers: Sequence[Published], evidence: Evidence) -> str:
         evidence=evidence,
         documents={name: published_tables(own, by_dataset=name in BY_DATASET) for name, own in of.items()},
         experiments={name: list(dict.fromkeys(e for row in own for e in row.experiments)) for name, own in of.items()},
+        by_several=by_several(numbers),
         num_published=len(numbers),
         num_ours=sum(row.ours is not None for row in numbers),
         num_not_run=sum(row.ours is None and bool(row.experiments) for row in numbers),

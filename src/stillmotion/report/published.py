@@ -9,7 +9,7 @@ included; of actions it may be left empty where it is not known.
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from stillmotion.errors import InputError
 from stillmotion.report.tables import markdown_table
 
 NUMBER = ("system", "dataset", "split", "metric", "value", "source")
-"""Columns of published_results.csv; values are as printed, with `±` and the deviation over seeds in some."""
+"""Columns of published_results.csv and third_party_results.csv; values are as printed, in some with `±` and the
+deviation over seeds."""
 SOURCE = ("source", "document", "part")
 """Columns of published_sources.csv: where on the page a source's numbers stand."""
 KEY = ("source", "dataset", "system", "metric")
@@ -50,6 +51,8 @@ class Published:
     ours: str | None
     labels: tuple[str, ...]
     """Whose ours is."""
+    measures: frozenset[tuple[str, ...]]
+    """What its counterparts are a measure of: the columns of OURS but for the size, the path and the scale."""
 
 
 def read_table(path: Path, columns: tuple[str, ...], *, may_be_empty: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -76,12 +79,15 @@ def read_table(path: Path, columns: tuple[str, ...], *, may_be_empty: tuple[str,
 
 
 def read_published(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The published numbers with their documents, and the counterparts, of the three files of a folder.
+    """The published numbers with their documents, and the counterparts, of the four files of a folder.
+
+    What a third party measured has no split of its own: it follows from the dataset, and the page has it in words.
 
     Raises:
         InputError: see `read_table`; or a source is in no document.
     """
-    numbers = read_table(folder / "published_results.csv", NUMBER)
+    third = read_table(folder / "third_party_results.csv", NUMBER).assign(split="-")
+    numbers = pd.concat([read_table(folder / "published_results.csv", NUMBER), third], ignore_index=True)
     sources = read_table(folder / "published_sources.csv", SOURCE)
     unknown = sorted(set(numbers["source"]) - set(sources["source"]))
     if unknown:
@@ -111,6 +117,11 @@ def _beside(matches: list[dict[str, Any]]) -> Published:
         experiments=tuple(dict.fromkeys(row["experiment"] for row in matches if isinstance(row["experiment"], str))),
         ours=several if len(values) > 1 else next(iter(values.values()), None),
         labels=tuple(values),
+        measures=frozenset(
+            tuple(row[name] for name in (*OURS[:-1], "path", "scale"))
+            for row in matches
+            if isinstance(row["base"], str)
+        ),
     )
 
 
@@ -205,6 +216,43 @@ def published_tables(numbers: list[Published], *, by_dataset: bool) -> dict[str,
             title, where = f"{row.part}: {row.dataset}, {row.split}" if has_dataset else row.part, ""
         tables.setdefault(title, {}).setdefault((row.system, where), []).append(row)
     return {title: _table(groups) for title, groups in tables.items()}
+
+
+def by_several(numbers: Sequence[Published]) -> list[list[str]]:
+    """Rows of what several documents measured of one model on one dataset, in percent, and ours of it.
+
+    Dataset, model and measure; the values with their sources and splits; ours, and its experiment.
+    """
+    of: dict[tuple[str, ...], list[tuple[Published, str]]] = {}
+    for row in numbers:
+        for *measure, scale in row.measures:
+            of.setdefault(tuple(measure), []).append((row, scale))
+    lines = []
+    for key, found in of.items():
+        if len({row.document for row, _ in found}) > 1:
+            told = []
+            for row, scale in found:
+                where = [row.document, row.part, *([row.split] if row.split != "-" else [])]
+                told.append(f"{_percent(row.value, scale)} ({', '.join(where)})")
+            ours = next(
+                (f"{row.ours} ({row.labels[0]})" for row, scale in found if row.ours and float(scale) == 1), None
+            )
+            base, on, path = key[OURS.index("base")], key[OURS.index("on")], key[-1]
+            lines.append(
+                [
+                    on,
+                    base,
+                    path,
+                    "; ".join(told).replace(", -)", ")"),
+                    ours or "not run here",
+                    *found[0][0].experiments[:1],
+                ]
+            )
+    return lines
+
+
+def _percent(value: str, scale: str) -> str:
+    return value if float(scale) == 1 else f"{float(value) / float(scale):g}"
 
 
 def _table(groups: Mapping[tuple[str, str], list[Published]]) -> str:

@@ -69,14 +69,20 @@ class Aggregated:
         return runs
 
 
+def read_trained(embedded: Embeddings, folder: Path) -> dict[str, Any]:
+    """What aggregator.json says; InputError where it was trained on the embeddings of another model."""
+    trained: dict[str, Any] = read_checked(folder / "aggregator.json", _Trained)
+    embedded.require_model(trained["model"], folder)
+    return trained
+
+
 def open_aggregators(params: AggregatorParams, embedded: Embeddings, folder: Path) -> Aggregated:
     """The aggregators that stage train_aggregator has trained on these embeddings.
 
     Raises:
         InputError: it has trained them on others.
     """
-    trained = read_checked(folder / "aggregator.json", _Trained)
-    embedded.require_model(trained["model"], folder)
+    trained = read_trained(embedded, folder)
     return Aggregated(params, folder, trained["dim"], trained["clip_counts"], trained["seeds"], trained["selected_on"])
 
 

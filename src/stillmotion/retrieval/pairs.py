@@ -76,6 +76,29 @@ def retrieval_pairs(
     )
 
 
+@dataclass(frozen=True)
+class PairRows:
+    """The captions of whole videos in one split, and the rows of an embeddings folder that they and the videos are."""
+
+    pairs: RetrievalPairs
+    texts_T: list[int]
+    """As rows of captions.jsonl."""
+    videos_V: list[int]
+    """As rows of index.jsonl."""
+
+
+def pair_rows(embedded: Embeddings, captions: Sequence[Caption], pairs: RetrievalPairs) -> PairRows:
+    """The rows of pairs; `captions` are all of captions.jsonl, in its order."""
+    row_of = {caption.caption_id: row for row, caption in enumerate(captions)}
+    texts_T = [row_of[caption.caption_id] for caption in pairs.captions]
+    return PairRows(pairs, texts_T, [embedded.row_of[video_id] for video_id in pairs.video_ids])
+
+
+def split_rows(embedded: Embeddings, captions: Sequence[Caption], split: str) -> PairRows:
+    """The rows of a split, for what looks at no clips."""
+    return pair_rows(embedded, captions, retrieval_pairs(embedded, captions, split, num_clips=embedded.clip_counts[0]))
+
+
 def retrieval_protocol(pairs: RetrievalPairs, *, ties: str, truncated: dict[str, int]) -> dict[str, Any]:
     """What a metrics file says of its queries and its gallery.
 

@@ -16,10 +16,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from stillmotion.config.scorers import (
+    BestLayerParams,
     ConditionalParams,
+    HeadParams,
+    HiddenStatesParams,
     InteractionParams,
     MeanParams,
     OwnParams,
+    RerankParams,
     ScorerParams,
     TrainedParams,
 )
@@ -29,7 +33,7 @@ from stillmotion.io.records import Caption
 from stillmotion.metrics.embedding_ranks import EmbeddingRanks
 from stillmotion.metrics.negatives import hardest_negatives
 from stillmotion.metrics.retrieval import TieRule, rank_both_directions
-from stillmotion.retrieval.pairs import RetrievalPairs, retrieval_pairs
+from stillmotion.retrieval.pairs import PairRows, RetrievalPairs, pair_rows, retrieval_pairs
 from stillmotion.stage import importing
 
 if TYPE_CHECKING:
@@ -56,15 +60,19 @@ class Queries:
         return self.pairs(self.embedded.clip_counts[0])
 
     @cached_property
+    def rows(self) -> PairRows:
+        """The queries and the gallery as rows of what is stored."""
+        return pair_rows(self.embedded, self.captions, self.any_clips)
+
+    @property
     def text_rows_T(self) -> list[int]:
         """The texts as rows of captions.jsonl."""
-        row_of = {caption.caption_id: row for row, caption in enumerate(self.captions)}
-        return [row_of[caption.caption_id] for caption in self.any_clips.captions]
+        return self.rows.texts_T
 
-    @cached_property
+    @property
     def video_rows_V(self) -> list[int]:
         """The gallery as rows of index.jsonl."""
-        return [self.embedded.row_of[video_id] for video_id in self.any_clips.video_ids]
+        return self.rows.videos_V
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,10 @@ MODULES: Mapping[type[Section], str] = {
     InteractionParams: "stillmotion.retrieval.interactions",
     ConditionalParams: "stillmotion.retrieval.conditional",
     OwnParams: "stillmotion.retrieval.own",
+    HiddenStatesParams: "stillmotion.retrieval.hidden_states",
+    BestLayerParams: "stillmotion.retrieval.hidden_states",
+    RerankParams: "stillmotion.retrieval.answers",
+    HeadParams: "stillmotion.retrieval.heads",
 }
 """What opens a scorer, by the class of its params or one that this is a subclass of. The params do not say it, as every
 script reads them: whatever they name would be part of what each stage depends on."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from stillmotion.backbones.backbone import Backbone
+from stillmotion.backbones.lora import draw_inputs
 from stillmotion.config.training import SeededRecipe
 from stillmotion.io.memo import Memo
 from stillmotion.metrics.retrieval import rank_queries
@@ -45,6 +46,21 @@ class FineTuning:
     def similarity(self) -> Similarity:
         return similarity_of(self.recipe, self.backbone, self.processes.own_once)
 
+    def prepare(self) -> tuple[PatchDropout, list[str]]:
+        """Freeze what the recipe freezes; the dropout to draw from, and names of what trains at a rate of its own."""
+        dropout, branch = apply_recipe(self.backbone, self.recipe), self.backbone.branch_parameter_names()
+        if not branch and self.recipe.branch_learning_rate_factor != 1:
+            _log.warning("no STAN branch and no head: branch_learning_rate_factor plays no part")
+        if self.recipe.loss_temperature != "learned" and self.backbone.pair_head is not None:
+            _log.warning("a tight transformer's scores have no temperature: loss_temperature plays no part")
+        return dropout, branch
+
+    def draw(self, dropout: PatchDropout, epoch: int, step: int, first_clip: int) -> None:
+        """Draw the patches and layers that the next part of a batch passes; `first_clip` is its place in the batch."""
+        seed = [self.recipe.seed, epoch, step]
+        dropout.draw(seed, self.recipe.num_frames, first_clip=first_clip)
+        self.backbone.draw_paths(seed, first_clip=first_clip)
+
     def pixels(self, pair: Pair, rng: np.random.Generator | None) -> torch.Tensor:
         """The frames that stand for a pair: (F, 3, h, w); random ones in training, with `rng`."""
         frames = self.frames.span(pair.video_id, pair.start, pair.end, self.recipe.num_frames, rng=rng)
@@ -54,6 +70,7 @@ class FineTuning:
         """The loss of one step, a function of epoch and step alone."""
         items = batches[step].tolist()
         pairs = [self.train[item] for item in items]
+        draw_inputs(self.backbone, [self.recipe.seed, epoch, step])
 
         def embed(rows: range) -> tuple[torch.Tensor, ...]:
             part = slice(rows.start, rows.stop)
@@ -61,8 +78,7 @@ class FineTuning:
                 self.pixels(pair, np.random.default_rng([self.recipe.seed, epoch, item]))
                 for pair, item in zip(pairs[part], items[part], strict=True)
             ]
-            dropout.draw([self.recipe.seed, epoch, step], self.recipe.num_frames, first_clip=rows.start)
-            self.backbone.draw_paths([self.recipe.seed, epoch, step], first_clip=rows.start)
+            self.draw(dropout, epoch, step, rows.start)
             # Entered anew for each part: autocast keeps copies of the weights, and their gradients would add up
             # over the parts in the lower precision.
             with self.processes.autocast():
@@ -130,12 +146,7 @@ def finetune(task: FineTuning, *, memo: Memo, key: dict[str, Any]) -> Fitted:
             is not finite.
     """
     recipe, backbone = task.recipe, task.backbone
-    dropout = apply_recipe(backbone, recipe)
-    branch = backbone.branch_parameter_names()
-    if not branch and recipe.branch_learning_rate_factor != 1:
-        _log.warning("no STAN branch and no head: branch_learning_rate_factor plays no part")
-    if recipe.loss_temperature != "learned" and backbone.pair_head is not None:
-        _log.warning("a tight transformer's scores have no temperature: loss_temperature plays no part")
+    dropout, branch = task.prepare()
     batches_of: dict[int, list[torch.Tensor]] = {}
 
     def loss_at(epoch: int, step: int) -> torch.Tensor:

@@ -41,12 +41,22 @@ class FitSettings:
     warmup_fraction: float
     gradient_clip: float
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    """`constant` is the learning rate at every step, whatever warmup_fraction says."""
     rate_factors: Mapping[str, float] = field(default_factory=dict)
     """By name of a parameter, the multiple of the learning rate that it trains at; 1 for those without."""
 
     @property
     def total_steps(self) -> int:
         return self.epochs * self.steps_per_epoch
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        return one_cycle_cosine(
+            step, total_steps=self.total_steps, peak=self.learning_rate, warmup_fraction=self.warmup_fraction
+        )
 
 
 @dataclass(frozen=True)
@@ -149,12 +159,7 @@ def fit(
         progress.skip(state["step"])
         while state["step"] < settings.total_steps:
             epoch, step = divmod(state["step"], settings.steps_per_epoch)
-            rate = one_cycle_cosine(
-                state["step"],
-                total_steps=settings.total_steps,
-                peak=settings.learning_rate,
-                warmup_fraction=settings.warmup_fraction,
-            )
+            rate = settings.rate(state["step"])
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["rate_factor"]
             optimizer.zero_grad(set_to_none=True)

@@ -19,6 +19,7 @@ CPU = torch.device("cpu")
 OVER = {"smolvlm": "text_model"}
 TOKEN = {
     "video_llama_3": "<|video_pad|>",
+    "qwen2_vl": "<|video_pad|>",
     "qwen3_vl": "<|video_pad|>",
     "smolvlm": "<video>",
     "llava_onevision": "<video>",

@@ -20,6 +20,7 @@ from stillmotion.backbones.video_llm.layers import kept_layers, kept_row, layer_
 from stillmotion.backbones.video_llm.pooling import States as States
 from stillmotion.backbones.video_llm.pooling import pool
 from stillmotion.config.video_llms import VideoLLMSettings
+from stillmotion.errors import InputError
 
 LOGIT_SCALE = 1 / 0.07
 """What CLIP's training starts from: an aggregator learns its own from here."""
@@ -66,6 +67,35 @@ class VideoLLM(Embeds):
     @abstractmethod
     def text_states(self, texts: Sequence[str]) -> list[States]:
         """Hidden states of texts, as one padded batch."""
+
+    def answers(
+        self,
+        visual: Sequence[torch.Tensor],
+        texts: Sequence[str],
+        prompt: str,
+        *,
+        yes: Sequence[str],
+        no: Sequence[str],
+    ) -> torch.Tensor:
+        """How sure the model is to begin its answer by `yes`, of videos with texts, as one padded batch.
+
+        Args:
+            visual: the visual tokens of a video as they enter the language model, (T, D) each.
+            texts: one for each of them.
+            prompt: with {video} and {text}.
+            yes: words of one token each.
+            no: likewise, or none.
+
+        Returns:
+            (N,): the logarithm of the probability of `yes` against that of `no`, or of all tokens where that is empty.
+
+        Raises:
+            InputError: the model does not answer, a word is no token of it, or the prompt is too long.
+        """
+        raise InputError(
+            f"params.yaml: scorer rerank asks a model, and {self.family} can't be asked by its visual tokens alone; "
+            "take a VideoLLaMA3, a LLaVA-OneVision or a SmolVLM2, or another scorer"
+        )
 
     @property
     def logit_scale(self) -> torch.Tensor:

@@ -11,6 +11,7 @@ class Qwen3VL(TransformersVideoLLM):
     family = "qwen3_vl"
     model_class = Qwen3VLForConditionalGeneration
     processor_class = Qwen3VLProcessor
+    is_asked = False
     least_frames = 2  # of a temporal patch
 
 

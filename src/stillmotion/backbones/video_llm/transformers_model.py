@@ -19,7 +19,7 @@ from transformers.video_utils import VideoMetadata
 from stillmotion.backbones.family_files import VIDEO_LLM, write_video_llm
 from stillmotion.backbones.video_llm.model import VideoLLM
 from stillmotion.backbones.video_llm.pooling import States
-from stillmotion.backbones.video_llm.prompts import text_prompt, video_prompt
+from stillmotion.backbones.video_llm.prompts import TEXT, text_prompt, video_prompt
 from stillmotion.config.video_llms import VideoLLMSettings
 from stillmotion.errors import InputError
 from stillmotion.io.atomic import atomic_folder
@@ -42,6 +42,9 @@ class TransformersVideoLLM(VideoLLM):
     language_model: ClassVar[str] = "language_model"
     """Its name in the model."""
 
+    is_asked: ClassVar[bool] = True
+    """Whether visual tokens are all that the language model has of a video: neither places in two dimensions nor
+    features for later blocks."""
     least_frames: ClassVar[int] = 1
     """Of fewer, the last is repeated."""
 
@@ -168,6 +171,54 @@ class TransformersVideoLLM(VideoLLM):
             layers_LTD[1:-1] = self.norm(layers_LTD[1:-1].to(self.norm.weight.device)).to(self.device)
             states.append(States(layers_LTD[:, :-1], layers_LTD[:, -1]))
         return states
+
+    @torch.no_grad()
+    def answers(
+        self,
+        visual: Sequence[torch.Tensor],
+        texts: Sequence[str],
+        prompt: str,
+        *,
+        yes: Sequence[str],
+        no: Sequence[str],
+    ) -> torch.Tensor:
+        """The visual tokens stand in one run, without the marks of time that processors write between frames."""
+        if not self.is_asked:
+            return super().answers(visual, texts, prompt, yes=yes, no=no)
+        settings = self.settings.model_copy(update={"prompt": prompt.replace("{text}", TEXT)})
+        before, after = video_prompt(settings, self.processor).split(self.processor.video_token)
+        embed = self.model.get_input_embeddings()
+        rows = []
+        for tokens_TD, text in zip(visual, texts, strict=True):
+            around = [part.replace(TEXT, text) for part in (before, after)]
+            first = self.tokenizer(around[0], add_special_tokens=self._adds_special(around[0]))["input_ids"]
+            last = self.tokenizer(around[1], add_special_tokens=False)["input_ids"]
+            told = [embed(torch.tensor(ids, dtype=torch.int64, device=self.device)) for ids in (first, last)]
+            rows.append(torch.cat([told[0], tokens_TD.to(told[0]), told[1]]))
+        longest = max(map(len, rows))
+        if longest > self.context:
+            raise InputError(
+                f"params.yaml: a question of {longest} tokens, and the model's context is {self.context}; lower "
+                "num_frames, or shorten the scorer's prompt"
+            )
+        mask_NS = pad_sequence([torch.ones(len(row), dtype=torch.int64) for row in rows], batch_first=True)
+        language_model = getattr(self.model.model, self.language_model)
+        states_NSD = language_model(
+            inputs_embeds=pad_sequence(rows, batch_first=True), attention_mask=mask_NS.to(self.device), use_cache=False
+        ).last_hidden_state
+        last_ND = torch.stack([states_SD[len(row) - 1] for states_SD, row in zip(states_NSD, rows, strict=True)])
+        logits = self.model.get_output_embeddings()(last_ND).float()
+        sure, unsure = (logits[:, [self._token(word) for word in words]] for words in (yes, no))
+        return sure.logsumexp(1) - (unsure if no else logits).logsumexp(1)
+
+    def _token(self, word: str) -> int:
+        ids: list[int] = self.tokenizer(word, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1 or ids[0] == self.tokenizer.unk_token_id:
+            raise InputError(
+                f"params.yaml: an answer of scorer rerank is {word!r}, which is no single token of the model; take "
+                "another word"
+            )
+        return ids[0]
 
     def save(self, folder: Path, source: dict[str, Any]) -> None:
         with atomic_folder(folder) as partial:

@@ -1,0 +1,194 @@
+"""Reranking by what a video LLM answers, with models as small as their classes allow."""
+
+import importlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tiny_video_llms import SETTINGS, write
+
+from stillmotion.backbones.registry import VIDEO_LLMS
+from stillmotion.config.scorers import RerankParams
+from stillmotion.config.video_llms import VideoLLMSettings
+from stillmotion.embedding.reader import Embeddings
+from stillmotion.errors import InputError
+from stillmotion.io.arrays import save_array
+from stillmotion.io.memo import folder_digest
+from stillmotion.io.tables import read_json, write_json
+from stillmotion.retrieval.scoring import Queries, ScorerInputs, open_scorer
+
+CPU = torch.device("cpu")
+PROMPT = "{video}does it show {text}?"
+ASKED = ("video_llama_3", "llava_onevision", "smolvlm")
+RERANK = {
+    "kind": "rerank",
+    "layer": "last",
+    "video_pooling": "mean",
+    "text_pooling": "mean",
+    "top_k": 2,
+    "prompt": PROMPT,
+    "yes": ["Y", "y"],
+    "no": ["N", "n"],
+    "batch_size": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return {member: write(member, tmp_path_factory.mktemp(member)) for member in (*ASKED, "qwen3_vl")}
+
+
+def opened(folders, member):
+    settings = VideoLLMSettings(**SETTINGS | {"keep_tokens_of": "before_llm"})
+    return importlib.import_module(VIDEO_LLMS[member]).load(folders[member], settings, CPU)
+
+
+def noise(*counts, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    return [torch.randn(count, 32, generator=rng) for count in counts]
+
+
+def directly(video_llm, member, tokens, text):
+    """The answer's logits by the public class alone: ids with places for the tokens, which it puts there itself."""
+    tokenizer, config = video_llm.tokenizer, video_llm.model.config
+    place = config.image_token_id if member == "smolvlm" else config.video_token_id
+    before = "<|im_start|>user\n" if member != "smolvlm" else "<|im_start|>User:"
+    after = "<|im_end|>\n<|im_start|>assistant\n" if member != "smolvlm" else "<end_of_utterance>\nAssistant:"
+    middle = PROMPT.replace("{text}", text).removeprefix("{video}")
+    rendered = video_llm.processor.apply_chat_template(
+        [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": middle}]}],
+        add_generation_prompt=True,
+        tokenize=False,
+    )
+    head, tail = rendered.split(video_llm.processor.video_token)
+    assert head.startswith(before)
+    assert tail.endswith(after)
+    ids = tokenizer(head)["input_ids"] + [place] * len(tokens) + tokenizer(tail, add_special_tokens=False)["input_ids"]
+    inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.int64)}
+    with torch.no_grad():
+        found = SimpleNamespace(pooler_output=[tokens] if member == "video_llama_3" else tokens[None])
+        kind = "image" if member == "smolvlm" else "video"
+        return video_llm.model(**inputs, mm_encoder_outputs={kind: found}).logits[0, -1]
+
+
+@pytest.mark.parametrize("member", ASKED)
+def test_answers_of_a_padded_batch_are_those_of_the_class_asked_of_each_pair_alone(folders, member):
+    video_llm = opened(folders, member)
+    visual, texts = noise(5, 9, 5), ["a red circle", "rain", "dogs"]
+    words = {"yes": ["Y", "y"], "no": ["N"]}
+    found = video_llm.answers(visual, texts, PROMPT, **words)
+    sure = video_llm.answers(visual, texts, PROMPT, yes=["Y", "y"], no=[])
+    for place, (tokens, text) in enumerate(zip(visual, texts, strict=True)):
+        logits = directly(video_llm, member, tokens, text).double()
+        of = {word: logits[video_llm.tokenizer.convert_tokens_to_ids(word)] for word in "YyN"}
+        wanted = torch.log(of["Y"].exp() + of["y"].exp()) - of["N"]
+        assert found[place].item() == pytest.approx(wanted.item(), abs=1e-4)
+        probability = (of["Y"].exp() + of["y"].exp()) / logits.exp().sum()
+        assert sure[place].item() == pytest.approx(probability.log().item(), abs=1e-4)
+
+
+@pytest.fixture
+def asked(queries, folders, tmp_path):
+    """The queries with a store of hidden states of width 32 and of visual tokens, and the model's folder."""
+    video_llm = opened(folders, "video_llama_3")
+    video_llm.save(tmp_path / "model", {"system": {"model": "m"}})
+    folder = queries.embedded.folder
+    rng = np.random.default_rng(7)
+    num_texts, num_videos = len(queries.captions), 4
+    described = {"num_layers": 3, "width": 32, "layers": ["last"], "poolings": ["mean"]}
+    write_json(folder / "states" / "states.json", described)
+    save_array(folder / "states" / "videos.npy", rng.standard_normal((1, 1, num_videos, 32)).astype(np.float32))
+    save_array(folder / "states" / "captions.npy", rng.standard_normal((1, 1, num_texts, 32)).astype(np.float32))
+    tokens = noise(3, 4, 6, 5, seed=1)
+    save_array(folder / "states" / "video_tokens.npy", torch.cat(tokens).numpy())
+    save_array(folder / "states" / "video_token_offsets.npy", np.array([0, 3, 7, 13, 18]))
+    model = read_json(folder / "model.json")
+    told = {"video_llm": {"family": "video_llama_3", "keep_tokens_of": "before_llm"}}
+    write_json(folder / "model.json", model | told | {"model": folder_digest(tmp_path / "model")})
+    inputs = ScorerInputs(tmp_path / "none", tmp_path / "model", CPU)
+    return Queries(Embeddings(folder), queries.captions, queries.splits), inputs, tokens, video_llm
+
+
+def unit(vectors):
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def stored(queries, name):
+    return np.load(queries.embedded.folder / "states" / name)[0, 0]
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 3])
+def test_the_best_by_cosine_are_ranked_by_the_answers_and_the_others_stay_below(asked, monkeypatch, top_k):
+    queries, inputs, tokens, video_llm = asked
+    scorer = open_scorer(RerankParams(**RERANK | {"top_k": top_k}), queries, inputs)
+    seen = []
+    answers = scorer.model.answers
+
+    def counted(visual, texts, prompt, **words):
+        seen.append(len(texts))
+        return answers(visual, texts, prompt, **words)
+
+    monkeypatch.setattr(scorer.model, "answers", counted)
+    (ranked,) = scorer.rank(queries, 1, "average")
+    # Captions of a, b, c are rows 0, 1, 2 behind which stand lost and train; videos train, a, b, c are rows 0 to 3.
+    cosines = unit(stored(queries, "captions.npy"))[:3] @ unit(stored(queries, "videos.npy"))[1:].T
+    said = np.array(
+        [
+            [
+                video_llm.answers([tokens[1 + video]], [f"about {text}"], PROMPT, yes=["Y", "y"], no=["N", "n"]).item()
+                for video in range(3)
+            ]
+            for text in "abc"
+        ]
+    )
+    asked_of = set()
+    for direction, first, second in (("t2v", cosines, said), ("v2t", cosines.T, said.T)):
+        for row in range(3):
+            by_cosine = list(np.argsort(-first[row]))
+            best = by_cosine[:top_k]
+            order = sorted(best, key=lambda item: -second[row, item]) + by_cosine[top_k:]  # noqa: B023
+            assert ranked.ranks.directions[direction].ranks_Q[row] == 1 + order.index(row)
+            asked_of |= {(row, item) if direction == "t2v" else (item, row) for item in best}
+    assert sum(seen) == len(asked_of)
+    assert max(seen) <= 2
+
+
+def test_pairs_that_the_model_is_equally_sure_of_share_their_rank(asked, monkeypatch):
+    queries, inputs, _, _ = asked
+    scorer = open_scorer(RerankParams(**RERANK | {"top_k": 3}), queries, inputs)
+    monkeypatch.setattr(scorer.model, "answers", lambda visual, texts, prompt, **words: torch.zeros(len(texts)))
+    (ranked,) = scorer.rank(queries, 1, "average")
+    assert list(ranked.ranks.directions["t2v"].ranks_Q) == [2, 2, 2]
+
+
+def test_the_protocol_says_what_was_asked(asked):
+    queries, inputs, _, _ = asked
+    scorer = open_scorer(RerankParams(**RERANK), queries, inputs)
+    assert scorer.inference_tricks == "the model's own answer for the top 2"
+    assert scorer.described["rerank"]["prompt"] == PROMPT
+    assert "batch_size" not in scorer.described["rerank"]
+
+
+def test_what_cannot_be_asked_is_told(asked, folders):
+    queries, inputs, tokens, video_llm = asked
+    with pytest.raises(InputError, match=r"rerank asks a model, and qwen3_vl can't be asked by its visual tokens"):
+        opened(folders, "qwen3_vl").answers(tokens[:1], ["a"], PROMPT, yes=["Y"], no=["N"])
+    with pytest.raises(InputError, match=r"an answer of scorer rerank is 'Yes', which is no single token"):
+        video_llm.answers(tokens[:1], ["a"], PROMPT, yes=["Yes"], no=["N"])
+    with pytest.raises(InputError, match=r"a question of \d+ tokens, and the model's context is 2048"):
+        video_llm.answers(noise(2048), ["a"], PROMPT, yes=["Y"], no=["N"])
+    folder = queries.embedded.folder
+    model = read_json(folder / "model.json")
+    write_json(folder / "model.json", model | {"video_llm": {"family": "x", "keep_tokens_of": "last"}})
+    again = Queries(Embeddings(folder), queries.captions, queries.splits)
+    with pytest.raises(InputError, match=r"holds tokens of 'last', .* set keep_tokens_of: before_llm"):
+        open_scorer(RerankParams(**RERANK), again, inputs)
+    write_json(folder / "model.json", model | {"model": "other"})
+    with pytest.raises(InputError, match=r"made by another model than .*; run the embed stage again"):
+        open_scorer(RerankParams(**RERANK), Queries(Embeddings(folder), queries.captions, queries.splits), inputs)
+
+
+def test_a_question_has_places_for_the_video_and_the_text():
+    with pytest.raises(ValueError, match=r"must hold \{text\} once; put it where it goes"):
+        RerankParams(**RERANK | {"prompt": "{video} yes or no?"})
