@@ -19,7 +19,7 @@ Sweep = Sequence[Mapping[str, Any]]
 
 def pooling_tables(evidence: Evidence) -> dict[str, str]:
     """Of each system of a given layer the MRR of the test queries, videos' poolings in rows, texts' in columns."""
-    tables = {}
+    tables: dict[str, str] = {}
     for key, values in evidence.metrics("retrieval").items():
         sweep: Sweep = values.get("poolings", ())
         if sweep:
