@@ -30,9 +30,10 @@ from stillmotion.io.tables import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "video_llm.json"
-PAIRS, NUM_FRAMES, SIZE_PX, TEXTS = 9, 4, 224, 16
-FEW, MANY = 2, 10
-"""Videos of the stage."""
+PAIRS, NUM_FRAMES, SIZE_PX, TEXTS = 7, 2, 224, 8
+FEW, MANY = 2, 8
+"""Videos of the stage, which runs with one of the models."""
+STAGED = "video_llama_3"
 CASES: dict[str, dict[str, Any]] = {
     "smolvlm": {
         "llm": {"hidden_size": 960, "intermediate_size": 2560, "num_attention_heads": 15, "num_key_value_heads": 5},
@@ -46,7 +47,7 @@ CASES: dict[str, dict[str, Any]] = {
         "size_px": SIZE_PX,
     },
 }
-DEPTHS = {"llm": 8, "vision": 2}
+DEPTHS = {"llm": 6, "vision": 1}
 
 
 def made(member: str, folder: Path) -> tuple[TransformersVideoLLM, dict[str, Any]]:
@@ -136,8 +137,10 @@ def main() -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             model, source = made(member, folder)
-            result[member] = passes(model) | {"peak_mib_by_num_videos": stage_peaks(model, source, folder)}
-    write_json(RESULT, result, digits=3)
+            result[member] = passes(model)
+            if member == STAGED:
+                result[member]["peak_mib_by_num_videos"] = stage_peaks(model, source, folder)
+        write_json(RESULT, result, digits=3)
     return result
 
 

@@ -182,6 +182,7 @@ def _source(folder):
     return path
 
 
+@pytest.mark.slow
 def test_embedding_is_the_same_with_a_memo_without_and_again(stage, made, project, tmp_path):
     made("first")
     for name, memo in (("off", "off"), ("on", tmp_path / "memo"), ("again", tmp_path / "memo")):
