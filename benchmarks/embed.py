@@ -64,19 +64,29 @@ def write_store(folder: Path, *, size_px: int, num_videos: int, num_frames: int)
         save_records(folder / "raw", kind, [])
 
 
+LAUNCH = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""Starts a command from a small process: what getrusage gives of one begins with the peak of the process before it."""
+
+
 def run_stage(folder: Path, environment: dict[str, str]) -> tuple[float, float]:
     """Seconds and peak MiB of the stage as a command."""
     command = [
+        *(sys.executable, "-c", LAUNCH),
         *(sys.executable, str(ROOT / "src" / "embed.py"), "--model", "model", "--raw", "raw"),
         *("--frames", "frames", "--output", "output"),
     ]
     started = time.perf_counter()
-    process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
+    done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     seconds = time.perf_counter() - started
-    if status:
-        raise RuntimeError(f"{' '.join(command)} ended with status {status}")
-    return seconds, usage.ru_maxrss / 2**10
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[3:])} ended with status {done.returncode}")
+    return seconds, int(done.stdout.splitlines()[-1]) / 2**10
 
 
 def bare_passes(folder: Path, *, size_px: int, num_videos: int, num_frames: int) -> float:
