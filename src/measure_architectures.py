@@ -6,7 +6,7 @@
 Reads nothing but params. Writes parameters, and for each keep rate and each number of frozen blocks the trainable
 parameters, the forward and backward FLOPs and the peak memory of a step, which are counted without running it and so
 the same on every machine. Of a CLIP and a STAN it writes under `measured` what passes with initial weights take on
-this one; X-CLIP's are in benchmarks/results/xclip_memory.json.
+this one; X-CLIP's are in benchmarks/results/xclip_memory.json. Of a video LLM it writes what embedding one video costs.
 """
 
 import stillmotion.config.capped
@@ -35,6 +35,11 @@ def main(
         from stillmotion.backbones.compute import prepare_torch
         from stillmotion.costs.architectures import measure_architecture, time_architecture
     device = prepare_torch(environment, params.threads)
+    if chosen.family == "video_llm":
+        with importing():
+            from stillmotion.costs.video_llms import measure_video_llm
+        write_json(output, measure_video_llm(architecture, chosen, setting, device))
+        return
     measured = {}
     if chosen.family != "xclip":
         machine = {"device": device.type, "threads": params.threads, "processor": processor_name()}

@@ -22,6 +22,8 @@ VIDEO_LLMS = {
     "qwen3_vl": "stillmotion.backbones.video_llm.qwen3_vl",
     "smolvlm": "stillmotion.backbones.video_llm.smolvlm",
     "llava_onevision": "stillmotion.backbones.video_llm.llava_onevision",
+    "instructblipvideo": "stillmotion.backbones.video_llm.instruct_blip_video",
+    "video_llama": "stillmotion.backbones.video_llm.video_llama",
 }
 """Members by `family` in their video_llm.json, and the modules whose `load(folder, settings, device)` opens one."""
 

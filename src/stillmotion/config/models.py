@@ -5,7 +5,12 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from stillmotion.config.section import Count, Fraction, NotNegative, Positive, Section, Seed
-from stillmotion.config.video_llms import VideoLLMBackboneParams, VideoLLMLayerParams, VideoLLMSettings
+from stillmotion.config.video_llms import (
+    VideoLLMArchitectureParams,
+    VideoLLMBackboneParams,
+    VideoLLMLayerParams,
+    VideoLLMSettings,
+)
 
 
 class BuiltinBackboneParams(Section):
@@ -204,7 +209,8 @@ class StanArchitectureParams(StanExpansionParams):
 
 
 ArchitectureParams = Annotated[
-    XClipArchitectureParams | ClipArchitectureParams | StanArchitectureParams, Field(discriminator="family")
+    XClipArchitectureParams | ClipArchitectureParams | StanArchitectureParams | VideoLLMArchitectureParams,
+    Field(discriminator="family"),
 ]
 
 

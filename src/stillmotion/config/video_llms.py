@@ -1,6 +1,6 @@
 """Params of video LLMs: which model, what it is told, and which of its hidden states are kept."""
 
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
@@ -85,3 +85,14 @@ class VideoLLMLayerParams(ChoiceParams):
     """The same video LLM with another layer and pooling as its embedding; it is not run again for that."""
 
     family: Literal["video_llm_layer"]
+
+
+class VideoLLMArchitectureParams(Section):
+    """A published video LLM by its configuration, for what it costs."""
+
+    family: Literal["video_llm"]
+    config: dict[str, Any]
+    """The content of its config.json, where it differs from transformers' own defaults; with `model_type`."""
+    num_frames: Count
+    size_px: Count
+    """Side of a frame, as its processor makes it."""

@@ -46,13 +46,18 @@ Architecture = XClipArchitectureParams | ClipArchitectureParams | StanArchitectu
 
 
 class SameContent(TorchDispatchMode):
-    """Takes tensors of one shape for equal, where there is no content to compare."""
+    """Takes tensors of one shape for equal, and what is asked of all for true, where there is no content to look at.
+
+    So transformers takes masks for full, and positions for those of one sequence, as they are here.
+    """
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if func is torch.ops.aten.equal.default:
             return args[0].shape == args[1].shape
+        if func is torch.ops.aten._local_scalar_dense.default and args[0].dtype == torch.bool:
+            return True
         return func(*args, **(kwargs or {}))
 
 
@@ -75,7 +80,10 @@ def _fused_attention(
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> torch.Tensor:
+    if enable_gqa:  # several heads share keys and values
+        key, value = (each.repeat_interleave(query.shape[1] // each.shape[1], dim=1) for each in (key, value))
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     return fused(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
 

@@ -10,6 +10,7 @@ from huggingface_hub import snapshot_download
 from stillmotion.backbones.hub import try_hub
 from stillmotion.backbones.registry import VIDEO_LLMS
 from stillmotion.backbones.video_llm.model import VideoLLM
+from stillmotion.backbones.video_llm.video_llama_checkpoint import is_released
 from stillmotion.config.video_llms import VideoLLMBackboneParams, VideoLLMSettings
 from stillmotion.errors import InputError
 from stillmotion.io.memo import folder_digest
@@ -47,15 +48,19 @@ def pretrained_video_llm(
             ) from None
         folder = Path(found)
         source["revision"] = folder.name
-    config = read_json(folder / "config.json")
-    family = config.get("model_type") if isinstance(config, dict) else None
-    if family not in VIDEO_LLMS:
-        raise InputError(
-            f"{folder / 'config.json'}: model_type is {family!r}, which is no video LLM here; take one of: "
-            + ", ".join(VIDEO_LLMS)
-        )
+    family = "video_llama" if is_released(folder) else _model_type(folder / "config.json")
     settings = VideoLLMSettings(**params.model_dump(include=set(VideoLLMSettings.model_fields)))
     seed = params.seed if params.weights == "random" else None
     member = importlib.import_module(VIDEO_LLMS[family])
     model: VideoLLM = member.load(folder, settings, torch.device("cpu"), seed=seed)
     return model, source | ({"sha256": folder_digest(folder)} if seed is None else {"seed": seed})
+
+
+def _model_type(path: Path) -> str:
+    config = read_json(path)
+    family = config.get("model_type") if isinstance(config, dict) else None
+    if family not in VIDEO_LLMS:
+        raise InputError(
+            f"{path}: model_type is {family!r}, which is no video LLM here; take one of: " + ", ".join(VIDEO_LLMS)
+        )
+    return str(family)

@@ -60,9 +60,20 @@ class TransformersVideoLLM(VideoLLM):
         self.context: int = text.max_position_embeddings
         self.tokenizer = processor.tokenizer
         self.tokenizer.padding_side = "right"
-        self.norm = getattr(model.model, self.language_model).norm
+        self.norm = self.decoder().norm
         self.video_prompt = video_prompt(settings, processor)
         self.text_prompt = text_prompt(settings, processor)
+
+    def decoder(self) -> Any:
+        """The language model, whose `norm` is behind its last block."""
+        return getattr(self.model.model, self.language_model)
+
+    def hidden_states(self, inputs: dict[str, Any]) -> Sequence[torch.Tensor]:
+        """As the model gives them: (B, S, D) of each layer, those in between before its final norm."""
+        hidden: Sequence[torch.Tensor] = self.model.model(
+            **inputs, output_hidden_states=True, use_cache=False
+        ).hidden_states
+        return hidden
 
     @property
     def device(self) -> torch.device:
@@ -162,7 +173,7 @@ class TransformersVideoLLM(VideoLLM):
             name: value.to(self.device, self.model.dtype if value.is_floating_point() else None)
             for name, value in inputs.items()
         }
-        hidden = self.model.model(**on_device, output_hidden_states=True, use_cache=False).hidden_states
+        hidden = self.hidden_states(on_device)
         states = []
         for row, counted_S in enumerate(counted_BS):
             last = int(inputs["attention_mask"][row].sum()) - 1
