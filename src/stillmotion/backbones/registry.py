@@ -15,8 +15,7 @@ from stillmotion.backbones.backbone import Backbone, Embeds
 from stillmotion.errors import InputError, machine_refusal
 from stillmotion.stage import importing
 
-VIDEO_LLMS = {
-    "builtin": "stillmotion.backbones.video_llm.builtin",
+PUBLISHED_VIDEO_LLMS = {
     "video_llama_3": "stillmotion.backbones.video_llm.video_llama_3",
     "qwen2_vl": "stillmotion.backbones.video_llm.qwen2_vl",
     "qwen3_vl": "stillmotion.backbones.video_llm.qwen3_vl",
@@ -25,6 +24,8 @@ VIDEO_LLMS = {
     "instructblipvideo": "stillmotion.backbones.video_llm.instruct_blip_video",
     "video_llama": "stillmotion.backbones.video_llm.video_llama",
 }
+"""Members by the model_type of a checkpoint in the hub's layout."""
+VIDEO_LLMS = {"builtin": "stillmotion.backbones.video_llm.builtin", **PUBLISHED_VIDEO_LLMS}
 """Members by `family` in their video_llm.json, and the modules whose `load(folder, settings, device)` opens one."""
 
 

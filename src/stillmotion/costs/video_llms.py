@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from stillmotion.backbones.registry import VIDEO_LLMS
+from stillmotion.backbones.registry import PUBLISHED_VIDEO_LLMS
 from stillmotion.config.evaluation import MeasureArchitecturesParams
 from stillmotion.config.video_llms import VideoLLMArchitectureParams
 from stillmotion.costs.architectures import META, without_content
@@ -29,11 +29,11 @@ MEASURED_RULE = (
 
 def _member(architecture: VideoLLMArchitectureParams) -> Any:
     family = architecture.config.get("model_type")
-    if family not in VIDEO_LLMS:
+    if family not in PUBLISHED_VIDEO_LLMS:
         raise InputError(
-            f"params.yaml: model_type of an architecture is {family!r}; set one of: {', '.join(VIDEO_LLMS)}"
+            f"params.yaml: model_type of an architecture is {family!r}; set one of: {', '.join(PUBLISHED_VIDEO_LLMS)}"
         )
-    return importlib.import_module(VIDEO_LLMS[family]).load.__self__
+    return importlib.import_module(PUBLISHED_VIDEO_LLMS[family]).load.__self__
 
 
 def initial_video_llm(architecture: VideoLLMArchitectureParams, device: torch.device) -> tuple[Any, Any]:
@@ -58,8 +58,8 @@ def vision_pass(model: Any, architecture: VideoLLMArchitectureParams, num_tokens
     """Visual tokens of an empty video, as they enter the language model."""
     frames, size_px = architecture.num_frames, architecture.size_px
     family, vision = model.config.model_type, model.config.vision_config
-    if family in ("qwen3_vl", "video_llama_3"):
-        times = vision.temporal_patch_size if family == "qwen3_vl" else 1
+    if family in ("qwen2_vl", "qwen3_vl", "video_llama_3"):
+        times = 1 if family == "video_llama_3" else vision.temporal_patch_size
         grid = torch.tensor([[frames // times, *[size_px // vision.patch_size] * 2]])
         patch = torch.ones(int(grid.prod()), 3 * times * vision.patch_size**2, device=device)
         more = {"video_merge_sizes": torch.tensor([2])} if family == "video_llama_3" else {}

@@ -8,7 +8,7 @@ import torch
 from huggingface_hub import snapshot_download
 
 from stillmotion.backbones.hub import try_hub
-from stillmotion.backbones.registry import VIDEO_LLMS
+from stillmotion.backbones.registry import PUBLISHED_VIDEO_LLMS
 from stillmotion.backbones.video_llm.model import VideoLLM
 from stillmotion.backbones.video_llm.video_llama_checkpoint import is_released
 from stillmotion.config.video_llms import VideoLLMBackboneParams, VideoLLMSettings
@@ -51,7 +51,7 @@ def pretrained_video_llm(
     family = "video_llama" if is_released(folder) else _model_type(folder / "config.json")
     settings = VideoLLMSettings(**params.model_dump(include=set(VideoLLMSettings.model_fields)))
     seed = params.seed if params.weights == "random" else None
-    member = importlib.import_module(VIDEO_LLMS[family])
+    member = importlib.import_module(PUBLISHED_VIDEO_LLMS[family])
     model: VideoLLM = member.load(folder, settings, torch.device("cpu"), seed=seed)
     return model, source | ({"sha256": folder_digest(folder)} if seed is None else {"seed": seed})
 
@@ -59,8 +59,9 @@ def pretrained_video_llm(
 def _model_type(path: Path) -> str:
     config = read_json(path)
     family = config.get("model_type") if isinstance(config, dict) else None
-    if family not in VIDEO_LLMS:
+    if family not in PUBLISHED_VIDEO_LLMS:
         raise InputError(
-            f"{path}: model_type is {family!r}, which is no video LLM here; take one of: " + ", ".join(VIDEO_LLMS)
+            f"{path}: model_type is {family!r}, which is no video LLM here; take one of: "
+            + ", ".join(PUBLISHED_VIDEO_LLMS)
         )
     return str(family)
