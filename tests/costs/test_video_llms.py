@@ -55,6 +55,7 @@ def setting():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_configurations_have_the_parameters_of_the_published_files(name):
     block = YAML(typ="safe").load(EXPERIMENT)["set"]["architectures"][name]
@@ -95,6 +96,7 @@ def test_flops_of_a_video_llama_are_worked_by_hand_whether_it_is_run_or_counted(
     assert (found["measured"] is not None) == runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("member", MEMBERS)
 def test_every_member_is_measured_by_its_configuration_alone(member, setting):
     size_px = 32 if member == "qwen3_vl" else 28
