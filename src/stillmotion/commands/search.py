@@ -186,7 +186,12 @@ def _made_by(chosen: "Artefacts", system: str | None) -> str:
 
 
 def _as_text(answer: "Answer", chosen: "Artefacts", paths: dict[str, str]) -> str:
+    from stillmotion.io.tables import read_rows
+
     counted = f"{answer.num_videos} video" + ("" if answer.num_videos == 1 else "s")
+    listed = Path("data", "frames", chosen.dataset, "skipped.jsonl")
+    if (chosen.root / listed).is_file() and (lost := read_rows(chosen.root / listed)):
+        counted += f" ({len(lost)} left out: {listed} says why)"
     rows = [f"{_made_by(chosen, answer.system)}, {counted}"]
     rows.append(f"{'':>4}  {'score':>6}  {'start':>8}  {'end':>8}  video")
     width = max((len(one_line(moment.video_id)) for moment in answer.moments), default=0)
