@@ -203,7 +203,7 @@ def test_a_folder_without_captions_goes_through_the_whole_dag(clone, make_clip):
 
     for stage, said in {
         "finetune": "no captions to train on, so the model stays as it was",
-        "train_aggregator": "fewer than two training pairs: nothing can be trained, the result is empty",
+        "train_aggregator": "fewer than two training videos: nothing can be trained, the result is empty",
         "evaluate_retrieval": "the test split has no captioned videos: an empty result",
     }.items():
         assert said in run.err, stage
