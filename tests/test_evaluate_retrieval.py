@@ -466,7 +466,7 @@ def test_own_scores_of_embeddings_by_another_model_are_one_line(project, evaluat
 
 def test_every_kind_of_scorer_is_among_those_that_are_tested_here():
     of_video_llms = {"hidden_states", "best_layer", "mlp_head", "transformer_head", "rerank"}
-    """What reads a video LLM's states or asks it: test_hidden_states.py, test_heads.py, test_answers.py of retrieval."""
+    """What reads a video LLM's states or asks it: tests/retrieval/test_{hidden_states,heads,answers}.py."""
     assert {params["kind"] for params in SCORERS.values()} | of_video_llms == set(FAMILIES["scorers"])
 
 
