@@ -85,9 +85,10 @@ def main(
         draws=Draws(settings["seed"], settings["bootstrap_samples"]),
     )
     histories = {key: read_json(plots / "finetune" / f"{key}.json") for key in params["finetuned"]}
+    trained = {key: read_json(plots / "train_aggregator" / f"{key}.json") for key in params["retrieval"]}
     (numbers, counterparts), stored = read_published(published), PackedFrames(frames)
     attended = {model: read_attended(predictions / "attention" / model) for model in run["attended"]}
-    drawn = drawn_systems(evidence, histories) | drawn_moments(evidence) | drawn_attention(attended, stored)
+    drawn = drawn_systems(evidence, histories, trained) | drawn_moments(evidence) | drawn_attention(attended, stored)
     shown, num_examples = shown_selection(evidence), settings["num_examples"]
     kept = predictions / "moments" / shown / "examples.jsonl"
     located = spread_out(read_rows(kept), num_examples) if shown and kept.is_file() else []

@@ -82,6 +82,7 @@ class Workplace:
             empty = {"t2v": {}, "v2t": {}, "by_num_clips": {}, "protocol": protocol}
             self.write_metrics("retrieval", model, empty, scorer="mean")
             self.write(f"predictions/retrieval/{model}-mean/ranks.jsonl", "")
+            self.write(f"plots/train_aggregator/{model}-mean.json", [])
         protocol = {"num_queries": 0, "missing_queries": 0, "missing_videos": 0, "thresholds": None}
         self.write_moments(lambda kind: {"protocol": protocol | {"kind": kind}}, [])
         for name in ("trials", "sensitivity"):

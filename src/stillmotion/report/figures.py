@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from stillmotion.claims.evidence import Evidence
 from stillmotion.claims.systems import records, select
 from stillmotion.io.atomic import atomic_file
-from stillmotion.report.video_llms import drawn_sweeps
+from stillmotion.report.video_llms import Histories, drawn_sweeps, loss_curves
 
 plt.rcParams.update(
     {
@@ -50,12 +50,13 @@ def save_figure(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
-def drawn_systems(evidence: Evidence, histories: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Figure]:
-    """The figures of retrieval, layers, actions and fine-tuning by name, for which there are results.
+def drawn_systems(evidence: Evidence, histories: Histories, trained: Histories) -> dict[str, Figure]:
+    """The figures of retrieval, layers, heads, actions and fine-tuning by name, for which there are results.
 
     Args:
         evidence: what has been measured.
         histories: epochs of each fine-tuned model.
+        trained: likewise of what was trained for each system of retrieval, seed after seed.
     """
     figures = {}
     retrieval, actions = evidence.metrics("retrieval"), evidence.metrics("actions")
@@ -69,6 +70,9 @@ def drawn_systems(evidence: Evidence, histories: Mapping[str, Sequence[Mapping[s
         figures["actions"] = shots_curves(actions)
     if any(histories.values()):
         figures["finetune"] = training_curves(histories)
+    heads = {key: history for key, history in trained.items() if history and "validation_loss" in history[0]}
+    if heads:
+        figures["losses"] = loss_curves(heads)
     return figures | drawn_sweeps(evidence)
 
 
@@ -165,7 +169,7 @@ def shots_curves(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+def training_curves(histories: Histories) -> Figure:
     """Loss, and validation R@1 where it was scored, by epoch; of a recognition top-1."""
     figure, (loss_axes, score_axes) = plt.subplots(1, 2, figsize=(9, 2.8))
     for color, (name, history) in zip(line_colors(), histories.items(), strict=False):

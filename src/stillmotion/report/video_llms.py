@@ -15,6 +15,8 @@ from stillmotion.report.tables import markdown_table, number
 
 Sweep = Sequence[Mapping[str, Any]]
 """Rows of layer, video_pooling, text_pooling, MRR and R@1."""
+Histories = Mapping[str, Sequence[Mapping[str, float]]]
+"""Epochs of what was trained, by name."""
 
 
 def pooling_tables(evidence: Evidence) -> dict[str, str]:
@@ -70,4 +72,25 @@ def heat_map(sweep: Sweep) -> Figure:
         axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=6, color=color)
     axes.set_xlabel("pooling of the video, of the text")
     figure.colorbar(image, ax=axes, label="T2V MRR on validation, %")
+    return figure
+
+
+def loss_curves(histories: Histories) -> Figure:
+    """Loss of each head by epoch, a small picture for each, as figures 1 to 10 of Baba Ahmadi 2023."""
+    columns = min(3, len(histories))
+    rows = -(-len(histories) // columns)
+    figure, grid = plt.subplots(rows, columns, squeeze=False, figsize=(3.2 * columns, 2.1 * rows))
+    for axes in grid.flat[len(histories) :]:
+        axes.set_axis_off()
+    for axes, (name, history) in zip(grid.flat, histories.items(), strict=False):
+        for seed in dict.fromkeys(row["seed"] for row in history):
+            of_seed = [row for row in history if row["seed"] == seed]
+            epochs = [row["epoch"] + 1 for row in of_seed]
+            axes.plot(epochs, [row["loss"] for row in of_seed], color="tab:blue", linewidth=1)
+            axes.plot(epochs, [row["validation_loss"] for row in of_seed], color="tab:red", linewidth=1, linestyle="--")
+        axes.set_title(name, fontsize=6)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("loss")
+    figure.tight_layout()
     return figure
