@@ -206,6 +206,7 @@ def test_frames_that_a_bad_disk_changed_in_the_memo_are_told_and_decoded_again(w
     assert "0 decoded, 3 from the memo" in workplace.run("third")
 
 
+@pytest.mark.slow
 def test_a_run_killed_halfway_goes_on_where_it_was(workplace, slow_film):
     for number in range(8):
         workplace.add(f"v{number:02}", labelled(slow_film, number))
@@ -228,6 +229,7 @@ def test_a_run_killed_halfway_goes_on_where_it_was(workplace, slow_film):
     assert sorted(path.name for path in workplace.root.iterdir() if "partial" in path.name) == []
 
 
+@pytest.mark.slow
 def test_a_video_that_hangs_the_decoder_is_listed_and_the_others_are_not_held_up(workplace, film):
     for number in range(10):
         workplace.add(f"v{number}", labelled(film, number))

@@ -18,6 +18,7 @@ def silent(monkeypatch, tmp_path):
         yield server
 
 
+@pytest.mark.slow
 def test_a_hub_that_does_not_answer_is_given_up_after_one_request(silent):
     start = time.monotonic()
     try_hub()

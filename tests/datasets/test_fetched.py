@@ -268,6 +268,7 @@ def test_a_folder_with_a_source_list_is_named_among_the_datasets(run_script, wor
     assert "did you mean 'mine'?" in error
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_public_lists_are_fetched_by_the_digests_of_the_page_of_sources(
     site, source, download, workplace, real_material, film

@@ -299,6 +299,7 @@ def test_a_host_whose_name_is_not_found_is_told_in_seconds_even_where_the_resolv
     assert time.monotonic() - began < 2.5
 
 
+@pytest.mark.slow
 def test_a_host_that_goes_away_while_files_are_fetched_is_told_in_seconds(get):
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"

@@ -197,6 +197,7 @@ def test_what_a_hub_does_not_have_is_told(hub, get):
         Transport(timeout_s=5).list_folder("hf://datasets/us/none@v1/")
 
 
+@pytest.mark.slow
 def test_a_hub_that_is_out_of_reach_is_told_in_seconds(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     began = time.monotonic()

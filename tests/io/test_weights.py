@@ -30,6 +30,7 @@ save_tensors(Path(sys.argv[1]), {name: make[name] for name in names}, state)
 """
 
 
+@pytest.mark.slow
 def test_the_same_tensors_and_state_are_the_same_bytes_in_two_processes_and_two_orders(tmp_path):
     for order in ("forwards", "backwards"):
         subprocess.run([sys.executable, "-c", WRITE, str(tmp_path / order), order], check=True, timeout=120)

@@ -54,6 +54,7 @@ def close_figures():
     plt.close("all")
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_bytes_in_two_processes_and_say_no_date(tmp_path):
     for name in ("one", "two"):
         subprocess.run([sys.executable, "-c", WRITE, str(tmp_path / name)], check=True, timeout=120)

@@ -173,6 +173,7 @@ def test_classes_that_tie_are_no_hit(new_backbone, recognise, monkeypatch):
     assert recognise(backbone).validation_score() == 0
 
 
+@pytest.mark.slow
 def test_training_names_the_spans_and_leaves_the_frozen_texts_as_they_are(new_backbone, recognise):
     backbone, before = new_backbone("stan"), new_backbone("stan")
     task = recognise(backbone, validation=TRAIN, epochs=40, batch_size=18, learning_rate=1e-2, patch_keep_rate=1.0)
