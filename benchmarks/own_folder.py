@@ -104,7 +104,7 @@ def least(folder: Path, frames: PackedFrames) -> dict[str, float]:
     started = time.perf_counter()
     for path in sorted(folder.iterdir()):
         if path.suffix != ".csv":
-            with av.open(str(path)) as container:
+            with av.open(str(path), metadata_errors="replace") as container:
                 stream = container.streams.video[0]
                 stream.thread_type = "AUTO"
                 stream.codec_context.thread_count = THREADS
