@@ -147,7 +147,7 @@ def test_the_best_by_cosine_are_ranked_by_the_answers_and_the_others_stay_below(
         for row in range(3):
             by_cosine = list(np.argsort(-first[row]))
             best = by_cosine[:top_k]
-            order = sorted(best, key=lambda item: -second[row, item]) + by_cosine[top_k:]  # noqa: B023
+            order = [best[place] for place in np.argsort(-second[row, best], kind="stable")] + by_cosine[top_k:]
             assert ranked.ranks.directions[direction].ranks_Q[row] == 1 + order.index(row)
             asked_of |= {(row, item) if direction == "t2v" else (item, row) for item in best}
     assert sum(seen) == len(asked_of)
