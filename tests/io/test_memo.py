@@ -171,6 +171,23 @@ def test_two_processes_that_make_the_same_entry_at_once_both_succeed_and_it_is_w
     assert set(entries) <= whole
 
 
+def test_what_is_recalled_is_made_once_and_without_a_memo_each_time(tmp_path):
+    made = []
+
+    def make():
+        made.append(len(made))
+        return f"made {len(made)}"
+
+    def recall(memo):
+        return memo.recall(
+            "kind", KEY, make, load=Path.read_text, save=lambda path, text: path.write_text(text), suffix=".x"
+        )
+
+    memo = Memo(tmp_path / "memo")
+    assert [recall(memo), recall(memo)] == [("made 1", False), ("made 1", True)]
+    assert [recall(Memo(None)), recall(Memo(None))] == [("made 2", False), ("made 3", False)]
+
+
 def test_deleting_the_folder_loses_nothing_but_time(tmp_path):
     memo, target = Memo(tmp_path / "memo"), tmp_path / "out.bin"
     memo.fetch("kind", KEY, target, writes(b"bytes"), suffix=".bin")

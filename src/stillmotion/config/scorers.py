@@ -64,27 +64,32 @@ class OwnParams(Section):
     kind: Literal["own"]
 
 
-class HiddenStatesParams(Section):
-    """Cosines of what a video LLM's layer makes of videos and texts, pooled over their tokens."""
+class PooledStatesParams(Section):
+    """What a video LLM's layer makes of videos and texts, pooled over their tokens."""
 
     needs: ClassVar[tuple[str, ...]] = ()
-    kind: Literal["hidden_states"]
     layer: LayerName
     video_pooling: Pooling
     text_pooling: Pooling
 
 
+class HiddenStatesParams(PooledStatesParams):
+    """Their cosines."""
+
+    kind: Literal["hidden_states"]
+
+
 class BestLayerParams(Section):
-    """Likewise, by the layer and the poolings that are best on the validation split, of all that are kept."""
+    """Such cosines, by the layer and the poolings that are best on the validation split, of all that are kept."""
 
     needs: ClassVar[tuple[str, ...]] = ()
     kind: Literal["best_layer"]
 
 
-class RerankParams(HiddenStatesParams):
-    """Such cosines, and for the best pairs what a video LLM answers when it is asked whether they fit."""
+class RerankParams(PooledStatesParams):
+    """Their cosines, and for the best pairs what a video LLM answers when it is asked whether they fit."""
 
-    kind: Literal["rerank"]  # type: ignore[assignment]
+    kind: Literal["rerank"]
     top_k: Count
     """Videos of each text, and texts of each video, that are asked of."""
     prompt: str

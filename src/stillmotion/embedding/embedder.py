@@ -9,7 +9,7 @@ batch.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,12 +42,16 @@ class Embedder:
             return self.backbone.text_vectors(texts).float().cpu().numpy()
 
     def _remembered(self, kind: str, key: dict[str, Any], make: Any) -> tuple[np.ndarray, bool]:
-        found = self.memo.read(kind, key, lambda path: np.array(load_array(path)), suffix=".npy")
-        if found is not None:
-            return found, True
-        array = make()
-        self.memo.store(kind, key, partial(save_array, array=array), suffix=".npy")
-        return array, False
+        def load(path: Path) -> np.ndarray:
+            return np.array(load_array(path))
+
+        return self.memo.recall(kind, key, make, load=load, save=save_array, suffix=".npy")
+
+    def _remembered_tensors(self, kind: str, key: dict[str, Any], make: Any) -> tuple[dict[str, torch.Tensor], bool]:
+        def load(path: Path) -> dict[str, torch.Tensor]:
+            return load_tensors(path)[0]
+
+        return self.memo.recall(kind, key, make, load=load, save=save_tensors, suffix=".safetensors")
 
     def video(
         self,
@@ -126,10 +130,7 @@ class Embedder:
             for first in range(0, len(texts), TEXTS_A_PASS):
                 batch = texts[first : first + TEXTS_A_PASS]
                 key = self.key | {"texts": batch}
-                found = self.memo.read("tokens", key, load_tensors, suffix=".safetensors")
-                tensors = self._embed_tokens(batch) if found is None else found[0]
-                if found is None:
-                    self.memo.store("tokens", key, partial(save_tensors, tensors=tensors), suffix=".safetensors")
+                tensors, _ = self._remembered_tensors("tokens", key, lambda b=batch: self._embed_tokens(b))
                 yield tensors["tokens"].numpy(), tensors["counts"].numpy()
                 progress.advance(len(batch))
 

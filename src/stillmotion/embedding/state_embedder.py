@@ -10,7 +10,6 @@ import atexit
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from stillmotion.backbones.video_llm.choice import OWN_FILES
 from stillmotion.backbones.video_llm.model import VideoLLM
 from stillmotion.embedding.embedder import FRAMES_A_PASS, Embedder
 from stillmotion.io.memo import Memo, folder_digest
-from stillmotion.io.weights import load_tensors, save_tensors
 from stillmotion.stage import Progress
 
 TEXTS_A_BATCH = 64
@@ -41,12 +39,7 @@ class StateEmbedder(Embedder):
     backbone: VideoLLM
 
     def _kept(self, key: dict[str, Any], make: Any) -> tuple[Kept, bool]:
-        found = self.memo.read("states", self.key | key, load_tensors, suffix=".safetensors")
-        if found is not None:
-            return found[0], True
-        tensors = make()
-        self.memo.store("states", self.key | key, partial(save_tensors, tensors=tensors), suffix=".safetensors")
-        return tensors, False
+        return self._remembered_tensors("states", self.key | key, make)
 
     def clip_states(
         self, frames_THWC: np.ndarray, frames_digest: str, clips_NF: np.ndarray, times_T: np.ndarray

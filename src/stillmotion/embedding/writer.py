@@ -7,7 +7,6 @@ that a row of captions.jsonl or moments.jsonl is one here, and hold nothing.
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -251,12 +250,15 @@ def write_contexts(
             clip_1F = uniform[clip_layout(len(uniform), num_clips=1, clip_frames=backbone.clip_frames)]
             digest = packed.digest(video.video_id)
             key = embedder.key | {"frames": digest, "clips": clip_1F.tolist()}
-            context_PD = embedder.memo.read("contexts", key, load_array, suffix=".npy")
-            if context_PD is None:
-                pixels = backbone.pixels(packed.at(video.video_id, clip_1F[0]))[None]
-                context_PD = backbone.contexts(pixels)[0].cpu().numpy()
-                embedder.memo.store("contexts", key, partial(save_array, array=context_PD), suffix=".npy")
-            contexts_VPD[row] = context_PD
+
+            def make(video_id: str = video.video_id, clip_F: np.ndarray = clip_1F[0]) -> np.ndarray:
+                pixels = backbone.pixels(packed.at(video_id, clip_F))[None]
+                made: np.ndarray = backbone.contexts(pixels)[0].cpu().numpy()
+                return made
+
+            contexts_VPD[row], _ = embedder.memo.recall(
+                "contexts", key, make, load=load_array, save=save_array, suffix=".npy"
+            )
         lengths = [np.zeros(0, np.float32)]
         wanted = [text for text in captions if text is not None]
         for first in range(0, len(wanted), TEXTS_A_PASS):

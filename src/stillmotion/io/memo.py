@@ -126,6 +126,24 @@ class Memo:
         for old in replaced:
             old.unlink(missing_ok=True)
 
+    def recall(
+        self,
+        kind: str,
+        key: Mapping[str, Any],
+        make: Callable[[], Loaded],
+        *,
+        load: Callable[[Path], Loaded],
+        save: Callable[[Path, Loaded], None],
+        suffix: str,
+    ) -> tuple[Loaded, bool]:
+        """What `make` makes, from its entry where that is there and else to it; and whether it was there."""
+        found = self.read(kind, key, load, suffix=suffix)
+        if found is not None:
+            return found, True
+        made = make()
+        self.store(kind, key, lambda path: save(path, made), suffix=suffix)
+        return made, False
+
     def fetch(
         self, kind: str, key: Mapping[str, Any], target: Path, make: Callable[[Path], None], *, suffix: str
     ) -> bool:

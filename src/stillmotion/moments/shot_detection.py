@@ -81,12 +81,10 @@ def find_cuts(task: DetectionTask) -> list[float]:
         "code": task.code,
         "versions": {name: version(name) for name in ("av", "opencv-python-headless", "scenedetect-headless")},
     }
-    found: list[float] | None = task.memo.read("shots", key, read_json, suffix=".json")
-    if found is not None:
-        return found
-    cuts = _detect(task.path, task.settings)
-    task.memo.store("shots", key, lambda entry: write_json(entry, cuts), suffix=".json")
-    return cuts
+    cuts, _ = task.memo.recall(
+        "shots", key, lambda: _detect(task.path, task.settings), load=read_json, save=write_json, suffix=".json"
+    )
+    return list(cuts)
 
 
 def shots_between(cuts: Sequence[float], duration: float) -> list[list[float]]:

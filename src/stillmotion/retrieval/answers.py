@@ -44,7 +44,8 @@ class Reranked(Untrained):
 
     @property
     def described(self) -> Mapping[str, Any]:
-        return {"rerank": self.params.model_dump(exclude={"kind", "batch_size"})}
+        shown = {"visual_tokens": "in one run, without the marks of time that processors write between frames"}
+        return {"rerank": self.params.model_dump(exclude={"kind", "batch_size"}) | shown}
 
     def rank(self, queries: Queries, num_clips: int, ties: TieRule) -> list[Ranked]:
         """Rank by the cosines, the best by the answers."""

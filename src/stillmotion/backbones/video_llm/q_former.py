@@ -6,6 +6,7 @@ asked each by itself, and any number of frames goes through.
 Shapes: B videos, F frames, S tokens.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,13 +19,13 @@ from stillmotion.backbones.video_llm.transformers_model import TransformersVideo
 class QFormerVideoLLM(TransformersVideoLLM):
     """Prompts are made of the tokens before the video, its places, and the tokens behind it."""
 
+    @abstractmethod
     def num_visual(self, num_frames: int) -> int:
         """Visual tokens of a video of F frames."""
-        raise NotImplementedError
 
+    @abstractmethod
     def visual_tokens(self, inputs: dict[str, Any]) -> torch.Tensor:
         """As they enter the language model: (B, tokens, D)."""
-        raise NotImplementedError
 
     def prompt_parts(self) -> tuple[str, str]:
         """The prompt of a video before and behind its place."""

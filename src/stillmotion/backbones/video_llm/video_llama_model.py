@@ -45,16 +45,18 @@ class VideoLlamaConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
+        tower: Any = self.vision_config
         frames: Any = self.qformer_config
         over_frames: Any = self.video_qformer_config
-        frames.encoder_hidden_size = self.vision_config.hidden_size  # type: ignore[union-attr]
+        frames.encoder_hidden_size = tower.hidden_size
         over_frames.encoder_hidden_size = frames.hidden_size
         over_frames.cross_attention_frequency = 1
 
     @property
     def video_token_id(self) -> int:
         """Stands for a visual token; no word has it."""
-        return int(self.text_config.vocab_size)  # type: ignore[union-attr]
+        words: Any = self.text_config
+        return int(words.vocab_size)
 
 
 class VideoLlama(PreTrainedModel):
