@@ -29,7 +29,15 @@ from numpy.typing import NDArray
 from stillmotion.api import Sampling, open_model
 from stillmotion.errors import InputError
 from stillmotion.io.memo import folder_digest
+from stillmotion.printed import one_line
 from stillmotion.stage import Progress
+
+
+def refuse(message: str) -> int:
+    """Tell a user's mistake in one line; its exit status."""
+    print(one_line(f"stillmotion.mteb: error: {message}"), file=sys.stderr)
+    return 2
+
 
 try:
     import mteb.cli
@@ -42,7 +50,7 @@ try:
 except ModuleNotFoundError as error:
     MISSING = f"{error.name} is not installed; pip install 'stillmotion[mteb]' brings it"
     if __name__ == "__main__":
-        sys.exit(f"stillmotion.mteb: error: {MISSING}")
+        sys.exit(refuse(MISSING))
     raise InputError(MISSING) from None
 
 
@@ -157,4 +165,4 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except InputError as error:
-        sys.exit(f"stillmotion.mteb: error: {error}")
+        sys.exit(refuse(str(error)))

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -159,6 +160,21 @@ def test_without_mteb_the_extra_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "stillmotion.mteb", raising=False)
     with pytest.raises(InputError, match=r"mteb(\.cli)? is not installed; pip install 'stillmotion\[mteb\]' brings it"):
         importlib.import_module("stillmotion.mteb")
+
+
+def test_a_mistake_of_the_command_is_one_line_and_status_2(tmp_path):
+    (tmp_path / "mteb.py").write_text("raise ModuleNotFoundError('gone', name='mteb')\n", encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    done = subprocess.run(
+        [sys.executable, "-m", "stillmotion.mteb", "run"],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    told = "stillmotion.mteb: error: mteb is not installed; pip install 'stillmotion[mteb]' brings it\n"
+    assert done.stderr == told
 
 
 def test_rows_with_a_text_and_a_video_are_along_the_sum_of_both(project, dataset):
