@@ -6,8 +6,10 @@ The dataset is named like the folder of `--source`: one of `download.generated`,
 data/raw/toy/videos; any other is a folder of videos, perhaps with a captions.csv (stillmotion/datasets/folder.py), or
 with the annotation files of a public benchmark (data/sources/README.md), whose files stay where they are. Files that
 its source.yaml names are fetched, and seen as if they lay there: the videos among them go to fetched/, and what came of
-each address to fetched.jsonl. Writes tables/ with videos.jsonl, captions.jsonl, moments.jsonl and actions.jsonl. A
-video that can't be read, or that a benchmark names but that is not there, keeps its row, with the reason as its status.
+each address to fetched.jsonl. Writes tables/ with videos.jsonl, captions.jsonl, moments.jsonl and actions.jsonl, and
+digests.jsonl: what decodes videos depends on that, as DVC would look at each of them again for every stage that names
+their folder. A video that can't be read, or that a benchmark names but that is not there, keeps its row, with the
+reason as its status.
 """
 
 import stillmotion.config.capped
@@ -23,12 +25,13 @@ import typer
 from stillmotion.config.environment import read_environment
 from stillmotion.config.loading import load_params
 from stillmotion.datasets.fetched import laid_out
-from stillmotion.datasets.probing import probe_videos
+from stillmotion.datasets.probing import digest_videos, probe_videos
 from stillmotion.datasets.registry import open_source
 from stillmotion.datasets.source import Annotations
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.memo import open_memo
 from stillmotion.io.records import MISSING, SPLITS, TABLES, Action, Caption, Moment, Video, save_records
+from stillmotion.io.tables import write_rows
 from stillmotion.stage import run_stage
 
 MAX_LISTED = 10
@@ -62,6 +65,13 @@ def main(
         save_records(tables, Caption, annotations.captions)
         save_records(tables, Moment, annotations.moments)
         save_records(tables, Action, annotations.actions)
+        readable = {video.video_id for video in videos if video.ok}
+        files = {video.video_id: video.file for video in found if video.file is not None and video.video_id in readable}
+        digests = digest_videos(
+            list(files.values()), workers=environment.workers, timeout_s=environment.video_timeout_s
+        )
+        rows = [{"video_id": video_id, "sha256": digests[files[video_id]]} for video_id in sorted(files)]
+        write_rows(folder / "digests.jsonl", rows)
     _tell(videos, annotations)
 
 

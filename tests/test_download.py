@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import re
 import subprocess
 from collections.abc import Callable
@@ -108,7 +109,9 @@ def test_a_folder_is_read_where_it_lies_and_what_cannot_be_read_keeps_its_row(wo
     assert [moment.vid for moment in load_records(raw, Moment)] == ["sub dir/good"]
     assert [action.label for action in load_records(raw, Action)] == ["stand"]
     assert "1 moments and actions left out" in result.stderr
-    assert [path.name for path in raw.parent.iterdir()] == ["tables"]
+    assert sorted(path.name for path in raw.parent.iterdir()) == ["digests.jsonl", "tables"]
+    digest = hashlib.sha256((source / "sub dir" / "good.MP4").read_bytes()).hexdigest()
+    assert read_rows(raw.parent / "digests.jsonl") == [{"video_id": "sub dir/good", "sha256": digest}]
 
 
 def test_empty_tables_are_written_and_said(workplace, download):

@@ -193,6 +193,13 @@ def test_a_folder_without_times_and_actions_has_empty_results_for_them_and_a_rep
     assert "# Results on plain" in (clone.root / "reports" / "results" / "results.md").read_text(encoding="utf-8")
     assert clone.dvc("repro").stages == []
 
+    # Another film of the same length and size changes no table.
+    tables = {table: read_rows_of(clone, f"raw/plain/tables/{table}") for table in ("videos", "captions")}
+    (folder / "one.mp4").unlink()
+    make_clip(folder / "one.mp4", seed=len(names))
+    assert "sample_frames@plain" in clone.dvc("repro", "sample_frames@plain").stages
+    assert tables == {table: read_rows_of(clone, f"raw/plain/tables/{table}") for table in tables}
+
 
 def test_a_folder_without_captions_goes_through_the_whole_dag(clone, make_clip):
     for number in range(10):

@@ -8,7 +8,7 @@ from pathlib import Path
 from stillmotion.datasets.source import SourceVideo
 from stillmotion.io.records import Video
 from stillmotion.stage import Progress
-from stillmotion.video.probe import VideoError, probe_video
+from stillmotion.video.probe import VideoError, probe_video, video_digest
 from stillmotion.video.workers import run_in_workers
 
 _MAX_NAMED = 10
@@ -47,6 +47,18 @@ def probe_videos(
     if mended:
         _log.info("time stamps start again or jump in %s: taken as going on", ", ".join(sorted(mended)[:_MAX_NAMED]))
     return videos
+
+
+def digest_videos(files: Sequence[Path], *, workers: int, timeout_s: float) -> dict[Path, str | None]:
+    """SHA-256 of each file, in hex; None for one that can no longer be read.
+
+    Args:
+        files: the videos.
+        workers: processes that read them.
+        timeout_s: seconds that one file may take.
+    """
+    answers = run_in_workers(video_digest, files, workers=workers, timeout_s=timeout_s)
+    return {file: None if isinstance(digest, VideoError) else digest for file, digest in answers}
 
 
 def _row(video: SourceVideo, path: str, status: str) -> Video:
