@@ -15,6 +15,7 @@ class Part:
     """What stands in a section under a heading of its own."""
 
     title: str
+    """Empty for what is said of those that follow."""
     note: str
     tables: Sequence[str] = ()
     lines: Sequence[charts.LineChart] = ()
@@ -52,11 +53,10 @@ ATTENDED = (
 
 
 def parts_of_sections(evidence: Evidence, figures: Path) -> dict[str, list[Part]]:
-    """What else was measured, by task; a part without a table, a chart or a picture is left out."""
+    """What else was measured, by task; a part without a table is left out."""
     searched = (moments.thresholds_table(evidence), moments.importances_table(evidence))
     assessed = (moments.assessment_table(evidence),)
     found = {
-        "attention": _attended(figures),
         "moments": [
             Part("Thresholds", THRESHOLDS, searched, charts.search_charts(evidence)),
             Part("Assessment of models", ASSESSMENT, assessed, charts.assessment_charts(evidence)),
@@ -66,7 +66,8 @@ def parts_of_sections(evidence: Evidence, figures: Path) -> dict[str, list[Part]
             Part("What a STAN branch costs", BRANCHES, (costs.branches_table(evidence),)),
         ],
     }
-    return {task: [part for part in of if any(part.tables) or part.lines or part.file] for task, of in found.items()}
+    measured = {task: [part for part in of_task if any(part.tables)] for task, of_task in found.items()}
+    return measured | {"attention": _attended(figures)}
 
 
 def _attended(figures: Path) -> list[Part]:
@@ -79,5 +80,5 @@ def _attended(figures: Path) -> list[Part]:
             picture, room = url, room - len(url)
         shown = f"Frames of test videos with what {model} attends to in them and in their captions"
         file = f"{quote(figures.name)}/{quote(path.name)}"
-        parts.append(Part(model, "" if parts else ATTENDED, picture=picture, shown=shown, file=file))
-    return parts
+        parts.append(Part(model, "", picture=picture, shown=shown, file=file))
+    return [Part("", ATTENDED), *parts] if parts else []
