@@ -40,9 +40,8 @@ def lines(make_workplace, make_query, shown_in, tmp_path_factory):
     for path in (ROOT / "metrics" / "actions").glob("*.json"):
         spans = [{"zero_shot": "run", "label": "run", "video_id": f"v{row}"} for row in range(QUERIES)]
         workplace.write_rows(f"predictions/actions/{path.stem}/spans.jsonl", spans)
-    files = workplace.run(
-        metrics=ROOT / "metrics", plots=ROOT / "plots", studies=ROOT / "reports" / "ablations", published=ROOT / "data"
-    )
+    studies = ROOT / "reports" / "ablations"
+    files = workplace.run(metrics=ROOT / "metrics", plots=ROOT / "plots", studies=studies)
     with contextlib.chdir(workplace.root / "out"):
         yield shown_in(files["index.html"].decode())
 
