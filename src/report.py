@@ -98,14 +98,14 @@ def main(
     beside, splits = beside_ours(numbers, counterparts, evidence), split_counts(videos, captions, moments)
     claims = [source.measured(evidence) for source in SOURCES]
     gallery, examples = Gallery(videos, captions, stored, embedded, output), Examples(ranks, located, num_examples)
-    pages = {
-        "results.md": results_page(evidence, splits, claims, videos=videos, attended=run["attended"], figures=drawn),
-        "published.md": published_page(beside, evidence),
-        "index.html": index_page(evidence, numbers, beside, splits, claims, gallery, examples, metrics),
-    }
     with atomic_folder(output) as partial:
         for name, figure in drawn.items():
             save_figure(figure, partial / "figures" / f"{name}.svg")
+        pages = {
+            "results.md": results_page(evidence, splits, claims, videos=videos, figures=drawn),
+            "published.md": published_page(beside, evidence),
+            "index.html": index_page(evidence, beside, splits, claims, gallery, examples, metrics, studies, partial),
+        }
         for name, text in pages.items():
             (partial / name).write_text(text, encoding="utf-8")
     write_json(summary, headline_values(files), digits=4)

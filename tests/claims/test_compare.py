@@ -24,28 +24,28 @@ def test_a_claim_is_judged_by_where_its_interval_lies(low, high, margin, verdict
 
 
 def test_a_difference_is_that_of_the_means_with_its_interval():
-    found = compared("a − b", np.full(30, 100.0), np.zeros(30), DRAWS)
+    found = compared("a − b", np.full(30, 100.0), np.zeros(30), (), DRAWS)
     assert (found.what, found.effect, found.verdict) == ("a − b", "+100.0 points (+100.0 to +100.0)", "holds")
 
 
 def test_a_difference_keeps_its_numbers_and_what_it_is_to_be_above():
-    found = compared("a − b", np.full(30, 60.0), np.full(30, 50.0), DRAWS, 2.0)
+    found = compared("a − b", np.full(30, 60.0), np.full(30, 50.0), (), DRAWS, 2.0)
     assert (found.interval, found.above) == ((10.0, 10.0, 10.0), -2.0)
 
 
 def test_equal_systems_differ_by_nothing_which_costs_nothing_but_helps_nothing():
     same_Q = np.array([100.0, 0.0, 50.0])
-    assert compared("x", same_Q, same_Q, DRAWS).verdict == "undecided"
-    assert compared("x", same_Q, same_Q, DRAWS, 2.0).verdict == "holds"
+    assert compared("x", same_Q, same_Q, (), DRAWS).verdict == "undecided"
+    assert compared("x", same_Q, same_Q, (), DRAWS, 2.0).verdict == "holds"
 
 
 def test_as_many_lost_as_won_is_undecided():
     first_Q = np.tile([100.0, 0.0], 20)
-    assert compared("x", first_Q, 100 - first_Q, DRAWS).verdict == "undecided"
+    assert compared("x", first_Q, 100 - first_Q, (), DRAWS).verdict == "undecided"
 
 
 def test_two_samples_need_not_be_of_the_same_queries():
-    found = compared_apart("x", np.full(5, 60.0), np.full(9, 50.0), DRAWS)
+    found = compared_apart("x", np.full(5, 60.0), np.full(9, 50.0), (), DRAWS)
     assert (found.effect, found.verdict) == ("+10.0 points (+10.0 to +10.0)", "holds")
 
 

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -174,9 +176,9 @@ class Workplace:
             rows.append(row | {"uniform": [0], "clips": [0, 1]})
         self.write_rows("frames/frames.jsonl", rows)
 
-    def run(self, output="out"):
+    def run(self, output="out", **elsewhere):
         folders = ("raw", "frames", "metrics", "plots", "predictions", "published", "studies")
-        arguments = {name: self.root / name for name in folders}
+        arguments = {name: self.root / name for name in folders} | elsewhere
         embeddings = {"embeddings": self.root / "toy-small_clip", "coverage_model": "small_clip"}
         self.stage.main(**arguments, **embeddings, summary=self.root / "summary.json", output=self.root / output)
         return self.files(output)
@@ -204,3 +206,66 @@ def make_workplace():
 @pytest.fixture
 def workplace(make_workplace, tmp_path):
     return make_workplace(tmp_path)
+
+
+@dataclass
+class Shown:
+    """What the page shows on one line: a row of a table, a finding, a measurement of a claim, a card."""
+
+    kind: str
+    section: str
+    is_heading: bool
+    cells: list[str] = field(default_factory=lambda: [""])
+    """Of a row; of the others one."""
+    leads: list[str] = field(default_factory=list)
+
+
+class _Reader(HTMLParser):
+    """Collects the lines of a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.shown, self.open, self.section, self.list = [], [], "", ""
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        classes = (attributes.get("class") or "").split()
+        if tag == "section":
+            self.section = attributes.get("id", "")
+        if tag in ("ol", "ul"):
+            self.list = classes[0] if classes else ""
+        finding = tag == "li" and self.list == "findings"
+        kind = "row" if tag == "tr" else "finding" if finding else next(iter({"measure", "card"} & set(classes)), "")
+        one = Shown(kind, self.section, "group" in classes) if kind else None
+        if tag in ("tr", "li", "div", "a"):
+            self.open.append((tag, one))
+        for _, line in self.open:
+            if line and tag == "a":
+                line.leads.append(attributes["href"])
+            if line and line.kind == "row" and tag in ("th", "td"):
+                line.cells.append("")
+                line.is_heading = line.is_heading or attributes.get("scope") == "col"
+        if one:
+            self.shown.append(one)
+
+    def handle_endtag(self, tag):
+        if tag in ("tr", "li", "div", "a"):
+            while self.open.pop()[0] != tag:
+                pass
+
+    def handle_data(self, data):
+        for _, line in self.open:
+            if line:
+                line.cells[-1] += data
+
+
+@pytest.fixture(scope="session")
+def shown_in():
+    """The lines of a page of HTML that numbers stand on; of the cells of a row the first is what precedes them."""
+
+    def read(page):
+        reader = _Reader()
+        reader.feed(page)
+        return [line for line in reader.shown if any(cell.strip() for cell in line.cells)]
+
+    return read

@@ -2,27 +2,23 @@ import pytest
 
 from stillmotion.claims.claim import Source
 from stillmotion.claims.compare import Measurement
-from stillmotion.report.findings import System, findings, tally
+from stillmotion.report.findings import findings, tally
 from stillmotion.report.first_videos import SHOWN
 from stillmotion.report.systems import task_tables
-
-
-def said(finding):
-    return "".join(part.key if isinstance(part, System) else part for part in finding)
 
 
 def claims_with(*verdicts):
     source = Source("x", "")
     for place in range(len(verdicts)):
         source.claim(f"claim {place}", section="1")(lambda evidence: [])
-    rows = [[Measurement("a − b", "+1.0", verdict) for verdict in of_claim] for of_claim in verdicts]
+    rows = [[Measurement("a − b", "+1.0", verdict, ()) for verdict in of_claim] for of_claim in verdicts]
     return [list(zip(source.claims, rows, strict=True))]
 
 
 def test_a_claim_counts_once_and_is_mixed_where_its_measurements_disagree():
     claims = claims_with(["holds", "holds"], ["does not hold"], ["holds", "undecided"], ["not comparable"], [])
     assert tally(claims) == {"hold": 1, "do not hold": 1, "undecided or mixed": 2, "not measured here": 1}
-    ours = [[(claims[0][0][0], [Measurement("a", "b", "holds", is_ours=True)])]]
+    ours = [[(claims[0][0][0], [Measurement("a", "b", "holds", (), is_ours=True)])]]
     assert tally(ours)["not measured here"] == 1
 
 
@@ -42,7 +38,7 @@ def evidence(make_system, make_selection, make_evidence):
 
 def test_the_findings_are_a_line_each_and_name_what_says_so(evidence):
     lines = findings(evidence, task_tables(evidence), claims_with(["holds"], []))
-    assert list(map(said, lines)) == [
+    assert [line.text for line in lines] == [
         "What gains most in retrieval is clip-mug over clip-mean, 25.0 points of R@1 (25.0 to 25.0).",
         "clip-mug puts a wrong video first for 80 % of the captions; of these 25 % show the described thing in other "
         "motions, 25 % a described event.",
@@ -52,15 +48,22 @@ def test_the_findings_are_a_line_each_and_name_what_says_so(evidence):
         "clip names 30.0 % of actions zero-shot (chance 25.0); 4 shots reach 20.0 %.",
         "Of 2 published conclusions 1 hold, 1 not measured here.",
     ]
-    assert System("moments", "clip-vc2_none") in lines[2]
+    assert [[(origin.task, origin.key) for origin in line.origins] for line in lines] == [
+        [("retrieval", "clip-mug"), ("retrieval", "clip-mean")],
+        [("retrieval", "clip-mug")],
+        [("moments", "clip-vc2_none"), ("moments", "clip-vc1_none")],
+        [("actions", "clip"), ("actions", "clip")],
+        [],
+    ]
+    assert lines[-1].section == "claims"
 
 
 def test_a_gain_whose_interval_has_zero_may_be_chance(make_selection, make_evidence):
     both = make_selection("vc1", "none", [0.6, 0.2, 0.2, 0.2]), make_selection("vc2", "none", [0.2, 0.6, 0.6, 0.2])
     evidence = make_evidence(*both)
     (line,) = findings(evidence, {}, [])
-    assert said(line).startswith("What gains most in finding moments is clip-vc2_none over clip-vc1_none, 25.0 points")
-    assert said(line).endswith(", which may be chance).")
+    assert line.text.startswith("What gains most in finding moments is clip-vc2_none over clip-vc1_none, 25.0 points")
+    assert line.text.endswith(", which may be chance).")
 
 
 def test_where_nothing_was_measured_there_is_nothing_to_say(make_evidence):

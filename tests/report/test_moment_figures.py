@@ -2,17 +2,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from stillmotion.claims.evidence import Search
 from stillmotion.claims.windows import POSTS
 from stillmotion.report.moment_figures import (
     METHOD_LINES,
     POST_COLORS,
-    assessment_curves,
     drawn_moments,
     iou_distribution,
     length_points,
-    search_curves,
-    sensitivity_panels,
 )
 
 
@@ -77,45 +73,11 @@ def test_each_model_and_objective_has_a_row(make_selection, make_evidence):
     ]
 
 
-def test_the_best_so_far_rises_where_a_trial_is_better_and_goes_on_to_the_last(make_selection, make_evidence):
-    trials = [{"value": value} for value in (10.0, 30.0, 20.0, 40.0, 5.0)]
-    searches = {"clip-vc1_none": Search(trials, [])}
-    (axes,) = search_curves(make_evidence(make_selection("vc1", "none", [0.5]), searches=searches)).axes
-    assert xy(axes.lines[0]) == [(1, 10), (2, 30), (4, 40), (5, 40)]
-    assert axes.lines[0].get_drawstyle() == "steps-post"
-    assert axes.get_ylabel() == "best R1@0.5 in %"
-
-
-def test_sensitivity_has_a_panel_for_each_parameter_with_the_best_value_as_a_point(make_selection, make_evidence):
-    smooth = make_selection("vc1", "log_smooth_norm", [0.5])
-    smooth["protocol"]["thresholds"] |= {"parameters": {"threshold": 0.5, "window": 7}}
-    points = [("threshold", 0.0, 10.0), ("threshold", 0.5, 55.27), ("window", 3, 50.0), ("window", 7, 55.27)]
-    rows = [{"parameter": name, "at": at, "value": value} for name, at, value in points]
-    searches = {"clip-vc1_none": Search([], rows[:1]), "clip-vc1_log_smooth_norm": Search([{"value": 1.0}], rows)}
-    evidence = make_evidence(make_selection("vc1", "none", [0.5]), smooth, searches=searches)
-    threshold_axes, window_axes = sensitivity_panels(evidence).axes
-    assert [axes.get_xlabel() for axes in (threshold_axes, window_axes)] == ["λ (threshold)", "M (window)"]
-    # vc1_none has no M
-    assert [xy(line) for line in window_axes.lines] == [[(3, 50.0), (7, 55.27)], [(7, 55.27)]]
-    assert xy(threshold_axes.lines[2]) == [(0.0, 10.0), (0.5, 55.27)]
-    assert legend_of(window_axes) == ["vc1 none", "vc1 log_smooth_norm"]
-
-
-def test_the_assessment_is_a_line_a_model_over_the_thresholds():
-    metrics = {"a": {"IoU": {"0.75": 30.0, "0.5": 40.0}}, "b": {"IoU": {"0.5": 50.0, "0.75": 20.0}}}
-    axes = assessment_curves(metrics).axes[0]
-    assert [xy(line) for line in axes.lines] == [[(0.5, 40.0), (0.75, 30.0)], [(0.5, 50.0), (0.75, 20.0)]]
-
-
 def test_figures_are_drawn_for_what_has_results(make_system, make_selection, make_evidence, moment_metrics):
-    assessed = make_system("assessment", metrics={"IoU": {"0.5": 40.0}})
     empty = make_system("moments", protocol={"kind": "selection", "thresholds": None})
-    nothing = make_system("assessment", metrics={"IoU": {}, "mean_IoU": None, "ci95": {}})
     assert drawn_moments(make_evidence()) == {}
-    assert drawn_moments(make_evidence(empty, nothing)) == {}
-    assert set(drawn_moments(make_evidence(assessed))) == {"assessment"}
+    assert drawn_moments(make_evidence(empty)) == {}
     reference = make_system("moments", scorer="oracle", metrics=moment_metrics, protocol={"kind": "reference"})
     assert set(drawn_moments(make_evidence(reference))) == {"moment_lengths"}
-    searches = {"clip-vc1_none": Search([{"value": 50.0}], [{"parameter": "threshold", "at": 0.0, "value": 50.0}])}
-    selected = drawn_moments(make_evidence(make_selection("vc1", "none", [0.5]), searches=searches))
-    assert set(selected) == {"moment_lengths", "iou_distribution", "optimisation", "sensitivity"}
+    selected = drawn_moments(make_evidence(make_selection("vc1", "none", [0.5])))
+    assert set(selected) == {"moment_lengths", "iou_distribution"}

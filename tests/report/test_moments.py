@@ -1,7 +1,15 @@
 import pandas as pd
 import pytest
 
-from stillmotion.report.moments import by_kind, effects_table, parameters_in, searched_thresholds, spread_out
+from stillmotion.claims.systems import Origin
+from stillmotion.report.moments import (
+    assessment_table,
+    by_kind,
+    effects_table,
+    importances_table,
+    spread_out,
+    thresholds_table,
+)
 
 
 def rows_of(table):
@@ -105,13 +113,37 @@ def test_effects_need_two_selections_and_no_source(make_selection, make_evidence
     assert rows_of(effects_table(make_evidence(first, second), published()))[2][2::2] == ["–", "–", "–"]
 
 
-def test_thresholds_have_the_symbols_of_the_source_that_some_search_has(make_selection, make_evidence):
-    selection = make_selection("vc2", "none", [0.5])
-    selection["protocol"]["thresholds"] |= {"parameters": {"share": 0.5, "threshold": 0.25}}
-    found = searched_thresholds(make_evidence(selection))
-    assert list(found) == ["clip-vc2_none"]
-    assert parameters_in(found, "parameters") == ["threshold", "share"]
-    assert parameters_in(found, "importances") == []
+def test_thresholds_have_a_dash_for_what_is_not_searched_and_one_without_importances_no_row(
+    make_evidence, make_selection
+):
+    first, second = make_selection("vc1", "log_smooth_norm", [0.5]), make_selection("vc2", "none", [0.5])
+    first["protocol"]["thresholds"] |= {"parameters": {"threshold": 0.61234567, "window": 7}}
+    second["protocol"]["thresholds"] |= {"parameters": {"threshold": 0.25, "change": 0.8, "share": 0.5}}
+    evidence = make_evidence(first, second)
+    table = thresholds_table(evidence)
+    assert table.header == ["selection", "λ", "α", "p", "M", "objective", "its value on train"]
+    assert table.rows == [
+        ["clip-vc1_log_smooth_norm", "0.6123", "–", "–", "7", "R1@0.5", "55.3"],
+        ["clip-vc2_none", "0.25", "0.8", "0.5", "–", "R1@0.5", "55.3"],
+    ]
+    assert table.rows[1][0].origins == [Origin("moments", "clip-vc2_none")]
+    assert importances_table(evidence) == ""
+    second["protocol"]["thresholds"] |= {"importances": {"change": 0.75, "threshold": 0.2, "share": 0.05}}
+    table = importances_table(make_evidence(first, second))
+    assert (table.header, table.rows) == (
+        ["importance in %", "λ", "α", "p"],
+        [["clip-vc2_none", "20.0", "75.0", "5.0"]],
+    )
+    assert thresholds_table(make_evidence()) == ""
+
+
+def test_the_assessment_has_a_column_for_each_threshold_and_the_mean(make_evidence, make_system):
+    metrics = {"IoU": {"0.5": 41.0, "0.55": 40.0}, "mean_IoU": 40.5, "ci95": {"mean_IoU": [38.0, 43.0]}}
+    nothing = make_system("assessment", base="none", metrics={"IoU": {}, "mean_IoU": None, "ci95": {}})
+    table = assessment_table(make_evidence(make_system("assessment", metrics=metrics), nothing))
+    assert table.header == ["mean frame IoU", "λ 0.5", "λ 0.55", "mean over λ"]
+    assert table.rows == [["clip", "41.0", "40.0", "40.5 (38.0 to 43.0)"]]
+    assert assessment_table(make_evidence(nothing)) == ""
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from stillmotion.report.tables import markdown_table, number, with_interval
+from stillmotion.report.tables import leading_value, markdown_table, number, with_interval
 
 
 def test_a_table_has_its_first_column_left_and_the_others_right():
@@ -30,3 +30,21 @@ def test_a_value_stands_with_its_interval_where_it_has_one():
     assert with_interval({"R@1": 63.14, "ci95": {"R@1": [55.6, 70.6]}}, "R@1") == "63.1 (55.6 to 70.6)"
     assert with_interval({"R@1": 63.14}, "R@1") == "63.1"
     assert with_interval({}, "R@1") == "–"
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ("63.1 (55.6 to 70.6)", "63.1"),
+        ("+1.0 (-0.5 to +2.0)", "+1.0"),
+        ("-2", "-2"),
+        ("× 0.55", "0.55"),
+        ("1,024", "1024"),
+        ("38.50±0.28", "38.50"),
+        ("–", ""),
+        ("R1@0.5", ""),
+        ("", ""),
+    ],
+)
+def test_a_cell_is_sorted_by_the_number_that_it_begins_with(cell, value):
+    assert leading_value(cell) == value

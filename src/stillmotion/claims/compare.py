@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stillmotion.claims.systems import pooled, select
+from stillmotion.claims.systems import Origin, origins_of, pooled, select
 from stillmotion.metrics.bootstrap import (
     PairedDifference,
     clustered_bootstrap,
@@ -41,6 +41,8 @@ class Measurement:
     what: str
     effect: str
     verdict: Verdict
+    origins: Sequence[Origin] = field(compare=False)
+    """The files that it was computed from."""
     is_ours: bool = False
     """Whether what is measured is a system that the source of the claim does not have."""
     interval: tuple[float, float, float] | None = field(default=None, compare=False)
@@ -61,6 +63,11 @@ class Pair:
         """What each query has more of the better one."""
         gain_Q: Floats = self.better["values"] - self.worse["values"]
         return gain_Q
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """The files of both."""
+        return origins_of(self.better, self.worse)
 
     def __str__(self) -> str:
         """`a − b (R@1, 1 clip, 3 seeds)`, and of one system `a: 4 clips − 1 clip (R@1)`."""
@@ -116,22 +123,31 @@ def measured(pair: Pair, draws: Draws, margin: float = 0.0, *, is_ours: bool = F
     """How many points more the better one has, paired over the queries, and their clusters where there are such."""
     first_Q, second_Q, cluster_Q = pair.better["values"], pair.worse["values"], pair.better.get("clusters")
     if cluster_Q is None:
-        return compared(str(pair), first_Q, second_Q, draws, margin, is_ours=is_ours)
+        return compared(str(pair), first_Q, second_Q, pair.origins, draws, margin, is_ours=is_ours)
     difference = clustered_bootstrap(first_Q, second_Q, cluster_Q, **asdict(draws))
-    return judged(str(pair), *difference, margin, is_ours=is_ours)
+    return judged(str(pair), *difference, pair.origins, margin, is_ours=is_ours)
 
 
 def compared(
-    what: str, first_Q: Floats, second_Q: Floats, draws: Draws, margin: float = 0.0, *, is_ours: bool = False
+    what: str,
+    first_Q: Floats,
+    second_Q: Floats,
+    origins: Sequence[Origin],
+    draws: Draws,
+    margin: float = 0.0,
+    *,
+    is_ours: bool = False,
 ) -> Measurement:
     """How many points more the first has than the second, paired over the queries; values are in percent."""
     found = paired(first_Q, second_Q, draws)
-    return judged(what, found.difference, found.low, found.high, margin, is_ours=is_ours)
+    return judged(what, found.difference, found.low, found.high, origins, margin, is_ours=is_ours)
 
 
-def compared_apart(what: str, first_Q: Floats, second_Q: Floats, draws: Draws, *, is_ours: bool = False) -> Measurement:
+def compared_apart(
+    what: str, first_Q: Floats, second_Q: Floats, origins: Sequence[Origin], draws: Draws, *, is_ours: bool = False
+) -> Measurement:
     """How many points more the first has than the second, on queries of its own."""
-    return judged(what, *unpaired_bootstrap(first_Q, second_Q, **asdict(draws)), is_ours=is_ours)
+    return judged(what, *unpaired_bootstrap(first_Q, second_Q, **asdict(draws)), origins, is_ours=is_ours)
 
 
 def paired(first_Q: Floats, second_Q: Floats, draws: Draws) -> PairedDifference:
@@ -141,11 +157,18 @@ def paired(first_Q: Floats, second_Q: Floats, draws: Draws) -> PairedDifference:
 
 
 def judged(
-    what: str, points: float, low: float, high: float, margin: float = 0.0, *, is_ours: bool = False
+    what: str,
+    points: float,
+    low: float,
+    high: float,
+    origins: Sequence[Origin],
+    margin: float = 0.0,
+    *,
+    is_ours: bool = False,
 ) -> Measurement:
     """The measurement of a difference, by its interval, that is claimed to be above minus `margin`."""
     effect = f"{points:+.1f} points ({low:+.1f} to {high:+.1f})"
-    return Measurement(what, effect, judge(low, high, margin), is_ours, (points, low, high), -margin)
+    return Measurement(what, effect, judge(low, high, margin), origins, is_ours, (points, low, high), -margin)
 
 
 def judge(low: float, high: float, margin: float = 0.0) -> Verdict:

@@ -127,7 +127,7 @@ def mug_beats_cosine_on_partial_captions(evidence: Evidence) -> list[Measurement
     for pair in _mug_pairs(evidence):
         what = f"{pair} on the {np.sum(is_partial_Q)} queries of `middle` and `bottom`"
         first_Q, second_Q = (row["values"][is_partial_Q] for row in (pair.better, pair.worse))
-        found.append(compared(what, first_Q, second_Q, evidence.draws, is_ours=_is_ours(pair)))
+        found.append(compared(what, first_Q, second_Q, pair.origins, evidence.draws, is_ours=_is_ours(pair)))
     return found
 
 
@@ -148,7 +148,7 @@ def mug_helps_most_on_bottom(evidence: Evidence) -> list[Measurement]:
     for pair in _mug_pairs(evidence):
         what = f"{pair}: gain on the {np.sum(is_bottom_Q)} queries of `bottom` − gain on the others"
         bottom_Q, others_Q = pair.gain_Q[is_bottom_Q], pair.gain_Q[~is_bottom_Q]
-        found.append(compared_apart(what, bottom_Q, others_Q, evidence.draws, is_ours=_is_ours(pair)))
+        found.append(compared_apart(what, bottom_Q, others_Q, pair.origins, evidence.draws, is_ours=_is_ours(pair)))
     return found
 
 
@@ -166,7 +166,8 @@ def mug_helps_most_where_least_is_described(evidence: Evidence) -> list[Measurem
     if not _have_same_queries(studies):
         names = ", ".join(study.name for study in studies.values())
         what = f"{names} differ in their test queries; run `{run_command('NAME')}` for each of them at one commit"
-        return [Measurement(what, "–", "not comparable")]
+        origins = [study.points[0].origin for study in studies.values()]
+        return [Measurement(what, "–", "not comparable", origins)]
     found = []
     for mug, cosine in (("mug", "clip"), ("mug_stan", "stan")):
         arms_of = {value: arms for value, arms in _arms(studies).items() if {mug, cosine} <= set(arms)}
@@ -181,7 +182,8 @@ def mug_helps_most_where_least_is_described(evidence: Evidence) -> list[Measurem
             f"({gains[most].mean():+.1f}) − gain with {least:g} ({gains[least].mean():+.1f}) "
             f"({_measure_of(studies[mug])}, {seeds})"
         )
-        found.append(compared_apart(what, gains[most], gains[least], evidence.draws))
+        origins = [arms_of[least][arm].origin for arm in (mug, cosine)]
+        found.append(compared_apart(what, gains[most], gains[least], origins, evidence.draws))
     return found
 
 
@@ -229,7 +231,8 @@ def both_are_best(evidence: Evidence) -> list[Measurement]:
                     f"{studies['mug_stan'].system} − {studies[arm].system} with undescribed_rate {value:g} "
                     f"({_measure_of(studies['mug_stan'])}, {num_seeds(both.num_seeds, arms[arm].num_seeds)})"
                 )
-                here.append(compared(what, both.hits_Q, arms[arm].hits_Q, evidence.draws))
+                origins = (both.origin, arms[arm].origin)
+                here.append(compared(what, both.hits_Q, arms[arm].hits_Q, origins, evidence.draws))
     return here
 
 

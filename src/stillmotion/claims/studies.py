@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from stillmotion.claims.systems import STUDIES, Origin
+
 
 @dataclass(frozen=True)
 class Point:
@@ -22,6 +24,7 @@ class Point:
     hits_Q: np.ndarray
     """Recall of each test query in percent: R@K of the study's `recall_at`."""
     num_seeds: int
+    origin: Origin
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,11 @@ def study_of(content: Mapping[str, Any]) -> Study:
         dataset=content["dataset"],
         system=f"{content['model']}-{content['aggregator']}",
         recall_at=content["recall_at"],
-        points=tuple(_point(point) for point in content["points"] if point["runs"]),
+        points=tuple(_point(point, Origin(STUDIES, content["name"])) for point in content["points"] if point["runs"]),
     )
 
 
-def _point(point: Mapping[str, Any]) -> Point:
+def _point(point: Mapping[str, Any], origin: Origin) -> Point:
     scores = [run["validation_R@1"] for run in point["runs"]]
     return Point(
         value=point["value"],
@@ -66,4 +69,5 @@ def _point(point: Mapping[str, Any]) -> Point:
         validation_std=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
         hits_Q=np.mean([run["test_hits"] for run in point["runs"]], axis=0),
         num_seeds=len(scores),
+        origin=origin,
     )

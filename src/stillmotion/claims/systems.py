@@ -10,6 +10,7 @@ fields, and a new scorer or recipe is in the frame without a line here.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,15 @@ BLOCKS = {"expansion": ("expansions",), "recipe": ("recipes",), "scorer": ("scor
 RECALLS = {"R@1": 1, "R@5": 5}
 WINDOWS_IOU = 0.5
 """From which a window counts for R1@0.5."""
+STUDIES = "studies"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The file that numbers come from: metrics/TASK/KEY.json, or that of a study where the task is STUDIES."""
+
+    task: str
+    key: str
 
 
 def systems_of(params: Params) -> dict[str, list[str]]:
@@ -172,6 +182,11 @@ def _mean_of(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if row.get("values") is not None:
         row["values"] = np.mean([one["values"] for one in group], axis=0)
     return row
+
+
+def origins_of(*rows: Mapping[str, Any]) -> tuple[Origin, ...]:
+    """The files of rows, of a pooled one those of all its seeds."""
+    return tuple(Origin(row["task"], key) for row in rows for key in row.get("keys", [row["key"]]))
 
 
 def seeds_label(row: Mapping[str, Any]) -> str:

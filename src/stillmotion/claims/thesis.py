@@ -1,5 +1,6 @@
 """What the embeddings thesis concludes (Lindgren 2023, chapters 4 to 6)."""
 
+from collections.abc import Sequence
 from math import nan
 from typing import Any
 
@@ -7,10 +8,10 @@ import pandas as pd
 from scipy import stats
 
 from stillmotion.claims.claim import Source
-from stillmotion.claims.compare import Measurement, Row, compare, compared, judged, pairs
+from stillmotion.claims.compare import Measurement, Row, Verdict, compare, compared, judged, pairs
 from stillmotion.claims.evidence import Evidence
 from stillmotion.claims.studies import Point
-from stillmotion.claims.systems import MODEL, records, select, settings_but
+from stillmotion.claims.systems import MODEL, Origin, origins_of, records, select, settings_but
 
 MARGIN = 2.0
 """Points of R@1 by which what is said to cost nothing, or to reach another, may be below it."""
@@ -126,7 +127,7 @@ def _depth(point: Point) -> str:
 
 
 def _over(evidence: Evidence, what: str, first: Point, second: Point, margin: float = 0.0) -> Measurement:
-    return compared(what, first.hits_Q, second.hits_Q, evidence.draws, margin)
+    return compared(what, first.hits_Q, second.hits_Q, (first.origin, second.origin), evidence.draws, margin)
 
 
 @THESIS.claim(
@@ -143,7 +144,8 @@ def frozen_blocks_save_flops(evidence: Evidence) -> list[Measurement]:
         if most and 0 in steps:
             saved = 100 * (1 - steps[most] / steps[0])
             what = f"{name}: saved of the backward pass by {most} frozen blocks"
-            found.append(Measurement(what, f"{saved:.1f} % (counted)", "holds" if saved > 0 else "does not hold"))
+            verdict: Verdict = "holds" if saved > 0 else "does not hold"
+            found.append(Measurement(what, f"{saved:.1f} % (counted)", verdict, [Origin("resources", name)]))
     return found
 
 
@@ -174,22 +176,21 @@ def half_the_patches_cost_nothing(evidence: Evidence) -> list[Measurement]:
     experiment="resources",
 )
 def half_the_patches_save_flops(evidence: Evidence) -> list[Measurement]:
-    costs = {}
+    costs: dict[str, tuple[float, float, Sequence[Origin]]] = {}
     for name, counted in evidence.architectures.items():
         steps = {step["keep_rate"]: step["forward_flops"] for step in counted["steps"] if not step["frozen_blocks"]}
         if 0.5 in steps and 1.0 in steps:
-            costs[name] = (steps[0.5], steps[1.0])
+            costs[name] = (steps[0.5], steps[1.0], (Origin("resources", name),))
     resources = select(evidence.systems, {"task": "resources"})
     halves = {"recipe": evidence.recipe, "recipe.patch_keep_rate": 0.5}
     for pair in pairs(resources, better=halves, worse={"recipe": None}, within=MODEL[:3]):
         half, whole = (row["metrics"]["forward_flops"] for row in (pair.better, pair.worse))
-        costs[pair.worse["key"]] = (half, whole)
+        costs[pair.worse["key"]] = (half, whole, pair.origins)
     found = []
-    for name, (half, whole) in costs.items():
+    for name, (half, whole, origins) in costs.items():
         saved = 100 * (1 - half / whole)
-        near = abs(saved - HALF_SAVES) <= TOLERANCE
-        what = f"{name}: saved at keep rate 0.5"
-        found.append(Measurement(what, f"{saved:.1f} % (counted)", "holds" if near else "does not hold"))
+        verdict: Verdict = "holds" if abs(saved - HALF_SAVES) <= TOLERANCE else "does not hold"
+        found.append(Measurement(f"{name}: saved at keep rate 0.5", f"{saved:.1f} % (counted)", verdict, origins))
     return found
 
 
@@ -251,7 +252,7 @@ def few_shots_reach_zero_shot(evidence: Evidence) -> list[Measurement]:
         points, num_seeds = probe["mean"] - zero_shot, len(probe["runs"])
         if num_seeds > 1:
             half = float(stats.t.ppf(0.975, num_seeds - 1)) * probe["std"] / num_seeds**0.5
-            found.append(judged(what, points, points - half, points + half))
+            found.append(judged(what, points, points - half, points + half, origins_of(row)))
         else:
-            found.append(Measurement(what, f"{points:+.1f} points (one seed)", "undecided"))
+            found.append(Measurement(what, f"{points:+.1f} points (one seed)", "undecided", origins_of(row)))
     return found

@@ -5,7 +5,7 @@ from typing import Any
 from stillmotion.claims.claim import Source
 from stillmotion.claims.compare import Measurement, Row, Verdict, compare, compared, compared_apart, judged, pairs
 from stillmotion.claims.evidence import Evidence
-from stillmotion.claims.systems import MODEL, records, select
+from stillmotion.claims.systems import MODEL, origins_of, records, select
 from stillmotion.claims.windows import (
     FRAMES,
     METHOD,
@@ -62,7 +62,8 @@ def smoothing_helps_vc2_less(evidence: Evidence) -> list[Measurement]:
         for of_vc2 in gains[1]:
             if all(of_vc1.better[name] == of_vc2.better[name] for name in MODEL):
                 what = f"{of_vc1.better['model']}: gain of VC1 by smoothing − gain of VC2 (R1@0.5)"
-                found.append(compared(what, of_vc1.gain_Q, of_vc2.gain_Q, evidence.draws))
+                origins = of_vc1.origins + of_vc2.origins
+                found.append(compared(what, of_vc1.gain_Q, of_vc2.gain_Q, origins, evidence.draws))
     return found
 
 
@@ -108,11 +109,13 @@ def short_windows_are_hardest(evidence: Evidence) -> list[Measurement]:
         others = [length for length in ("middle", "long") if len(precisions[length])]
         if len(precisions["short"]) and others:
             what = f"{selection['key']}: mAP of {' and '.join(others)} − short"
+            origins = origins_of(selection)
             parts = [
-                compared_apart(length, precisions[length], precisions["short"], evidence.draws) for length in others
+                compared_apart(length, precisions[length], precisions["short"], origins, evidence.draws)
+                for length in others
             ]
             effect = ", ".join(f"{part.what} {part.effect}" for part in parts)
-            found.append(Measurement(what, effect, _all_of([part.verdict for part in parts])))
+            found.append(Measurement(what, effect, _all_of([part.verdict for part in parts]), origins))
     return found
 
 
@@ -137,7 +140,7 @@ def cuts_are_boundaries(evidence: Evidence) -> list[Measurement]:
                 f"{selection['key']}: {boundaries['recall']:.1f} % of {boundaries['num_boundaries']} boundaries, "
                 f"{boundaries['chance_recall']:.1f} % by chance; {precision} % of {boundaries['num_cuts']} cuts"
             )
-            found.append(judged(what, boundaries["above_chance"], low, high))
+            found.append(judged(what, boundaries["above_chance"], low, high, origins_of(selection)))
     return found
 
 

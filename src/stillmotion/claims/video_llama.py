@@ -11,7 +11,7 @@ import numpy as np
 from stillmotion.claims.claim import Source
 from stillmotion.claims.compare import Measurement, Pair, Row, compare, compared, measured, pairs
 from stillmotion.claims.evidence import Evidence
-from stillmotion.claims.systems import MODEL, pooled, select
+from stillmotion.claims.systems import MODEL, origins_of, pooled, select
 
 CHANCE_MARGIN = 3.0
 """Points of R@1 above chance that still are chance: a video or two of a hundred."""
@@ -55,11 +55,11 @@ def _compare(evidence: Evidence, better: Row, worse: Row, margin: float = 0.0) -
     return compare(found, better=better, worse=worse, within=MODEL, draws=evidence.draws, margin=margin)
 
 
-def _no_more_than(evidence: Evidence, what: str, first: Row, base_Q: np.ndarray | None, margin: float) -> Measurement:
-    """Whether a system is at most `margin` points above chance, or above `base_Q`."""
-    values_Q = first["values"]
-    shown_Q = np.full(len(values_Q), 100 / first["protocol.gallery_size"]) if base_Q is None else base_Q
-    return compared(what, shown_Q, values_Q, evidence.draws, margin)
+def _no_more_than(evidence: Evidence, what: str, first: Row, base: Row | None, margin: float) -> Measurement:
+    """Whether a system is at most `margin` points above chance, or above a base."""
+    values_Q, origins = first["values"], origins_of(first, *([] if base is None else [base]))
+    shown_Q = np.full(len(values_Q), 100 / first["protocol.gallery_size"]) if base is None else base["values"]
+    return compared(what, shown_Q, values_Q, origins, evidence.draws, margin)
 
 
 @VIDEO_LLAMA.claim(
@@ -105,7 +105,7 @@ def squared_error_fails(evidence: Evidence) -> list[Measurement]:
 def _failing(evidence: Evidence, head: Row) -> list[Measurement]:
     """Whether heads of a kind gain little on the states that they read."""
     return [
-        _no_more_than(evidence, f"{worse['key']} − {better['key']}", better, worse["values"], FAILS_BELOW)
+        _no_more_than(evidence, f"{worse['key']} − {better['key']}", better, worse, FAILS_BELOW)
         for better, worse in ((pair.better, pair.worse) for pair in _pairs(evidence, head, STATES | BEFORE))
     ]
 

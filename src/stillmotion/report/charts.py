@@ -6,11 +6,15 @@ Places are in the units of a view box WIDTH wide, so narrow that its text can be
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log2
+from typing import Any
 
 import numpy as np
 
 from stillmotion.claims.compare import Measurement
-from stillmotion.claims.evidence import Evidence
+from stillmotion.claims.evidence import Evidence, Search
+from stillmotion.claims.systems import Rows
+from stillmotion.claims.windows import METHOD, POST, groups_of
+from stillmotion.report.moments import SYMBOLS, group_title
 from stillmotion.report.published import at_path
 from stillmotion.report.systems import TaskTable
 
@@ -18,7 +22,8 @@ WIDTH, HEIGHT = 360, 220
 LEFT, RIGHT, TOP, BOTTOM = 34, 8, 10, 34
 """Margins of a chart of lines."""
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
-MOST_TICKS = 6
+MOST_TICKS, MOST_PLACES = 6, 10
+"""Round numbers on an axis; values of a curve that each have a tick."""
 RECALLS = (1, 2, 5, 10)
 
 
@@ -31,6 +36,8 @@ class Mark:
     low: float
     high: float
     label: str
+    is_dot: bool
+    """Whether it is drawn, and told; of the others the curve is enough."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,8 @@ class Points:
     name: str
     values: Sequence[tuple[float, float, float, float]]
     level: float | None = None
+    dots: Sequence[float] | None = None
+    """Where x has a mark; None for everywhere."""
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -97,16 +106,18 @@ def line_chart(
 
     lines = []
     for color, curve in enumerate(curves):
+        if not curve.values:  # a system has one colour in all charts
+            continue
         has_intervals = any(low < high for _, _, low, high in curve.values)
         beside = 3 * (color - (len(curves) - 1) / 2) if has_intervals else 0.0  # so that they can be told apart
-        marks = [
-            Mark(
-                round(x_at(x) + beside, 1), y_at(y), y_at(low), y_at(high), f"{x:g}: {y:.1f} ({low:.1f} to {high:.1f})"
-            )
-            for x, y, low, high in curve.values
-        ]
+        marks = []
+        for x, y, low, high in curve.values:
+            label = f"{x:.4g}: {y:.1f}" + (f" ({low:.1f} to {high:.1f})" if low < high else "")
+            is_dot = curve.dots is None or x in curve.dots
+            marks.append(Mark(round(x_at(x) + beside, 1), y_at(y), y_at(low), y_at(high), label, is_dot))
         lines.append(Line(curve.name, color, marks, None if curve.level is None else y_at(curve.level)))
-    return LineChart(title, across, lines, [(x_at(x), f"{x:g}") for x in xs], [(y_at(y), f"{y:g}") for y in marked])
+    shown = xs if len(xs) <= MOST_PLACES else [x for x in ticks(xs[0], xs[-1]) if xs[0] <= x <= xs[-1]]
+    return LineChart(title, across, lines, [(x_at(x), f"{x:g}") for x in shown], [(y_at(y), f"{y:g}") for y in marked])
 
 
 def task_charts(evidence: Evidence, tables: Mapping[str, TaskTable]) -> dict[str, list[LineChart]]:
@@ -145,6 +156,51 @@ def _iou_chart(evidence: Evidence, table: TaskTable | None) -> LineChart | None:
             shares = [(least / 10, float(100 * np.mean(ious_Q >= least / 10))) for least in range(1, 10)]
             curves.append(Points(row.key, [(least, share, share, share) for least, share in shares]))
     return line_chart("Queries in % whose first window reaches an IoU", curves, "IoU", float)
+
+
+def search_charts(evidence: Evidence) -> list[LineChart]:
+    """The best objective on the train split so far by trial, then what changes it around the best: each by itself."""
+    found = []
+    for model, objective, selections in groups_of(evidence):
+        group, reached = group_title(model, objective), f"{objective.replace('_', ' ')} in % on train"
+        searches = {f"{row[METHOD]} {row[POST]}": (row, evidence.searches[row["key"]]) for row in selections}
+        curves = [_best_so_far(name, search.trials) for name, (_, search) in searches.items()]
+        found.append(line_chart(f"{group}: best {reached} so far", curves, "trial", float))
+        for parameter, symbol in SYMBOLS.items():
+            curves = [_around(name, parameter, *of_search) for name, of_search in searches.items()]
+            title = f"{group}: {reached} by {symbol}, the others at their best; a dot is what was found"
+            found.append(line_chart(title, curves, f"{symbol} ({parameter.replace('_', ' ')})", float))
+    return [chart for chart in found if chart is not None]
+
+
+def _best_so_far(name: str, trials: Rows) -> Points:
+    """In steps, to the last trial, which alone has a dot."""
+    best, values = -np.inf, list[tuple[int, float]]()
+    for number, trial in enumerate(trials, start=1):
+        if trial["value"] > best or number == len(trials):
+            values += [(number, best)] if values else []
+            best = max(best, trial["value"])
+            values.append((number, best))
+    return Points(name, [(x, y, y, y) for x, y in dict.fromkeys(values)], dots=[len(trials)])
+
+
+def _around(name: str, parameter: str, selection: Mapping[str, Any], search: Search) -> Points:
+    points = {row["at"]: row["value"] for row in search.sensitivity if row["parameter"] == parameter}
+    searched = selection["metrics"]["protocol"]["thresholds"]
+    best = searched["parameters"].get(parameter)
+    if points and best is not None:
+        points[best] = searched["best_value"]
+    return Points(name, [(x, y, y, y) for x, y in sorted(points.items())], dots=[best])
+
+
+def assessment_charts(evidence: Evidence) -> list[LineChart]:
+    """Mean frame IoU by λ, a line a model."""
+    curves = []
+    for model, values in evidence.metrics("assessment").items():
+        found = sorted((float(level), iou) for level, iou in values["IoU"].items())
+        curves.append(Points(model, [(level, iou, iou, iou) for level, iou in found]))
+    chart = line_chart("Mean frame IoU in % by λ", [curve for curve in curves if curve.values], "λ", float)
+    return [chart] if chart else []
 
 
 def _shots_chart(evidence: Evidence) -> LineChart | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from stillmotion.claims.claim import Measured
 from stillmotion.claims.compare import Pair, measured
 from stillmotion.claims.evidence import Evidence
+from stillmotion.claims.systems import Origin
 from stillmotion.report.first_videos import SHOWN
 from stillmotion.report.moments import moment_pairs
 from stillmotion.report.retrieval import retrieval_pairs
@@ -17,15 +18,14 @@ VERDICTS = (*VERDICTS_OF.values(), UNDECIDED, UNMEASURED)
 
 
 @dataclass(frozen=True)
-class System:
-    """A system in a line; it leads to its metrics file."""
+class Finding:
+    """A line, and where its numbers come from."""
 
-    task: str
-    key: str
-
-
-Finding = Sequence[str | System]
-"""A line in parts."""
+    text: str
+    origins: Sequence[Origin] = ()
+    """Their files."""
+    section: str = ""
+    """The section of the page that they are counted in."""
 
 
 def findings(evidence: Evidence, tables: Mapping[str, TaskTable], claims: Sequence[Measured]) -> list[Finding]:
@@ -33,7 +33,7 @@ def findings(evidence: Evidence, tables: Mapping[str, TaskTable], claims: Sequen
     lines: tuple[Callable[[], Finding | None], ...] = (
         lambda: _largest(evidence, "retrieval", "R@1", retrieval_pairs(evidence)),
         lambda: _wrong_first(evidence, tables.get("retrieval")),
-        lambda: _largest(evidence, "moments", "R1@0.5", moment_pairs(evidence, "R1@0.5")),
+        lambda: _largest(evidence, "finding moments", "R1@0.5", moment_pairs(evidence, "R1@0.5")),
         lambda: _probe(tables.get("actions")),
         lambda: _tally(claims),
     )
@@ -50,7 +50,7 @@ def tally(claims: Sequence[Measured]) -> dict[str, int]:
     return counts
 
 
-def _largest(evidence: Evidence, task: str, measure: str, pairs: Sequence[Pair]) -> Finding | None:
+def _largest(evidence: Evidence, within: str, measure: str, pairs: Sequence[Pair]) -> Finding | None:
     """The largest difference between two systems that are alike but for one thing."""
     effects = [(pair, measured(pair, evidence.draws).interval) for pair in pairs]
     known = [(pair, interval) for pair, interval in effects if interval is not None]
@@ -60,9 +60,8 @@ def _largest(evidence: Evidence, task: str, measure: str, pairs: Sequence[Pair])
     better, worse = pair.better["key"], pair.worse["key"]
     if points < 0:
         better, worse, points, low, high = worse, better, -points, -high, -low
-    within = {"retrieval": "retrieval", "moments": "finding moments"}[task]
-    told = f", {points:.1f} points of {measure} ({low:.1f} to {high:.1f}{'' if low > 0 else ', which may be chance'})."
-    return f"What gains most in {within} is ", System(task, better), " over ", System(task, worse), told
+    told = f"{points:.1f} points of {measure} ({low:.1f} to {high:.1f}{'' if low > 0 else ', which may be chance'})."
+    return Finding(f"What gains most in {within} is {better} over {worse}, {told}", pair.origins)
 
 
 def _wrong_first(evidence: Evidence, table: TaskTable | None) -> Finding | None:
@@ -73,9 +72,9 @@ def _wrong_first(evidence: Evidence, table: TaskTable | None) -> Finding | None:
     if best is None or not wrong:
         return None
     event, subject = (100 * wrong.count(name) / len(wrong) for name in SHOWN[1:3])
-    told = f" puts a wrong video first for {100 * len(wrong) / len(shows):.0f} % of the captions; of these"
+    told = f"{best.key} puts a wrong video first for {100 * len(wrong) / len(shows):.0f} % of the captions; of these"
     shown = f" {subject:.0f} % show the described thing in other motions, {event:.0f} % a described event."
-    return System("retrieval", best.key), told + shown
+    return Finding(told + shown, (Origin("retrieval", best.key),))
 
 
 def _probe(table: TaskTable | None) -> Finding | None:
@@ -83,15 +82,14 @@ def _probe(table: TaskTable | None) -> Finding | None:
     if table is None or table.best is None or len(table.columns) < 2:
         return None
     probed = max(table.rows, key=lambda row: row.cells[-1].value or 0.0)
-    zero_shot, shots = System("actions", table.best.key), f"{table.columns[-1].title} reach"
     rates = (table.best.cells[0].value or 0.0, probed.cells[-1].value or 0.0)
     beside = f" ({table.beside})" if table.beside else ""
-    told = f" names {rates[0]:.1f} % of actions zero-shot{beside}; {shots} {rates[1]:.1f} %"
-    where = (".",) if probed == table.best else (" on ", System("actions", probed.key), ".")
-    return zero_shot, told, *where
+    told = f"{table.best.key} names {rates[0]:.1f} % of actions zero-shot{beside}; {table.columns[-1].title} reach "
+    where = f"{rates[1]:.1f} %" + ("." if probed == table.best else f" on {probed.key}.")
+    return Finding(told + where, tuple(Origin("actions", row.key) for row in (table.best, probed)))
 
 
 def _tally(claims: Sequence[Measured]) -> Finding | None:
     counts = tally(claims)
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    return (f"Of {sum(counts.values())} published conclusions {told}.",) if told else None
+    return Finding(f"Of {sum(counts.values())} published conclusions {told}.", section="claims") if told else None

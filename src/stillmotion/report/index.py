@@ -14,11 +14,13 @@ from stillmotion.report.examples import Examples, Gallery, moments_located, rank
 from stillmotion.report.findings import findings, tally
 from stillmotion.report.first_videos import SHOWN
 from stillmotion.report.page import SOURCES, rendered
+from stillmotion.report.parts import parts_of_sections
 from stillmotion.report.published import Published
 from stillmotion.report.systems import task_tables
 
 TITLES = {
     "retrieval": "Text–video retrieval",
+    "attention": "What models attend to",
     "moments": "Moment retrieval",
     "actions": "Action recognition",
     "resources": "Cost of a training step",
@@ -33,38 +35,46 @@ WHY = {
 
 def index_page(
     evidence: Evidence,
-    numbers: pd.DataFrame,
     published: Sequence[Published],
     splits: Mapping[str, Sequence[int]],
     claims: Sequence[Measured],
     gallery: Gallery,
     examples: Examples,
     metrics: Path,
+    studies: Path,
+    written: Path,
 ) -> str:
     """The page in HTML.
 
     Args:
         evidence: what has been measured.
-        numbers: that were published, for the effects that sources report.
-        published: the same with ours.
+        published: numbers with ours.
         splits: of `page.split_counts`.
         claims: what those of each of `page.SOURCES` came to.
         gallery: what players are made of.
         examples: what they show.
         metrics: the folder of the metrics files.
+        studies: that of the studies.
+        written: that of the page until it is done, where its figures are.
     """
-    tables = task_tables(evidence)
+    tables, parts = task_tables(evidence), parts_of_sections(evidence, written / "figures")
+    beside: dict[str, list[Published]] = {}
+    for row in published:
+        if row.ours is not None:
+            beside.setdefault(row.document, []).append(row)
     best = tables["retrieval"].best if "retrieval" in tables else None
     return rendered(
         "index.html.j2",
         evidence=evidence,
         titles=TITLES,
         tables=tables,
+        parts=parts,
+        sections={task: title for task, title in TITLES.items() if task in tables or parts.get(task)},
         splits=splits,
         findings=findings(evidence, tables, claims),
         tally=tally(claims),
         claims=list(zip(SOURCES, claims, strict=True)),
-        published=[row for row in published if row.ours is not None],
+        published=beside,
         num_published=len(published),
         experiments=sorted({name for row in published if row.ours is None for name in row.experiments}),
         rankings=rankings(gallery, examples, evidence.first_shows, best.key) if best else [],
@@ -72,8 +82,9 @@ def index_page(
         located=moments_located(gallery, examples.located),
         charts=charts,
         lines=charts.task_charts(evidence, tables),
-        analyses=_analyses(evidence, numbers),
+        analyses=_analyses(evidence, pd.DataFrame(map(vars, published))),
         metrics=os.path.relpath(metrics, gallery.page),
+        studies=os.path.relpath(studies, gallery.page),
     )
 
 

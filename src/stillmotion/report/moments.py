@@ -7,9 +7,10 @@ import pandas as pd
 
 from stillmotion.claims.compare import Pair, paired, pairs
 from stillmotion.claims.evidence import Evidence
-from stillmotion.claims.systems import MODEL, records, select
+from stillmotion.claims.systems import MODEL, Origin, records, select
 from stillmotion.claims.windows import FRAMES, METHOD, OBJECTIVE, POST, POSTS, WINDOWS, selections
-from stillmotion.report.tables import markdown_table
+from stillmotion.report.links import linked
+from stillmotion.report.tables import markdown_table, number, with_interval
 
 SYMBOLS = {"threshold": "λ", "least_confidence": "β", "change": "α", "share": "p", "window": "M"}
 """Of the parameters, as the source has them."""
@@ -70,14 +71,15 @@ def effects_table(evidence: Evidence, published: pd.DataFrame) -> str:
 
 def _effects(evidence: Evidence, of_source: pd.DataFrame, of_measures: Sequence[Pair]) -> list[str]:
     """The cells of one difference, by each measure."""
-    cells = [f"{of_measures[0].better['key']} − {of_measures[0].worse['key']}"]
+    first = of_measures[0]
+    cells: list[str] = [linked(f"{first.better['key']} − {first.worse['key']}", first.origins)]
     for pair in of_measures:
         rows = (pair.better, pair.worse)
         found = paired(pair.better["values"], pair.worse["values"], evidence.draws)
         # the source's R1@0.5 and mAP are of thresholds for windows
         is_comparable = pair.better[OBJECTIVE] == WINDOWS or pair.better["measure"] == "frame IoU"
-        first, second = (_of_source(of_source, row) if is_comparable else None for row in rows)
-        theirs = "–" if first is None or second is None else f"{first - second:+.1f}"
+        one, other = (_of_source(of_source, row) if is_comparable else None for row in rows)
+        theirs = "–" if one is None or other is None else f"{one - other:+.1f}"
         cells += [f"{found.difference:+.1f} ({found.low:+.1f} to {found.high:+.1f})", theirs]
     return cells
 
@@ -89,14 +91,62 @@ def _of_source(of_source: pd.DataFrame, row: Mapping[str, Any]) -> float | None:
     return None if found.empty else scale * float(found["value"].iloc[0])
 
 
-def searched_thresholds(evidence: Evidence) -> dict[str, Mapping[str, Any]]:
+def group_title(model: str, objective: str) -> str:
+    """Of selections of one model whose thresholds are searched for the same thing."""
+    return f"{model}, thresholds for {'frames' if objective == FRAMES else 'windows'}"
+
+
+def _searched(evidence: Evidence) -> dict[str, Mapping[str, Any]]:
     """What the search of each selection found, by system."""
     return {row["key"]: row["metrics"]["protocol"]["thresholds"] for row in records(selections(evidence))}
 
 
-def parameters_in(found: Mapping[str, Mapping[str, Any]], part: str) -> list[str]:
-    """Those of SYMBOLS that a part of some search has, such as its `importances`."""
-    return [name for name in SYMBOLS if any(name in values[part] for values in found.values())]
+def thresholds_table(evidence: Evidence) -> str:
+    """What was searched for each selection, its objective and that on the train split; nothing for none."""
+    found = _searched(evidence)
+    names = [name for name in SYMBOLS if any(name in values["parameters"] for values in found.values())]
+    rows = [
+        [
+            linked(key, [Origin("moments", key)]),
+            *(f"{values['parameters'][name]:.4g}" if name in values["parameters"] else "–" for name in names),
+            values["objective"],
+            number(values["best_value"]),
+        ]
+        for key, values in found.items()
+    ]
+    header = ["selection", *(SYMBOLS[name] for name in names), "objective", "its value on train"]
+    return markdown_table(header, rows) if rows else ""
+
+
+def importances_table(evidence: Evidence) -> str:
+    """The share of each parameter in the variance of the objective over the trials; nothing where none is known."""
+    found = {key: values["importances"] for key, values in _searched(evidence).items()}
+    names = [name for name in SYMBOLS if any(name in shares for shares in found.values())]
+    rows = [
+        [
+            linked(key, [Origin("moments", key)]),
+            *(number(100 * shares[name]) if name in shares else "–" for name in names),
+        ]
+        for key, shares in found.items()
+        if shares
+    ]
+    return markdown_table(["importance in %", *(SYMBOLS[name] for name in names)], rows) if rows else ""
+
+
+def assessment_table(evidence: Evidence) -> str:
+    """Mean frame IoU of each assessed model by λ, and over λ with its interval; nothing where none has queries."""
+    found = {model: values for model, values in evidence.metrics("assessment").items() if values["IoU"]}
+    levels = sorted({key for values in found.values() for key in values["IoU"]}, key=float)
+    rows = [
+        [
+            linked(model, [Origin("assessment", model)]),
+            *(number(values["IoU"].get(key)) for key in levels),
+            with_interval(values, "mean_IoU"),
+        ]
+        for model, values in found.items()
+    ]
+    header = ["mean frame IoU", *(f"λ {float(key):g}" for key in levels), "mean over λ"]
+    return markdown_table(header, rows) if rows else ""
 
 
 def spread_out(rows: Sequence[Any], num: int) -> list[Any]:

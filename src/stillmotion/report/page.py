@@ -19,8 +19,10 @@ from stillmotion.claims.video_llama import VIDEO_LLAMA
 from stillmotion.io.records import Caption, Moment, Video
 from stillmotion.printed import markdown, one_line
 from stillmotion.report import moments, retrieval, video_llms
-from stillmotion.report.published import Published, by_several, published_tables
-from stillmotion.report.tables import markdown_table, number, with_interval
+from stillmotion.report.links import parts_of
+from stillmotion.report.published import Published
+from stillmotion.report.published_tables import by_several, published_tables
+from stillmotion.report.tables import leading_value, markdown_table, number, with_interval
 
 SOURCES = (THESIS, VCLIPPER, MUG_STAN, VIDEO_LLAMA)
 """Whose conclusions are held to the results."""
@@ -44,9 +46,9 @@ def rendered(template: str, **context: Any) -> str:
         autoescape=is_html,
         finalize=_text if is_html else None,
     )
-    environment.filters |= {"cell": markdown, "number": number, "interval": with_interval}
+    environment.filters |= {"cell": markdown, "number": number, "interval": with_interval, "value": leading_value}
     environment.globals |= {"table": markdown_table, "num_clips": num_clips, "run_command": run_command}
-    environment.globals |= {"claim_rows": claim_rows, "open_claims": open_claims}
+    environment.globals |= {"claim_rows": claim_rows, "open_claims": open_claims, "parts_of": parts_of}
     lines = environment.get_template(template).render(**context).splitlines()
     kept = [line for place, line in enumerate(lines) if line or (place and lines[place - 1])]
     return "\n".join(kept).strip() + "\n"
@@ -63,7 +65,6 @@ def results_page(
     claims: Sequence[Measured],
     *,
     videos: Sequence[Video],
-    attended: Sequence[str],
     figures: Collection[str],
 ) -> str:
     """The results page in Markdown.
@@ -73,17 +74,11 @@ def results_page(
         splits: of `split_counts`.
         claims: what those of each of SOURCES came to.
         videos: with their final status.
-        attended: models of which figures show what they attend to.
         figures: names of the figures that there are.
     """
     by_clips = {key: values["by_num_clips"] for key, values in evidence.metrics("retrieval").items()}
     several = {key: counts for key, counts in by_clips.items() if len(counts) > 1}
     named = {key: values for key, values in evidence.metrics("actions").items() if values["zero_shot"]}
-    assessed = {key: values for key, values in evidence.metrics("assessment").items() if values["IoU"]}
-    steps_of = {
-        name: {(step["keep_rate"], step["frozen_blocks"]): step for step in counted["steps"]}
-        for name, counted in evidence.architectures.items()
-    }
     return rendered(
         "results.md.j2",
         evidence=evidence,
@@ -92,7 +87,6 @@ def results_page(
         video_llms=video_llms,
         selected=selected,
         figures=figures,
-        attended=attended,
         splits=splits,
         skipped=[video for video in videos if not video.ok],
         most_skipped=MOST_SKIPPED,
@@ -100,28 +94,10 @@ def results_page(
         dual_softmax=list(select(evidence.systems, {"task": "retrieval", "scorer.dual_softmax": True})["key"]),
         by_num_clips=several,
         clip_counts=sorted({int(key) for counts in several.values() for key in counts}),
-        assessed=assessed,
-        assessed_at=sorted({key for values in assessed.values() for key in values["IoU"]}, key=float),
         named=named,
         shots=sorted({int(key) for values in named.values() for key in values["top1"]}),
-        steps_of=steps_of,
-        keep_rates=sorted({rate for steps in steps_of.values() for rate, _ in steps if rate < 1}, reverse=True),
-        depths=sorted({depth for steps in steps_of.values() for _, depth in steps if depth}),
-        branches=_branches(evidence.architectures),
         claims=list(zip(SOURCES, claims, strict=True)),
     )
-
-
-def _branches(architectures: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Each STAN of full size with the CLIP that it stands beside, where both were counted."""
-
-    def clip_of(counted: Mapping[str, Any]) -> tuple[Any, ...]:
-        return counted["settings"].get("architecture"), counted["num_frames"], counted["batch_size"]
-
-    family = {name: counted["settings"]["family"] for name, counted in architectures.items()}
-    clips = {clip_of(counted): name for name, counted in architectures.items() if family[name] == "clip"}
-    found = {name: clips.get(clip_of(counted)) for name, counted in architectures.items() if family[name] == "stan"}
-    return [(name, clip) for name, clip in found.items() if clip is not None]
 
 
 def split_counts(

@@ -9,7 +9,8 @@ included; of actions it may be left empty where it is not known.
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,8 @@ import pandas as pd
 
 from stillmotion.claims.compare import num_clips
 from stillmotion.claims.evidence import Evidence
-from stillmotion.claims.systems import records
+from stillmotion.claims.systems import STUDIES, Origin, records
 from stillmotion.errors import InputError
-from stillmotion.report.tables import markdown_table
 
 NUMBER = ("system", "dataset", "split", "metric", "value", "source")
 """Columns of published_results.csv and third_party_results.csv; values are as printed, in some with `±` and the
@@ -30,6 +30,7 @@ SOURCE = ("source", "document", "part")
 """Columns of published_sources.csv: where on the page a source's numbers stand."""
 KEY = ("source", "dataset", "system", "metric")
 OURS = ("task", "base", "recipe", "scorer", "objective", "setting", "clips", "on", "size")
+FOUND = ("label", "numbers", "origin", "protocol")
 PRINTED = ("system", "dataset", "split", "metric", "value", "document", "part")
 COUNTERPART = (*KEY, *OURS, "value", "scale", "decimals", "experiment")
 """Columns of counterparts.csv; a number may have several counterparts."""
@@ -51,6 +52,12 @@ class Published:
     ours: str | None
     labels: tuple[str, ...]
     """Whose ours is."""
+    origins: tuple[Origin, ...]
+    """The files that ours is from."""
+    protocol: str
+    """What ours was measured on and by."""
+    difference: str
+    """Ours less the published value in its unit; empty where the two are not a number each."""
     measures: frozenset[tuple[str, ...]]
     """What its counterparts are a measure of: the columns of OURS but for the size, the path and the scale."""
 
@@ -99,7 +106,7 @@ def read_published(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 def beside_ours(numbers: pd.DataFrame, counterparts: pd.DataFrame, evidence: Evidence) -> list[Published]:
     """Each published number with ours, in the order given."""
     counterparts = counterparts.rename(columns={"value": "path"})
-    measured = pd.DataFrame(_measured(evidence), columns=[*OURS, "label", "numbers"], dtype=object)
+    measured = pd.DataFrame(_measured(evidence), columns=[*OURS, *FOUND], dtype=object)
     joined = numbers.merge(counterparts, on=list(KEY), how="left").merge(measured, on=list(OURS), how="left")
     groups = joined.groupby(list(PRINTED), sort=False)
     return [_beside(records(group)) for _, group in groups]
@@ -117,6 +124,9 @@ def _beside(matches: list[dict[str, Any]]) -> Published:
         experiments=tuple(dict.fromkeys(row["experiment"] for row in matches if isinstance(row["experiment"], str))),
         ours=several if len(values) > 1 else next(iter(values.values()), None),
         labels=tuple(values),
+        origins=tuple(row["origin"] for rows in of_base.values() for row in rows),
+        protocol="; ".join(dict.fromkeys(row["protocol"] for rows in of_base.values() for row in rows)),
+        difference=_difference(matches[0]["value"], *of_base.values()),
         measures=frozenset(
             tuple(row[name] for name in (*OURS[:-1], "path", "scale"))
             for row in matches
@@ -128,6 +138,15 @@ def _beside(matches: list[dict[str, Any]]) -> Published:
 def _label(rows: list[dict[str, Any]]) -> str:
     """The system of one value, the first of several seeds."""
     return rows[0]["label"] + (f", {len(rows)} seeds" if len(rows) > 1 else "")
+
+
+def _difference(published: str, *of_bases: list[dict[str, Any]]) -> str:
+    theirs = re.match(r"-?[\d.]+", published)
+    values = [at_path(row["numbers"], row["path"]) for rows in of_bases for row in rows]
+    if theirs is None or len(of_bases) != 1 or any(isinstance(value, str) for value in values):
+        return ""
+    first = of_bases[0][0]
+    return f"{np.mean(values) * float(first['scale']) - float(theirs[0]):+.{int(first['decimals'])}f}"
 
 
 def _shown(rows: list[dict[str, Any]]) -> str:
@@ -159,6 +178,7 @@ def _measured(evidence: Evidence) -> Iterator[dict[str, Any]]:
         if row["expansion"] is not None or row["pretraining"] is not None:
             continue
         own = {name: row[name] or "" for name in ("task", "base", "recipe", "scorer")} | {"on": evidence.dataset}
+        own |= {"origin": Origin(row["task"], row["key"]), "protocol": _protocol(row)}
         if row["task"] == "actions":
             crossover = {"shots_above_zero_shot": _crossover(row["metrics"])}
             lost = row.get("protocol.missing_videos")
@@ -180,9 +200,11 @@ def _measured(evidence: Evidence) -> Iterator[dict[str, Any]]:
             if step["frozen_blocks"] == 0:
                 numbers = counted | step | {"multiply_adds": step["forward_flops"] / 2 / counted["batch_size"]}
                 own = {"task": "architectures", "base": name, "setting": f"patch_keep_rate={step['keep_rate']:g}"}
+                own |= {"origin": Origin("resources", name), "protocol": f"a step of {counted['batch_size']}, counted"}
                 yield nothing | own | {"label": name, "numbers": numbers}
     for study in evidence.studies.values():
-        own = {"task": "studies", "on": study.dataset}
+        own = {"task": "studies", "on": study.dataset, "origin": Origin(STUDIES, study.name)}
+        own["protocol"] = "validation split"
         for point in study.points if study.dataset == evidence.dataset else ():
             value = f"{point.value:g}" if isinstance(point.value, int | float) else point.value
             spread = {} if point.validation_std is None else {"validation_R@1": point.validation_std}
@@ -191,92 +213,24 @@ def _measured(evidence: Evidence) -> Iterator[dict[str, Any]]:
             yield nothing | own | {"setting": f"{study.name}={value}", "label": label, "numbers": numbers}
 
 
+def _protocol(row: Mapping[str, Any]) -> str:
+    """What a system was measured on and by, of what its metrics file says."""
+
+    def told(name: str, text: str) -> str:
+        value = row.get(f"protocol.{name}")
+        return text.format(value) if value and not str(value).startswith(("nothing", "none")) else ""
+
+    searched = told("thresholds.num_trials", "thresholds by {} trials on train")
+    chosen = "" if searched else told("selected_on", "chosen on {}")
+    parts = [told("num_queries", "{:,} test queries") or told("num_spans", "{:,} test spans")]
+    parts += [told("gallery_size", "{:,} videos"), told("clip_frames", "{} frames a clip"), searched, chosen]
+    parts.append(told("inference_tricks", "with {}"))
+    return ", ".join(filter(None, parts))
+
+
 def _crossover(actions: Mapping[str, Any]) -> str | None:
     """The fewest samples a class with which the probe is above zero-shot."""
     if not actions["top1"]:
         return None
     above = [int(shots) for shots, probe in actions["top1"].items() if probe["mean"] > actions["zero_shot"]["top1"]]
     return str(min(above)) if above else "never"
-
-
-def published_tables(numbers: list[Published], *, by_dataset: bool) -> dict[str, str]:
-    """The tables of a document by title: a row for each system on a split, with ours below it.
-
-    Args:
-        numbers: of the document.
-        by_dataset: a table for each dataset, with a column that says which part of the source; else one for each part.
-    """
-    tables: dict[str, dict[tuple[str, str], list[Published]]] = {}
-    for row in numbers:
-        has_dataset = row.dataset != "-"
-        if by_dataset:
-            title = row.dataset if has_dataset else "No dataset"
-            where = row.part if row.split == "-" else f"{row.part}, {row.split}"
-        else:
-            title, where = f"{row.part}: {row.dataset}, {row.split}" if has_dataset else row.part, ""
-        tables.setdefault(title, {}).setdefault((row.system, where), []).append(row)
-    return {title: _table(groups) for title, groups in tables.items()}
-
-
-def by_several(numbers: Sequence[Published]) -> list[list[str]]:
-    """Rows of what several documents measured of one model on one dataset, in percent, and ours of it.
-
-    Dataset, model and measure; the values with their sources and splits; ours, and its experiment.
-    """
-    of: dict[tuple[str, ...], list[tuple[Published, str]]] = {}
-    for row in numbers:
-        for *measure, scale in row.measures:
-            of.setdefault(tuple(measure), []).append((row, scale))
-    lines = []
-    for key, found in of.items():
-        if len({row.document for row, _ in found}) > 1:
-            told = []
-            for row, scale in found:
-                where = [row.document, row.part, *([row.split] if row.split != "-" else [])]
-                told.append(f"{_percent(row.value, scale)} ({', '.join(where)})")
-            ours = next(
-                (f"{row.ours} ({row.labels[0]})" for row, scale in found if row.ours and float(scale) == 1), None
-            )
-            base, on, path = key[OURS.index("base")], key[OURS.index("on")], key[-1]
-            lines.append(
-                [
-                    on,
-                    base,
-                    path,
-                    "; ".join(told).replace(", -)", ")"),
-                    ours or "not run here",
-                    *found[0][0].experiments[:1],
-                ]
-            )
-    return lines
-
-
-def _percent(value: str, scale: str) -> str:
-    return value if float(scale) == 1 else f"{float(value) / float(scale):g}"
-
-
-def _table(groups: Mapping[tuple[str, str], list[Published]]) -> str:
-    every = [row for rows in groups.values() for row in rows]
-    metrics = list(dict.fromkeys(row.metric for row in every))
-    has_where, has_ours = any(where for _, where in groups), any(row.experiments for row in every)
-    lines = []
-    for (system, where), rows in groups.items():
-        ours = {row.metric: row.ours for row in rows if row.ours is not None}
-        cells = [(system, {row.metric: row.value for row in rows}, where, _state(rows))]
-        if ours:
-            labels = dict.fromkeys(label for row in rows for label in row.labels)
-            cells.append((f"↳ {'; '.join(labels)}", ours, "", ""))
-        for name, of_metric, place, state in cells:
-            numbers = [of_metric.get(metric, "–") for metric in metrics]
-            lines.append([name, *numbers] + [place] * has_where + [state] * has_ours)
-    header = ["system", *metrics] + ["source, split"] * has_where + ["ours"] * has_ours
-    table = markdown_table(header, lines)
-    return table if has_ours else f"None of these has a counterpart here.\n\n{table}"
-
-
-def _state(rows: list[Published]) -> str:
-    if not any(row.experiments for row in rows):
-        return "no counterpart"
-    missing = dict.fromkeys(name for row in rows if row.ours is None for name in row.experiments)
-    not_run = f"not run here: {', '.join(missing)}" if missing else ""
-    return "; ".join(filter(None, ["below" if any(row.ours is not None for row in rows) else "", not_run]))

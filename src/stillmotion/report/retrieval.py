@@ -6,15 +6,19 @@ covers. The seeds of a model are averaged, and each system has its most clips.
 
 # Q queries.
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from stillmotion.claims.compare import Pair, num_clips, paired, pairs
 from stillmotion.claims.evidence import Evidence
-from stillmotion.claims.systems import MODEL, pooled, records, seeds_label, select
+from stillmotion.claims.systems import MODEL, Origin, origins_of, pooled, records, seeds_label, select
 from stillmotion.metrics.bootstrap import bootstrap_intervals
 from stillmotion.metrics.caption_coverage import GROUPS
 from stillmotion.report.first_videos import SHOWN, sentences
+from stillmotion.report.links import Linked, linked
 from stillmotion.report.tables import markdown_table, number, with_interval
 
 MOST_SENTENCES = 4
@@ -56,7 +60,8 @@ def differences_table(evidence: Evidence) -> str:
         have_most = all(row["has_most_clips"] for row in both)
         clips = "" if have_most else f" ({num_clips(pair.better['clips'])})"
         effect = f"{found.difference:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
-        rows.append([" − ".join(map(seeds_label, both)) + clips, effect, f"{found.p_value:.3f}"])
+        named = linked(" − ".join(map(seeds_label, both)) + clips, pair.origins)
+        rows.append([named, effect, f"{found.p_value:.3f}"])
     return markdown_table(["T2V R@1, paired over the test queries", "difference", "p"], rows) if rows else ""
 
 
@@ -67,7 +72,7 @@ def seeds_table(evidence: Evidence) -> str:
     for row in pooled(select(evidence.systems, {"task": "retrieval", "metrics": lambda found: bool(found["t2v"])})):
         if row["num_seeds"] > 1:
             of_seeds = [[metrics[key]["t2v"][name] for key in row["keys"]] for name in names]
-            rows.append([seeds_label(row), *(f"{np.mean(of):.1f} ± {np.std(of, ddof=1):.1f}" for of in of_seeds)])
+            rows.append([_named(row), *(f"{np.mean(of):.1f} ± {np.std(of, ddof=1):.1f}" for of in of_seeds)])
     return markdown_table(["T2V", "R@1", "R@5", "R@10", "median rank", "mean rank"], rows) if rows else ""
 
 
@@ -76,10 +81,12 @@ def frame_cosines_table(evidence: Evidence) -> str:
     compared = {"task": "retrieval", "metrics": lambda found: "mean_frame_cosine" in found}
     models = select(evidence.systems, compared).drop_duplicates("model").assign(scorer=None)
     cosine_of = {row["model"]: row["metrics"]["mean_frame_cosine"] for row in records(models)}
+    origin_of = {row["model"]: Origin("retrieval", row["key"]) for row in records(models)}
     rows = []
     for row in pooled(models.assign(key=models["model"])):
         known = [cosine for model in row["keys"] if (cosine := cosine_of[model]) is not None]
-        rows.append([seeds_label(row), number(np.mean(known) if known else None, 2)])
+        named = linked(seeds_label(row), [origin_of[model] for model in row["keys"]])
+        rows.append([named, number(np.mean(known) if known else None, 2)])
     return markdown_table(["model", "cosine of two frames"], rows) if rows else ""
 
 
@@ -101,12 +108,16 @@ def _recall_table(evidence: Evidence, count_Q: np.ndarray, *, most: int, name: s
     counts = [count for count in np.unique(count_Q) if count]
     if len(counts) < 2:
         return ""
-    rows = [["captions", *(str(np.sum(count_Q == count)) for count in counts)]]
+    rows: list[list[str]] = [["captions", *(str(np.sum(count_Q == count)) for count in counts)]]
     recalls = (pooled(_with_most_clips(evidence, measure)) for measure in ("R@1", "R@5"))
     for first, five in zip(*recalls, strict=True):
         means = [[row["values"][count_Q == count].mean() for row in (first, five)] for count in counts]
-        rows.append([seeds_label(first), *(" / ".join(map(number, pair)) for pair in means)])
+        rows.append([_named(first), *(" / ".join(map(number, pair)) for pair in means)])
     return markdown_table([name, *(f"{count} or more" if count == most else str(count) for count in counts)], rows)
+
+
+def _named(row: Mapping[str, Any]) -> Linked:
+    return linked(seeds_label(row), origins_of(row))
 
 
 def _with_most_clips(evidence: Evidence, measure: str) -> pd.DataFrame:
@@ -119,7 +130,7 @@ def first_videos_table(evidence: Evidence) -> str:
     rows = []
     for row in pooled(select(evidence.systems, is_known)):
         shown = [name for key in row["keys"] for name in evidence.first_shows[key]]
-        rows.append([seeds_label(row), *(number(100 * shown.count(name) / len(shown)) for name in SHOWN)])
+        rows.append([_named(row), *(number(100 * shown.count(name) / len(shown)) for name in SHOWN)])
     return markdown_table(["the first video shows", *SHOWN], rows) if rows else ""
 
 
@@ -131,7 +142,7 @@ def coverage_table(evidence: Evidence) -> str:
     shares = [f"{number(100 * np.mean(group_Q == group))} % ({np.sum(group_Q == group)})" for group in GROUPS]
     rows = [["share of the queries (number)", *shares]]
     for row in pooled(_with_most_clips(evidence, "R@1")):
-        rows.append([seeds_label(row), *(_recall(evidence, row["values"][group_Q == group]) for group in GROUPS)])
+        rows.append([_named(row), *(_recall(evidence, row["values"][group_Q == group]) for group in GROUPS)])
     return markdown_table(["T2V R@1", *GROUPS], rows)
 
 

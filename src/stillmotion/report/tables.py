@@ -1,5 +1,6 @@
 """Cells and tables in Markdown."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -40,3 +41,13 @@ def with_interval(values: Mapping[str, Any], name: str) -> str:
     if interval is None:
         return number(values.get(name))
     return f"{number(values[name])} ({number(interval[0])} to {number(interval[1])})"
+
+
+def leading_value(cell: str) -> str:
+    """The number that a cell begins with, for sorting; empty where it begins with none.
+
+    Example:
+        `63.1 (55.6 to 70.6)` is 63.1, `× 0.55` is 0.55, `1,024` is 1024, and a dash is nothing.
+    """
+    found = re.match(r"(?:× )?([+-]?[\d,]*\.?\d+)", cell)
+    return found[1].replace(",", "") if found else ""

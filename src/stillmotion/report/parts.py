@@ -1,0 +1,84 @@
+"""What the page of results shows of a task beside its systems: what was searched, assessed, counted and attended to."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from stillmotion.claims.evidence import Evidence
+from stillmotion.report import charts, costs, moments
+
+
+@dataclass(frozen=True)
+class Part:
+    """What stands in a section under a heading of its own."""
+
+    title: str
+    """Empty for what is said of those that follow."""
+    note: str
+    tables: Sequence[str] = ()
+    lines: Sequence[charts.LineChart] = ()
+    picture: str = ""
+    """A data URL."""
+    shown: str = ""
+    """The picture in words."""
+    file: str = ""
+    """Where the picture lies by itself."""
+
+
+MOST_PICTURE_BYTES = 3 * 2**20
+"""Of figures inside the page, which is to stay below 5 MiB; others are linked."""
+THRESHOLDS = (
+    "Searched on the train split alone. λ is the least similarity, β the least confidence of a scene, α the CFSc below "
+    "which a scene ends, p the share of a scene's frames that its confidence is of, M the window of the smoothing. "
+    "Importance is the share in the variance of the objective over the trials."
+)
+ASSESSMENT = (
+    "How well a model's frames tell a query's moments from the rest, before any threshold is searched: mean IoU on the "
+    "train split of the frames that VC1 with `norm` selects at each λ (section 4.2 of VClipper)."
+)
+ARCHITECTURES = (
+    "Counted, with nothing but the embeddings frozen and all patches kept, or of a video LLM the pass of one video; "
+    "then what patch dropout leaves of the forward pass and frozen blocks of the backward pass."
+)
+BRANCHES = "A multiple of the CLIP that it stands beside."
+ATTENDED = (
+    "Captions of the test split and their own videos, chosen before anything was known of how they fit. Bars are how "
+    "much each frame counts for the caption (above) and each token for the video (below) by Mug, the dashed line how "
+    "much all would count alike; between them are the frames, and the cosines of each frame with each token (figure 10 "
+    "of Mug-STAN). Red in the frames of a STAN is where the class token of its branch looks in the last layer, the "
+    "mean over heads, on one scale for a video (figure 9)."
+)
+
+
+def parts_of_sections(evidence: Evidence, figures: Path) -> dict[str, list[Part]]:
+    """What else was measured, by task; a part without a table is left out."""
+    searched = (moments.thresholds_table(evidence), moments.importances_table(evidence))
+    assessed = (moments.assessment_table(evidence),)
+    found = {
+        "moments": [
+            Part("Thresholds", THRESHOLDS, searched, charts.search_charts(evidence)),
+            Part("Assessment of models", ASSESSMENT, assessed, charts.assessment_charts(evidence)),
+        ],
+        "resources": [
+            Part("Full-size architectures", ARCHITECTURES, (costs.architectures_table(evidence),)),
+            Part("What a STAN branch costs", BRANCHES, (costs.branches_table(evidence),)),
+        ],
+    }
+    measured = {task: [part for part in of_task if any(part.tables)] for task, of_task in found.items()}
+    return measured | {"attention": _attended(figures)}
+
+
+def _attended(figures: Path) -> list[Part]:
+    """What each model attends to, a picture each: inside the page while there is room, and beside it."""
+    parts, room = list[Part](), MOST_PICTURE_BYTES
+    for path in sorted(figures.glob("attention-*.svg")):
+        model, picture = path.stem.removeprefix("attention-"), ""
+        url = f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
+        if len(url) <= room:
+            picture, room = url, room - len(url)
+        shown = f"Frames of test videos with what {model} attends to in them and in their captions"
+        file = f"{quote(figures.name)}/{quote(path.name)}"
+        parts.append(Part(model, "", picture=picture, shown=shown, file=file))
+    return [Part("", ATTENDED), *parts] if parts else []
