@@ -51,6 +51,11 @@ def test_there_is_an_experiment_for_each_task_each_ablation_and_each_published_t
     } <= set(NAMES)
 
 
+@pytest.mark.parametrize("name", ["alignment", "guided", "heads", "pretraining"])
+def test_claims_of_caption_coverage_have_an_image_model_to_tell_it(name, params):
+    assert resolve(load_experiment(name, FOLDER), params)["run"]["embedded"][0] == "small_clip"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_params_of_an_experiment_are_those_that_the_stages_take(name, params, plan_of):
     experiment = load_experiment(name, FOLDER)

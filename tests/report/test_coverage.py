@@ -36,9 +36,10 @@ def test_groups_are_of_the_captions_that_were_asked_in_their_order(embedded):
     assert found.group_Q.tolist() == ["up", "bottom"]
 
 
-def test_where_no_frames_were_embedded_by_themselves_there_are_no_groups(embedded, tmp_path):
+def test_where_no_frames_were_embedded_by_themselves_there_are_no_groups_and_it_is_said(embedded, tmp_path, caplog):
     (tmp_path / "frames.npy").unlink()
     assert query_coverage(embedded, CAPTIONS, {"x": [{"caption_id": "c0"}]}, "clip").group_Q.tolist() == []
+    assert "clip has no single frames; put an image model first in run.embedded" in caplog.text
 
 
 def test_where_nothing_was_asked_there_are_no_groups(embedded):

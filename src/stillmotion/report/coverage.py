@@ -3,6 +3,7 @@
 Source: Liu et al. 2023 (papers/mug-stan.txt), figure 1 (b) and table IX; the rule is in metrics/caption_coverage.py.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,11 +14,13 @@ from stillmotion.embedding.reader import Embeddings
 from stillmotion.io.records import Caption
 from stillmotion.metrics.caption_coverage import coverage_groups, covered_shares
 
+_log = logging.getLogger("stillmotion")
+
 
 def query_coverage(
     embedded: Embeddings, captions: Sequence[Caption], ranks: Mapping[str, Rows], model: str
 ) -> Coverage:
-    """The coverage of the test queries; none where the embeddings have no frames by themselves.
+    """The coverage of the test queries; none, which is said, where the embeddings have no frames by themselves.
 
     Args:
         embedded: of the dataset.
@@ -27,6 +30,9 @@ def query_coverage(
     """
     queries = next(filter(None, ranks.values()), ())
     if not queries or not embedded.has_frames:
+        if queries:
+            told = "no caption coverage: %s has no single frames; put an image model first in run.embedded"
+            _log.warning(told, model)
         return Coverage(model, np.array([], dtype=str))
     row_of = {caption.caption_id: row for row, caption in enumerate(captions)}
     rows = [row_of[query["caption_id"]] for query in queries]
