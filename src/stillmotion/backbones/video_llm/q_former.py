@@ -53,7 +53,7 @@ class QFormerVideoLLM(TransformersVideoLLM):
         if "pixel_values" in inputs:
             visual = self.visual_tokens(inputs).to(embedded.dtype)
             embedded = embedded.masked_scatter(is_visual_BS[..., None], visual)
-        out = self.decoder()(
+        out = self.decoder(self.model)(
             inputs_embeds=embedded,
             attention_mask=inputs["attention_mask"],
             output_hidden_states=True,

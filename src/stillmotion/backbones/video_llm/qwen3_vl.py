@@ -2,17 +2,15 @@
 
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
-from stillmotion.backbones.video_llm.transformers_model import TransformersVideoLLM
+from stillmotion.backbones.video_llm.qwen_vl import QwenVL
 
 
-class Qwen3VL(TransformersVideoLLM):
+class Qwen3VL(QwenVL):
     """Qwen3-VL."""
 
     family = "qwen3_vl"
     model_class = Qwen3VLForConditionalGeneration
     processor_class = Qwen3VLProcessor
-    is_asked = False
-    least_frames = 2  # of a temporal patch
 
 
 load = Qwen3VL.open

@@ -60,13 +60,27 @@ class TransformersVideoLLM(VideoLLM):
         self.context: int = text.max_position_embeddings
         self.tokenizer = processor.tokenizer
         self.tokenizer.padding_side = "right"
-        self.norm = self.decoder().norm
+        self.norm = self.decoder(model).norm
         self.video_prompt = video_prompt(settings, processor)
         self.text_prompt = text_prompt(settings, processor)
 
-    def decoder(self) -> Any:
-        """The language model, whose `norm` is behind its last block."""
-        return getattr(self.model.model, self.language_model)
+    @classmethod
+    def decoder(cls, model: Any) -> Any:
+        """The language model of a model of the class, whose `norm` is behind its last block."""
+        return getattr(model.model, cls.language_model)
+
+    @classmethod
+    def empty_video(cls, model: Any, num_frames: int, size_px: int, num_words: int) -> Any:
+        """Visual tokens of an empty video by a model of the class, as they enter the language model.
+
+        Args:
+            model: on the meta device, or another.
+            num_frames: F.
+            size_px: side of a frame, as the processor makes it.
+            num_words: tokens of the prompt, where the vision pass reads them.
+        """
+        pixels = torch.ones(1, num_frames, 3, size_px, size_px, device=model.device)
+        return model.model.get_video_features(pixels).pooler_output
 
     def hidden_states(self, inputs: dict[str, Any]) -> Sequence[torch.Tensor]:
         """As the model gives them: (B, S, D) of each layer, those in between before its final norm."""
@@ -213,8 +227,7 @@ class TransformersVideoLLM(VideoLLM):
                 "num_frames, or shorten the scorer's prompt"
             )
         mask_NS = pad_sequence([torch.ones(len(row), dtype=torch.int64) for row in rows], batch_first=True)
-        language_model = getattr(self.model.model, self.language_model)
-        states_NSD = language_model(
+        states_NSD = self.decoder(self.model)(
             inputs_embeds=pad_sequence(rows, batch_first=True), attention_mask=mask_NS.to(self.device), use_cache=False
         ).last_hidden_state
         last_ND = torch.stack([states_SD[len(row) - 1] for states_SD, row in zip(states_NSD, rows, strict=True)])
