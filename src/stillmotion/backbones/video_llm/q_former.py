@@ -36,8 +36,8 @@ class QFormerVideoLLM(TransformersVideoLLM):
         before, after = self.prompt_parts()
         count = self.num_visual(len(videos[0]))
         # What the tokenizer puts before a text goes before the first words, as both models were trained.
-        head = self.tokenizer(before, add_special_tokens=self._adds_special(before))["input_ids"] if before else []
-        tail = self.tokenizer(after, add_special_tokens=not before and self._adds_special(after))["input_ids"]
+        head = self.tokenizer(before, add_special_tokens=self.adds_special(before))["input_ids"] if before else []
+        tail = self.tokenizer(after, add_special_tokens=not before and self.adds_special(after))["input_ids"]
         ids_S = torch.tensor([*head, *[self.model.config.video_token_id] * count, *tail])
         frames = [torch.from_numpy(np.array(video)).permute(0, 3, 1, 2) for video in videos]
         ids_BS = ids_S.expand(len(videos), -1)
