@@ -17,6 +17,7 @@ class InstructBlipVideo(QFormerVideoLLM):
     family = "instructblipvideo"
     model_class = InstructBlipVideoForConditionalGeneration
     processor_class = InstructBlipVideoProcessor
+    shown_as = "in one run, as the Q-Former made them with the prompt that videos were embedded by"
 
     def __init__(self, model: Any, processor: Any, *others: Any):
         """Wrap a model and its processor, both of a folder.

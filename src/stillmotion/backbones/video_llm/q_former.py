@@ -32,12 +32,15 @@ class QFormerVideoLLM(TransformersVideoLLM):
         before, after = self.video_prompt.split(self.processor.video_token)
         return before, after
 
-    def video_inputs(self, videos: Sequence[np.ndarray], times: Sequence[np.ndarray]) -> dict[str, Any]:
-        before, after = self.prompt_parts()
-        count = self.num_visual(len(videos[0]))
+    def words_around(self, before: str, after: str) -> tuple[list[int], list[int]]:
         # What the tokenizer puts before a text goes before the first words, as both models were trained.
         head = self.tokenizer(before, add_special_tokens=self.adds_special(before))["input_ids"] if before else []
         tail = self.tokenizer(after, add_special_tokens=not before and self.adds_special(after))["input_ids"]
+        return head, tail
+
+    def video_inputs(self, videos: Sequence[np.ndarray], times: Sequence[np.ndarray]) -> dict[str, Any]:
+        head, tail = self.words_around(*self.prompt_parts())
+        count = self.num_visual(len(videos[0]))
         ids_S = torch.tensor([*head, *[self.model.config.video_token_id] * count, *tail])
         frames = [torch.from_numpy(np.array(video)).permute(0, 3, 1, 2) for video in videos]
         ids_BS = ids_S.expand(len(videos), -1)

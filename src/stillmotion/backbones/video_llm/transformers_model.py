@@ -224,14 +224,18 @@ class TransformersVideoLLM(VideoLLM):
         embed = self.model.get_input_embeddings()
         rows = []
         for shown, (before, after) in zip(visual, around, strict=True):
-            first = self.tokenizer(before, add_special_tokens=self.adds_special(before))["input_ids"]
-            last = self.tokenizer(after, add_special_tokens=False)["input_ids"]
-            told = [embed(torch.tensor(ids, dtype=torch.int64, device=self.device)) for ids in (first, last)]
+            words = self.words_around(before, after)
+            told = [embed(torch.tensor(ids, dtype=torch.int64, device=self.device)) for ids in words]
             rows.append(torch.cat([told[0], shown["tokens"].to(told[0]), told[1]]))
         states_NSD = self.decoder(self.model)(
             inputs_embeds=pad_sequence(rows, batch_first=True), attention_mask=self.mask_of(rows), use_cache=False
         ).last_hidden_state
         return torch.stack([states_SD[len(row) - 1] for states_SD, row in zip(states_NSD, rows, strict=True)])
+
+    def words_around(self, before: str, after: str) -> tuple[list[int], list[int]]:
+        """Token ids of a prompt before and behind its video."""
+        first = self.tokenizer(before, add_special_tokens=self.adds_special(before))["input_ids"]
+        return first, self.tokenizer(after, add_special_tokens=False)["input_ids"]
 
     def mask_of(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
         """Which of the padded tokens of questions are theirs (N, S); InputError where one is too long."""
