@@ -128,6 +128,35 @@ def test_one_pass_fills_the_store_and_the_arrays_of_the_chosen_layer(stage, made
     assert told["prompt"] == "{video}\nwhat happens?"
 
 
+@pytest.mark.slow
+def test_what_a_model_needs_to_be_asked_of_a_video_is_kept_beside_its_tokens(stage, project, tmp_path):
+    write("qwen3_vl", tmp_path / "weights" / "llm")
+    options = ["--name", "llm", "--weights", str(tmp_path / "weights"), "--output", "models/qwen"]
+    for layer, more in (("layer:1", set()), ("before_llm", {"grid", "ticks", "deepstack"})):
+        shutil.rmtree(project / "models/qwen", ignore_errors=True)
+        assert stage("backbone", *options, keep_tokens_of=layer).returncode == 0
+        done = stage("embed", *embed_options("qwen", layer))
+        assert done.returncode == 0, done.stderr
+        names = {f"video_{name}.npy" for name in more} | {f"video_{name.rstrip('s')}_offsets.npy" for name in more}
+        plain = {"states.json", "videos.npy", "captions.npy", "video_tokens.npy", "video_token_offsets.npy"}
+        plain |= {"caption_tokens.npy", "caption_token_offsets.npy"}
+        assert {path.name for path in (project / layer / "states").iterdir()} == plain | names
+    stored = StoredStates(project / "before_llm")
+    video_llm = load_embeds(project / "models/qwen", torch.device("cpu"))
+    for row in range(len(SPLITS)):
+        frames = np.random.default_rng(row).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+        with torch.no_grad():
+            (states,) = video_llm.video_states([frames[[1, 3, 5, 7]]], [TIMES[[1, 3, 5, 7]]])
+        found = stored.visual(row, video_llm.beside)
+        np.testing.assert_allclose(found["tokens"], states.layers_LTD[0], atol=1e-5)
+        np.testing.assert_allclose(found["deepstack"], states.beside["deepstack"], atol=1e-5)
+        assert found["ticks"].tolist() == [[1500, 4500, 7500, 10500]]
+        assert found["grid"].tolist() == states.beside["grid"].tolist()
+        assert isinstance(found["deepstack"], np.memmap)
+    with pytest.raises(InputError, match="video_grid.npy: no such file; set keep_tokens_of to a layer"):
+        StoredStates(project / "layer:1").visual(0, video_llm.beside)
+
+
 def test_another_layer_comes_from_the_memo_without_a_forward_pass(stage, made, project, tmp_path, monkeypatch):
     memo = tmp_path / "memo"
     made("first")

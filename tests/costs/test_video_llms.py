@@ -59,7 +59,7 @@ def setting():
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_configurations_have_the_parameters_of_the_published_files(name):
     block = YAML(typ="safe").load(EXPERIMENT)["set"]["architectures"][name]
-    model, _ = initial_video_llm(VideoLLMArchitectureParams.model_validate(block), video_llms.META)
+    _, model = initial_video_llm(VideoLLMArchitectureParams.model_validate(block), video_llms.META)
     assert sum(each.numel() for each in model.parameters()) == PUBLISHED[name]
 
 

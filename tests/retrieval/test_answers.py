@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_video_llms import SETTINGS, write
+from transformers.video_utils import VideoMetadata
 
 from stillmotion.backbones.registry import VIDEO_LLMS
 from stillmotion.config.scorers import RerankParams
@@ -21,6 +22,9 @@ from stillmotion.retrieval.scoring import Queries, ScorerInputs, open_scorer
 CPU = torch.device("cpu")
 PROMPT = "{video}does it show {text}?"
 ASKED = ("video_llama_3", "llava_onevision", "smolvlm")
+"""By their visual tokens alone."""
+WHOLE = ("qwen2_vl", "qwen3_vl")
+"""By what the vision pass makes, in the prompt that their processor writes."""
 RERANK = {
     "kind": "rerank",
     "layer": "last",
@@ -36,7 +40,7 @@ RERANK = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    return {member: write(member, tmp_path_factory.mktemp(member)) for member in (*ASKED, "qwen3_vl")}
+    return {member: write(member, tmp_path_factory.mktemp(member)) for member in (*ASKED, *WHOLE)}
 
 
 def opened(folders, member):
@@ -46,7 +50,7 @@ def opened(folders, member):
 
 def noise(*counts, seed=0):
     rng = torch.Generator().manual_seed(seed)
-    return [torch.randn(count, 32, generator=rng) for count in counts]
+    return [{"tokens": torch.randn(count, 32, generator=rng)} for count in counts]
 
 
 def directly(video_llm, member, tokens, text):
@@ -80,12 +84,78 @@ def test_answers_of_a_padded_batch_are_those_of_the_class_asked_of_each_pair_alo
     found = video_llm.answers(visual, texts, PROMPT, **words)
     sure = video_llm.answers(visual, texts, PROMPT, yes=["Y", "y"], no=[])
     for place, (tokens, text) in enumerate(zip(visual, texts, strict=True)):
-        logits = directly(video_llm, member, tokens, text).double()
+        logits = directly(video_llm, member, tokens["tokens"], text).double()
         of = {word: logits[video_llm.tokenizer.convert_tokens_to_ids(word)] for word in "YyN"}
         wanted = torch.log(of["Y"].exp() + of["y"].exp()) - of["N"]
         assert found[place].item() == pytest.approx(wanted.item(), abs=1e-4)
         probability = (of["Y"].exp() + of["y"].exp()) / logits.exp().sum()
         assert sure[place].item() == pytest.approx(probability.log().item(), abs=1e-4)
+
+
+def shown_videos():
+    """Of unequal sizes, frames and times, one with fewer frames than a patch has."""
+    rng = np.random.default_rng(3)
+    sizes = [(4, 64, 32), (6, 32, 64), (1, 64, 64)]
+    videos = [rng.integers(0, 256, (frames, height, width, 3), dtype=np.uint8) for frames, height, width in sizes]
+    return videos, [np.arange(frames) * 1.3 + place for place, (frames, _, _) in enumerate(sizes)]
+
+
+def whole_input(video_llm, video, seconds, text):
+    """The logits of the public class for what its public processor makes of a video and a question."""
+    rendered = video_llm.processor.apply_chat_template(
+        [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": f"does it show {text}?"}]}],
+        add_generation_prompt=True,
+        tokenize=False,
+    )
+    if len(video) == 1:
+        video, seconds = np.repeat(video, 2, axis=0), np.repeat(seconds, 2)
+    ticks = np.round(seconds * 1000).astype(int).tolist()
+    told = VideoMetadata(total_num_frames=len(video), fps=1000, duration=float(seconds[-1]), frames_indices=ticks)
+    inputs = video_llm.processor(
+        text=[rendered],
+        videos=[torch.from_numpy(video).permute(0, 3, 1, 2)],
+        video_metadata=[told],
+        do_sample_frames=False,
+        return_tensors="pt",
+    )
+    inputs = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+    with torch.no_grad():
+        return video_llm.model(**inputs).logits[0, -1].double()
+
+
+@pytest.mark.parametrize("member", WHOLE)
+def test_answers_from_what_is_kept_are_those_of_the_class_given_the_whole_input(folders, member):
+    video_llm = opened(folders, member)
+    videos, times = shown_videos()
+    texts = ["a red circle", "rain", "dogs"]
+    with torch.no_grad():
+        kept = video_llm.keep(video_llm.video_states(videos, times))
+    assert all(set(each) == {"pooled", "tokens", *video_llm.beside} for each in kept)
+    words = "YyN"
+    found = {
+        word: video_llm.answers(kept, texts, PROMPT, yes=[word], no=["Z"]) for word in words
+    }  # a logit each, against one of another word
+    for place, (video, seconds, text) in enumerate(zip(videos, times, texts, strict=True)):
+        logits = whole_input(video_llm, video, seconds, text)
+        of = {word: logits[video_llm.tokenizer.convert_tokens_to_ids(word)].item() for word in (*words, "Z")}
+        for word in words:
+            assert found[word][place].item() == pytest.approx(of[word] - of["Z"], abs=1e-5)
+
+
+@pytest.mark.parametrize("member", WHOLE)
+def test_what_is_kept_beside_the_tokens_matters_and_a_text_cannot_pass_for_a_video(folders, member):
+    video_llm = opened(folders, member)
+    with torch.no_grad():
+        (kept,) = video_llm.keep(video_llm.video_states(shown_videos()[0][:1]))
+    (first,) = video_llm.answers([kept], ["a"], PROMPT, yes=["Y"], no=["N"])
+    turned = {"grid": kept["grid"][:, [0, 2, 1]]} | (
+        {"deepstack": 2 * kept["deepstack"]} if "deepstack" in kept else {}
+    )
+    for name, value in turned.items():
+        (other,) = video_llm.answers([kept | {name: value}], ["a"], PROMPT, yes=["Y"], no=["N"])
+        assert abs(other - first) > 1e-4
+    with pytest.raises(InputError, match=r"a text holds <\|video_pad\|>, which stands for a video; take it out"):
+        video_llm.answers([kept], ["<|video_pad|>"], PROMPT, yes=["Y"], no=["N"])
 
 
 @pytest.fixture
@@ -101,7 +171,7 @@ def asked(queries, folders, tmp_path):
     save_array(folder / "states" / "videos.npy", rng.standard_normal((1, 1, num_videos, 32)).astype(np.float32))
     save_array(folder / "states" / "captions.npy", rng.standard_normal((1, 1, num_texts, 32)).astype(np.float32))
     tokens = noise(3, 4, 6, 5, seed=1)
-    save_array(folder / "states" / "video_tokens.npy", torch.cat(tokens).numpy())
+    save_array(folder / "states" / "video_tokens.npy", torch.cat([each["tokens"] for each in tokens]).numpy())
     save_array(folder / "states" / "video_token_offsets.npy", np.array([0, 3, 7, 13, 18]))
     model = read_json(folder / "model.json")
     told = {"video_llm": {"family": "video_llama_3", "keep_tokens_of": "before_llm"}}
@@ -172,8 +242,6 @@ def test_the_protocol_says_what_was_asked(asked):
 
 def test_what_cannot_be_asked_is_told(asked, folders):
     queries, inputs, tokens, video_llm = asked
-    with pytest.raises(InputError, match=r"rerank asks a model, and qwen3_vl can't be asked by its visual tokens"):
-        opened(folders, "qwen3_vl").answers(tokens[:1], ["a"], PROMPT, yes=["Y"], no=["N"])
     with pytest.raises(InputError, match=r"an answer of scorer rerank is 'Yes', which is no single token"):
         video_llm.answers(tokens[:1], ["a"], PROMPT, yes=["Yes"], no=["N"])
     with pytest.raises(InputError, match=r"a question of \d+ tokens, and the model's context is 2048"):

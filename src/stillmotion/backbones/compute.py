@@ -33,7 +33,8 @@ def exponential(x: torch.Tensor) -> torch.Tensor:
     """E to the power of x, to the same bytes on every processor.
 
     torch.exp, log, sqrt and logsumexp go through MKL's vector functions, whose last digits differ between Intel's and
-    AMD's processors whatever instructions they are held to; exp2 and pow are torch's own.
+    AMD's processors whatever instructions they are held to; exp2 and pow are torch's own, and so are softmax, cross
+    entropy, GELU, SiLU and norms. MKL's cosines and sines agree where rotary positions ask for them.
     """
     return torch.exp2(x * math.log2(math.e))
 

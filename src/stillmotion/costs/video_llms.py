@@ -37,7 +37,7 @@ def _member(architecture: VideoLLMArchitectureParams) -> Any:
 
 
 def initial_video_llm(architecture: VideoLLMArchitectureParams, device: torch.device) -> tuple[Any, Any]:
-    """The model with initial weights, and the language model in it.
+    """The member, and a model of its class with initial weights.
 
     Raises:
         InputError: its configuration is none of a video LLM.
@@ -48,31 +48,7 @@ def initial_video_llm(architecture: VideoLLMArchitectureParams, device: torch.de
     except (TypeError, ValueError) as error:
         raise InputError(f"params.yaml: config of an architecture: {' '.join(str(error).split()):.160}") from None
     with device:
-        model = member.model_class(config).eval()
-    outer = getattr(model, "model", model)
-    language = getattr(outer, member.language_model)
-    return model, getattr(language, "model", language)
-
-
-def vision_pass(model: Any, architecture: VideoLLMArchitectureParams, num_tokens: int, device: torch.device) -> Any:
-    """Visual tokens of an empty video, as they enter the language model."""
-    frames, size_px = architecture.num_frames, architecture.size_px
-    family, vision = model.config.model_type, model.config.vision_config
-    if family in ("qwen2_vl", "qwen3_vl", "video_llama_3"):
-        times = 1 if family == "video_llama_3" else vision.temporal_patch_size
-        grid = torch.tensor([[frames // times, *[size_px // vision.patch_size] * 2]])
-        patch = torch.ones(int(grid.prod()), 3 * times * vision.patch_size**2, device=device)
-        more = {"video_merge_sizes": torch.tensor([2])} if family == "video_llama_3" else {}
-        return model.model.get_video_features(patch, video_grid_thw=grid, **more).pooler_output
-    pixels = torch.ones(1, frames, 3, size_px, size_px, device=device)
-    if family == "smolvlm":
-        return model.model.get_image_features(pixels).pooler_output
-    if family == "llava_onevision":
-        return model.model.get_video_features(pixels).pooler_output
-    if family == "video_llama":
-        return model.video_tokens(pixels)
-    words = torch.ones(1, num_tokens, dtype=torch.int64, device=device)
-    return model.get_video_features(pixels, qformer_input_ids=words).pooler_output
+        return member, member.model_class(config).eval()
 
 
 def both_passes(
@@ -85,11 +61,12 @@ def both_passes(
         num_tokens: of the prompt around the video.
         device: to make it on.
     """
-    model, language = initial_video_llm(architecture, device)
+    member, model = initial_video_llm(architecture, device)
+    language = member.decoder(model)
 
     @torch.no_grad()
     def embed() -> int:
-        found = vision_pass(model, architecture, num_tokens, device)
+        found = member.empty_video(model, architecture.num_frames, architecture.size_px, num_tokens)
         width = language.config.hidden_size
         count = sum(each.numel() for each in (found if isinstance(found, tuple | list) else [found])) // width
         embedded = torch.zeros(1, count + num_tokens, width, device=device)

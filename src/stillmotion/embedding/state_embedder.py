@@ -29,7 +29,7 @@ TEXTS_A_BATCH = 64
 TEXTS_A_PASS = 16
 
 Kept = dict[str, torch.Tensor]
-"""`pooled` (N, K, P, D), and with keep_tokens_of `tokens` (all tokens, D) of that layer and their `counts` (N,)."""
+"""`pooled` (N, K, P, D), and with keep_tokens_of `tokens` (all tokens, D) of that layer and `tokens_counts` (N,)."""
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@
 | captions.npy | rows of captions.jsonl in data/raw; NaN where they are of another split | (layers, poolings, T, D) |
 | video_tokens.npy, caption_tokens.npy | with keep_tokens_of: the tokens of that layer, one after the other | (all, D) |
 | video_token_offsets.npy, caption_token_offsets.npy | where those of each begin, and the last end | (rows + 1,) |
+| video_grid.npy, … | with keep_tokens_of: before_llm what the model's `beside` names, and offsets | (all, columns) |
 
 All are float32, of their own length: norms are part of what alignment heads read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,10 @@ import numpy as np
 from pydantic import BaseModel
 
 from stillmotion.backbones.video_llm.layers import kept_row
+from stillmotion.backbones.video_llm.model import COUNTS
 from stillmotion.embedding.state_embedder import Kept, StateEmbedder
-from stillmotion.embedding.writer import write_batches
 from stillmotion.errors import InputError
-from stillmotion.io.arrays import load_array, save_array, writable_map
+from stillmotion.io.arrays import growing_array, load_array, save_array, writable_map
 from stillmotion.io.checked import STRICT, read_checked
 from stillmotion.io.records import Video
 from stillmotion.io.tables import write_json
@@ -81,18 +83,30 @@ class StoredStates:
     @cached_property
     def video_tokens(self) -> tuple[np.ndarray, np.ndarray]:
         """All tokens of the videos (all, D), and where those of each begin and the last ones end (V + 1,)."""
-        return self._tokens("video")
+        return self._rows("video", "tokens")
 
     @cached_property
     def caption_tokens(self) -> tuple[np.ndarray, np.ndarray]:
         """All tokens of the captions (all, D), and where those of each begin and the last ones end (T + 1,)."""
-        return self._tokens("caption")
+        return self._rows("caption", "tokens")
 
-    def _tokens(self, noun: str) -> tuple[np.ndarray, np.ndarray]:
-        path = self.folder / f"{noun}_tokens.npy"
+    def visual(self, row: int, beside: Sequence[str]) -> dict[str, np.ndarray]:
+        """The `tokens` of a video, and what the model needs beside them by its name."""
+        found = {}
+        for name in ("tokens", *beside):
+            rows, offsets = self._rows("video", name)
+            found[name] = rows[offsets[row] : offsets[row + 1]]
+        return found
+
+    def _rows(self, noun: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+        path, offsets = _row_files(self.folder, noun, name)
         if not path.is_file():
             raise InputError(f"{path}: no such file; set keep_tokens_of to a layer, and embed again")
-        return load_array(path), load_array(self.folder / f"{noun}_token_offsets.npy")
+        return load_array(path), load_array(offsets)
+
+
+def _row_files(folder: Path, noun: str, name: str) -> tuple[Path, Path]:
+    return folder / f"{noun}_{name}.npy", folder / f"{noun}_{name.removesuffix('s')}_offsets.npy"
 
 
 def write_states(
@@ -158,23 +172,21 @@ def _write(
 ) -> None:
     pooled_KPND = writable_map(folder / f"{noun}s.npy", np.float32, (*shape[:2], num_rows, shape[2]))
     pooled_KPND[:, :, sorted(set(range(num_rows)).difference(rows))] = np.nan
-    counts_N = np.zeros(num_rows + 1, np.int64)
-    done, with_tokens = 0, False
-
-    def tokens() -> Iterator[np.ndarray]:
-        nonlocal done, with_tokens
+    counts: dict[str, np.ndarray] = {}
+    puts: dict[str, Callable[[np.ndarray], None]] = {}
+    done = 0
+    with ExitStack() as files:
         for kept in batches:
             places = rows[done : done + len(kept["pooled"])]
-            pooled_KPND[:, :, places] = kept["pooled"].movedim(0, 2).numpy()
             done += len(places)
-            with_tokens = "tokens" in kept
-            if with_tokens:
-                counts_N[1:][places] = kept["counts"].numpy()
-                yield kept["tokens"].numpy()
-
-    write_batches(folder / f"{noun}_tokens.npy", tokens(), shape[2])
-    if with_tokens:
-        save_array(folder / f"{noun}_token_offsets.npy", counts_N.cumsum())
-    else:
-        (folder / f"{noun}_tokens.npy").unlink()
+            pooled_KPND[:, :, places] = kept["pooled"].movedim(0, 2).numpy()
+            for name in [name.removesuffix(COUNTS) for name in kept if name.endswith(COUNTS)]:
+                found = kept[name].numpy()
+                if name not in puts:
+                    file = growing_array(_row_files(folder, noun, name)[0], found.dtype, found.shape[1])
+                    puts[name], counts[name] = files.enter_context(file), np.zeros(num_rows + 1, np.int64)
+                puts[name](found)
+                counts[name][1:][places] = kept[name + COUNTS].numpy()
+    for name, counts_N in counts.items():
+        save_array(_row_files(folder, noun, name)[1], counts_N.cumsum())
     pooled_KPND.flush()

@@ -6,7 +6,7 @@ that a row of captions.jsonl or moments.jsonl is one here, and hold nothing.
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from stillmotion.backbones.compute import autocast
 from stillmotion.embedding.embedder import TEXTS_A_PASS, Embedder
 from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.errors import InputError
-from stillmotion.io.arrays import load_array, save_array, writable_map
+from stillmotion.io.arrays import growing_array, load_array, save_array, writable_map
 from stillmotion.io.records import Action, Video, save_records
 from stillmotion.io.tables import write_json, write_rows
 from stillmotion.io.weights import save_tensors
@@ -192,31 +192,13 @@ def write_caption_tokens(folder: Path, embedder: Embedder, captions: Sequence[st
         captions: in the order of captions.npy; one that is None has no tokens.
     """
     counts = [np.zeros(0, np.int64)]
-
-    def batches() -> Iterable[np.ndarray]:
+    with growing_array(folder / "caption_tokens.npy", np.float32, embedder.backbone.dim) as put:
         for tokens_ND, counts_B in embedder.tokens([text for text in captions if text is not None], "captions"):
             counts.append(counts_B)
-            yield tokens_ND
-
-    write_batches(folder / "caption_tokens.npy", batches(), embedder.backbone.dim)
+            put(tokens_ND)
     offsets = np.zeros(len(captions) + 1, np.int64)
     offsets[1:][[text is not None for text in captions]] = np.concatenate(counts)
     save_array(folder / "caption_token_offsets.npy", offsets.cumsum())
-
-
-def write_batches(path: Path, batches: Iterable[np.ndarray], dim: int) -> None:
-    """Write batches of float32 rows as one .npy; its header, which has room for any number, is written once more."""
-    described = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False}
-    num_rows = 0
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, described | {"shape": (0, dim)})
-        start = file.tell()
-        for batch_ND in batches:
-            file.write(np.ascontiguousarray(batch_ND, dtype=np.float32).data)
-            num_rows += len(batch_ND)
-        file.seek(0)
-        np.lib.format.write_array_header_1_0(file, described | {"shape": (num_rows, dim)})
-        assert file.tell() == start
 
 
 def write_contexts(

@@ -1,7 +1,8 @@
 """Arrays on disk as .npy: byte-stable, and read as memory maps."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,29 @@ def writable_map(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> "n
         error.filename = str(path)
         raise
     return array
+
+
+@contextmanager
+def growing_array(path: Path, dtype: npt.DTypeLike, columns: int) -> Iterator[Callable[[np.ndarray], None]]:
+    """A new array (rows, columns) on disk, and what puts rows behind those that are there.
+
+    The header, which has room for any number, is written once more at the end.
+    """
+    described = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+    num_rows = 0
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, described | {"shape": (0, columns)})
+        start = file.tell()
+
+        def put(rows: np.ndarray) -> None:
+            nonlocal num_rows
+            file.write(np.ascontiguousarray(rows, dtype=dtype).data)
+            num_rows += len(rows)
+
+        yield put
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, described | {"shape": (num_rows, columns)})
+        assert file.tell() == start
 
 
 def join_arrays(path: Path, parts: Sequence[Path]) -> None:

@@ -7,6 +7,7 @@ width), the dropout, and the width of the transformer's MLP.
 Shapes: N videos or texts, T their tokens, D width of the states, O of what a head makes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from stillmotion.backbones.video_llm.layers import layer_index
+from stillmotion.backbones.video_llm.model import LOGIT_SCALE
 from stillmotion.config.scorers import HeadParams, MlpHeadParams, TransformerHeadParams
 from stillmotion.embedding.reader import Embeddings
 from stillmotion.embedding.states import StoredStates
@@ -73,7 +75,7 @@ class AlignmentHead(nn.Module):
         super().__init__()
         towers = [_build_tower(width, params) for _ in range(1 if params.towers == "shared" else 2)]
         self.towers = nn.ModuleList(towers)
-        self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log(), requires_grad=params.loss == "infonce")
+        self.log_scale = nn.Parameter(torch.tensor(math.log(LOGIT_SCALE)), requires_grad=params.loss == "infonce")
 
     def videos(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Unit vectors (N, O) of videos."""

@@ -44,22 +44,24 @@ class Reranked(Untrained):
 
     @property
     def described(self) -> Mapping[str, Any]:
-        shown = {"visual_tokens": "in one run, without the marks of time that processors write between frames"}
+        shown = {"visual_tokens": self.model.shown_as}
         return {"rerank": self.params.model_dump(exclude={"kind", "batch_size"}) | shown}
+
+    def _visual(self, row: int) -> dict[str, torch.Tensor]:
+        stored = self.states.visual(row, self.model.beside)
+        return {name: torch.from_numpy(np.array(rows)) for name, rows in stored.items()}
 
     def rank(self, queries: Queries, num_clips: int, ties: TieRule) -> list[Ranked]:
         """Rank by the cosines, the best by the answers."""
         own, pairs, params = PooledPairs(self.states, queries.rows), queries.any_clips, self.params
         cosines_TV = own.texts(params.layer, params.text_pooling) @ own.videos(params.layer, params.video_pooling).T
-        tokens, offsets = self.states.video_tokens
-        places_V = [slice(offsets[row], offsets[row + 1]) for row in queries.video_rows_V]
 
         def score_pairs(pairs_M2: np.ndarray) -> np.ndarray:
             scores_M = np.empty(len(pairs_M2), dtype=np.float64)
             with Progress("asking of pairs", len(pairs_M2)) as progress:
                 for first in range(0, len(pairs_M2), params.batch_size):
                     batch = pairs_M2[first : first + params.batch_size]
-                    visual = [torch.from_numpy(np.array(tokens[places_V[video]])) for _, video in batch]
+                    visual = [self._visual(queries.video_rows_V[video]) for _, video in batch]
                     texts = [pairs.captions[text].text for text, _ in batch]
                     found = self.model.answers(visual, texts, params.prompt, yes=params.yes, no=params.no)
                     scores_M[first : first + len(batch)] = found.cpu().numpy()

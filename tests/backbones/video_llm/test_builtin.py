@@ -119,6 +119,11 @@ def test_a_saved_folder_opens_as_the_same_model_and_is_the_same_bytes_again(mode
     assert digest("a") == digest("b")
 
 
+def test_it_has_no_words_to_answer_by_and_says_so(model):
+    with pytest.raises(InputError, match="video LLM builtin has no words for yes and no; take one of transformers"):
+        model.answers([], [], "{video}{text}?", yes=["yes"], no=["no"])
+
+
 def test_a_folder_that_lacks_its_language_model_is_refused_with_the_file(model, tmp_path):
     model.save(tmp_path / "a", {"system": {}})
     (tmp_path / "a" / "builtin_llm.safetensors").unlink()

@@ -338,6 +338,31 @@ def test_instruct_blip_takes_any_number_of_frames_as_its_class_does(instruct_bli
         torch.testing.assert_close(states.layers_LTD[1], normed, atol=1e-5, rtol=1e-5)
 
 
+def test_instruct_blip_answers_as_its_class_does_and_a_video_llama_has_no_head_to(instruct_blip, released):
+    rng = np.random.default_rng(4)
+    videos = [rng.integers(0, 256, (frames, 28, 28, 3), dtype=np.uint8) for frames in (2, 5)]
+    changes = {"chat_template": "none", "prompt": "{video}what happens?", "keep_tokens_of": "before_llm"}
+    video_llm = instruct_blip_video.load(instruct_blip, VideoLLMSettings(**SETTINGS | changes), CPU)
+    with torch.no_grad():
+        kept = video_llm.keep(video_llm.video_states(videos))
+    question = "{video}is it {text}?"
+    found = video_llm.answers(kept, ["red", "a dog"], question, yes=["Y"], no=["N"])
+    model = InstructBlipVideoForConditionalGeneration.from_pretrained(instruct_blip)
+    processor = InstructBlipVideoProcessor.from_pretrained(instruct_blip)
+    for place, (video, text) in enumerate(zip(videos, ("red", "a dog"), strict=True)):
+        frames = torch.from_numpy(video).permute(0, 3, 1, 2)
+        inputs = processor(images=frames, text="what happens?", return_tensors="pt")
+        words = tokenizer()(f"is it {text}?", return_tensors="pt")["input_ids"]
+        ids = torch.cat([torch.full((1, QUERIES * len(video)), IDS["<video>"]), words], dim=1)
+        looked = {name: inputs[name] for name in ("pixel_values", "qformer_input_ids", "qformer_attention_mask")}
+        with torch.no_grad():
+            logits = model(input_ids=ids, **looked).logits[0, -1].double()
+        assert found[place].item() == pytest.approx((logits[IDS["Y"]] - logits[IDS["N"]]).item(), abs=1e-5)
+    video_llama, _ = opened(released[0])
+    with pytest.raises(InputError, match="a VideoLlama is read without the head that writes words; take another"):
+        video_llama.answers(kept, ["red", "a dog"], question, yes=["Y"], no=["N"])
+
+
 def test_what_instruct_blip_is_asked_changes_its_visual_tokens_and_it_opens_as_saved(instruct_blip, tmp_path):
     video = np.random.default_rng(1).integers(0, 256, (2, 20, 30, 3), dtype=np.uint8)
     asked = []

@@ -17,6 +17,7 @@ class InstructBlipVideo(QFormerVideoLLM):
     family = "instructblipvideo"
     model_class = InstructBlipVideoForConditionalGeneration
     processor_class = InstructBlipVideoProcessor
+    shown_as = "in one run, as the Q-Former made them with the prompt that videos were embedded by"
 
     def __init__(self, model: Any, processor: Any, *others: Any):
         """Wrap a model and its processor, both of a folder.
@@ -32,8 +33,15 @@ class InstructBlipVideo(QFormerVideoLLM):
         processor.video_token = str(processor.video_token)  # some versions hold an AddedToken
         super().__init__(model, processor, *others)
 
-    def decoder(self) -> Any:
-        return self.model.language_model.model
+    @classmethod
+    def decoder(cls, model: Any) -> Any:
+        return model.language_model.model
+
+    @classmethod
+    def empty_video(cls, model: Any, num_frames: int, size_px: int, num_words: int) -> Any:
+        pixels = torch.ones(1, num_frames, 3, size_px, size_px, device=model.device)
+        words = torch.ones(1, num_words, dtype=torch.int64, device=model.device)
+        return model.get_video_features(pixels, qformer_input_ids=words).pooler_output
 
     def num_visual(self, num_frames: int) -> int:
         return int(self.model.config.num_query_tokens) * num_frames

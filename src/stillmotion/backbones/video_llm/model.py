@@ -8,7 +8,8 @@ Shapes: N videos or texts, K kept layers, P kept poolings, L layers, T tokens th
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from stillmotion.backbones.video_llm.pooling import pool
 from stillmotion.config.video_llms import VideoLLMSettings
 from stillmotion.errors import InputError
 
+COUNTS = "_counts"
+"""Behind the name of rows that are joined: how many are of each video or text."""
 LOGIT_SCALE = 1 / 0.07
 """What CLIP's training starts from: an aggregator learns its own from here."""
 
@@ -35,6 +38,10 @@ class VideoLLM(Embeds):
     """L."""
     width: int
     """D."""
+    beside: ClassVar[tuple[str, ...]] = ()
+    """Names of what `answers` needs of a video beside its visual tokens."""
+    shown_as: ClassVar[str] = "in one run, without the marks of time that processors write between frames"
+    """How `answers` shows visual tokens."""
 
     def __init__(self, settings: VideoLLMSettings, *, num_layers: int, width: int):
         """Hold a member's settings to its number of layers.
@@ -70,7 +77,7 @@ class VideoLLM(Embeds):
 
     def answers(
         self,
-        visual: Sequence[torch.Tensor],
+        visual: Sequence[Mapping[str, torch.Tensor]],
         texts: Sequence[str],
         prompt: str,
         *,
@@ -80,7 +87,8 @@ class VideoLLM(Embeds):
         """How sure the model is to begin its answer by `yes`, of videos with texts, as one padded batch.
 
         Args:
-            visual: the visual tokens of a video as they enter the language model, (T, D) each.
+            visual: of each video `tokens`, the visual ones as they enter the language model (T, D), and what
+                `beside` names of its `States`.
             texts: one for each of them.
             prompt: with {video} and {text}.
             yes: words of one token each.
@@ -93,8 +101,8 @@ class VideoLLM(Embeds):
             InputError: the model does not answer, a word is no token of it, or the prompt is too long.
         """
         raise InputError(
-            f"params.yaml: scorer rerank asks a model, and {self.family} can't be asked by its visual tokens alone; "
-            "take a VideoLLaMA3, a LLaVA-OneVision or a SmolVLM2, or another scorer"
+            f"params.yaml: scorer rerank asks a model, and video LLM {self.family} has no words for yes and no; take "
+            "one of transformers, or another scorer"
         )
 
     @property
@@ -110,19 +118,24 @@ class VideoLLM(Embeds):
         return functional.normalize(pooled_NKPD[:, *self._choice], dim=-1)
 
     def keep(self, states: Sequence[States]) -> list[dict[str, torch.Tensor]]:
-        """What is kept of each video or text: `pooled` (K, P, D), and with keep_tokens_of its `tokens` (T, D)."""
+        """What is kept of each video or text: `pooled` (K, P, D), and with keep_tokens_of its `tokens` (T, D).
+
+        Beside tokens that enter the language model is what that needs to be asked of them again.
+        """
         kept = []
         for each in states:
             kept.append({"pooled": pool(each, self.settings.poolings, self._rows).cpu()})
             if self.tokens_layer is not None:
                 kept[-1]["tokens"] = each.layers_LTD[self.tokens_layer].float().cpu()
+            if self.tokens_layer == 0:
+                kept[-1] |= {name: rows.cpu() for name, rows in each.beside.items()}
         return kept
 
     def _join(self, kept: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         joined = {"pooled": torch.stack([each["pooled"] for each in kept]) if kept else self.nothing()}
-        if self.tokens_layer is not None:
-            joined["tokens"] = torch.cat([torch.zeros(0, self.width), *(each["tokens"] for each in kept)])
-            joined["counts"] = torch.tensor([len(each["tokens"]) for each in kept], dtype=torch.int64)
+        for name in [name for name in kept[0] if name != "pooled"] if kept else []:
+            joined[name] = torch.cat([each[name] for each in kept])
+            joined[f"{name}{COUNTS}"] = torch.tensor([len(each[name]) for each in kept], dtype=torch.int64)
         return joined
 
     @torch.no_grad()
@@ -132,7 +145,8 @@ class VideoLLM(Embeds):
         """What is kept of clips of a video, with at most `frames_a_pass` frames in a batch of clips.
 
         Returns:
-            `pooled` (N, K, P, D), of their own length; with keep_tokens_of `tokens` (all, D) and `counts` (N,).
+            `pooled` (N, K, P, D), of their own length; with keep_tokens_of `tokens` (all, D) and `tokens_counts`
+            (N,), and likewise what is `beside` them.
         """
         clips_a_pass = max(1, frames_a_pass // max(1, clips_NF.shape[1]))
         times_T = np.arange(len(frames_THWC), dtype=np.float64) if times_T is None else times_T

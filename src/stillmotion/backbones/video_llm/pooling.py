@@ -4,7 +4,7 @@ Shapes: K layers, P poolings, T tokens that count, D width.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -23,6 +23,8 @@ class States:
     """(L + 1, T, D) at the positions that count: the visual tokens of a video, the caption's tokens of a text."""
     last_LD: torch.Tensor
     """(L + 1, D) at the last attended token of the whole prompt, the generation prompt included."""
+    beside: dict[str, torch.Tensor] = field(default_factory=dict)
+    """(rows, columns) by name: what the model needs of a video beside its visual tokens to be asked of it later."""
 
 
 def pool(states: States, poolings: Sequence[str], layers: Sequence[int] | None = None) -> torch.Tensor:

@@ -32,12 +32,15 @@ class QFormerVideoLLM(TransformersVideoLLM):
         before, after = self.video_prompt.split(self.processor.video_token)
         return before, after
 
-    def video_inputs(self, videos: Sequence[np.ndarray], times: Sequence[np.ndarray]) -> dict[str, Any]:
-        before, after = self.prompt_parts()
-        count = self.num_visual(len(videos[0]))
+    def words_around(self, before: str, after: str) -> tuple[list[int], list[int]]:
         # What the tokenizer puts before a text goes before the first words, as both models were trained.
-        head = self.tokenizer(before, add_special_tokens=self._adds_special(before))["input_ids"] if before else []
-        tail = self.tokenizer(after, add_special_tokens=not before and self._adds_special(after))["input_ids"]
+        head = self.tokenizer(before, add_special_tokens=self.adds_special(before))["input_ids"] if before else []
+        tail = self.tokenizer(after, add_special_tokens=not before and self.adds_special(after))["input_ids"]
+        return head, tail
+
+    def video_inputs(self, videos: Sequence[np.ndarray], times: Sequence[np.ndarray]) -> dict[str, Any]:
+        head, tail = self.words_around(*self.prompt_parts())
+        count = self.num_visual(len(videos[0]))
         ids_S = torch.tensor([*head, *[self.model.config.video_token_id] * count, *tail])
         frames = [torch.from_numpy(np.array(video)).permute(0, 3, 1, 2) for video in videos]
         ids_BS = ids_S.expand(len(videos), -1)
@@ -53,7 +56,7 @@ class QFormerVideoLLM(TransformersVideoLLM):
         if "pixel_values" in inputs:
             visual = self.visual_tokens(inputs).to(embedded.dtype)
             embedded = embedded.masked_scatter(is_visual_BS[..., None], visual)
-        out = self.decoder()(
+        out = self.decoder(self.model)(
             inputs_embeds=embedded,
             attention_mask=inputs["attention_mask"],
             output_hidden_states=True,

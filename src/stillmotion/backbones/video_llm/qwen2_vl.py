@@ -2,17 +2,15 @@
 
 from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 
-from stillmotion.backbones.video_llm.transformers_model import TransformersVideoLLM
+from stillmotion.backbones.video_llm.qwen_vl import QwenVL
 
 
-class Qwen2VL(TransformersVideoLLM):
+class Qwen2VL(QwenVL):
     """Qwen2-VL."""
 
     family = "qwen2_vl"
     model_class = Qwen2VLForConditionalGeneration
     processor_class = Qwen2VLProcessor
-    is_asked = False
-    least_frames = 2  # of a temporal patch
 
 
 load = Qwen2VL.open

@@ -1,5 +1,8 @@
 """SmolVLM2: transformers' SmolVLM, whose videos are images with the time of each told."""
 
+from typing import Any
+
+import torch
 from transformers import SmolVLMForConditionalGeneration, SmolVLMProcessor
 from transformers.models.smolvlm import processing_smolvlm
 
@@ -53,6 +56,11 @@ class SmolVLM(TransformersVideoLLM):
     processor_class = SmolVLMProcessor
     visual_token = "image_token_id"
     language_model = "text_model"
+
+    @classmethod
+    def empty_video(cls, model: Any, num_frames: int, size_px: int, num_words: int) -> Any:
+        pixels = torch.ones(1, num_frames, 3, size_px, size_px, device=model.device)
+        return model.model.get_image_features(pixels).pooler_output
 
 
 load = SmolVLM.open

@@ -6,7 +6,7 @@ Shapes: B videos or texts, S tokens with padding, T that count, L layers, D widt
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 from transformers.video_utils import VideoMetadata
 
 from stillmotion.backbones.family_files import VIDEO_LLM, write_video_llm
+from stillmotion.backbones.video_llm.hub_layout import initial_model, read_model, read_processor
 from stillmotion.backbones.video_llm.model import VideoLLM
 from stillmotion.backbones.video_llm.pooling import States
 from stillmotion.backbones.video_llm.prompts import TEXT, text_prompt, video_prompt
@@ -42,9 +43,6 @@ class TransformersVideoLLM(VideoLLM):
     language_model: ClassVar[str] = "language_model"
     """Its name in the model."""
 
-    is_asked: ClassVar[bool] = True
-    """Whether visual tokens are all that the language model has of a video: neither places in two dimensions nor
-    features for later blocks."""
     least_frames: ClassVar[int] = 1
     """Of fewer, the last is repeated."""
 
@@ -60,13 +58,31 @@ class TransformersVideoLLM(VideoLLM):
         self.context: int = text.max_position_embeddings
         self.tokenizer = processor.tokenizer
         self.tokenizer.padding_side = "right"
-        self.norm = self.decoder().norm
+        self.norm = self.decoder(model).norm
         self.video_prompt = video_prompt(settings, processor)
         self.text_prompt = text_prompt(settings, processor)
 
-    def decoder(self) -> Any:
-        """The language model, whose `norm` is behind its last block."""
-        return getattr(self.model.model, self.language_model)
+    @classmethod
+    def decoder(cls, model: Any) -> Any:
+        """The language model of a model of the class, whose `norm` is behind its last block."""
+        return getattr(model.model, cls.language_model)
+
+    @classmethod
+    def empty_video(cls, model: Any, num_frames: int, size_px: int, num_words: int) -> Any:
+        """Visual tokens of an empty video by a model of the class, as they enter the language model.
+
+        Args:
+            model: on the meta device, or another.
+            num_frames: F.
+            size_px: side of a frame, as the processor makes it.
+            num_words: tokens of the prompt, where the vision pass reads them.
+        """
+        pixels = torch.ones(1, num_frames, 3, size_px, size_px, device=model.device)
+        return model.model.get_video_features(pixels).pooler_output
+
+    def see(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, torch.Tensor]]]:
+        """The inputs, or in place of pixels what the vision pass makes of them; and what is `beside`, of each row."""
+        return inputs, [{} for _ in inputs["input_ids"]]
 
     def hidden_states(self, inputs: dict[str, Any]) -> Sequence[torch.Tensor]:
         """As the model gives them: (B, S, D) of each layer, those in between before its final norm."""
@@ -81,27 +97,18 @@ class TransformersVideoLLM(VideoLLM):
 
     def video_inputs(self, videos: Sequence[np.ndarray], times: Sequence[np.ndarray]) -> dict[str, Any]:
         """The inputs of the model, padded on the right, for videos of one number of frames and their times."""
-        metadata = [
-            VideoMetadata(
-                total_num_frames=len(video),
-                fps=TICKS_A_SECOND,
-                duration=float(seconds[-1]),
-                frames_indices=np.round(seconds * TICKS_A_SECOND).astype(int).tolist(),
-            )
-            for video, seconds in zip(videos, times, strict=True)
-        ]
         found = self.processor(
             text=[self.video_prompt] * len(videos),
             videos=[torch.from_numpy(np.array(video)).permute(0, 3, 1, 2) for video in videos],
-            video_metadata=metadata,
+            video_metadata=[shown_at(seconds) for seconds in times],
             do_sample_frames=False,
             padding=True,
             return_tensors="pt",
-            add_special_tokens=self._adds_special(self.video_prompt),
+            add_special_tokens=self.adds_special(self.video_prompt),
         )
         return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
 
-    def _adds_special(self, prompt: str) -> bool:
+    def adds_special(self, prompt: str) -> bool:
         """Whether the tokenizer puts its own beginning before a prompt: not where that has one."""
         bos = self.tokenizer.bos_token
         return bos is None or not prompt.startswith(bos)
@@ -126,7 +133,7 @@ class TransformersVideoLLM(VideoLLM):
         before, after = self.text_prompt
         prompt = before + text + after
         found = self.tokenizer(
-            prompt, add_special_tokens=self._adds_special(prompt), return_offsets_mapping=True, verbose=False
+            prompt, add_special_tokens=self.adds_special(prompt), return_offsets_mapping=True, verbose=False
         )
         first, end = len(before), len(before) + len(text)
         bare = not before and not after  # then what the tokenizer puts around it counts too
@@ -173,54 +180,73 @@ class TransformersVideoLLM(VideoLLM):
             name: value.to(self.device, self.model.dtype if value.is_floating_point() else None)
             for name, value in inputs.items()
         }
-        hidden = self.hidden_states(on_device)
+        seen, beside = self.see(on_device)
+        hidden = self.hidden_states(seen)
         states = []
         for row, counted_S in enumerate(counted_BS):
             last = int(inputs["attention_mask"][row].sum()) - 1
             places = torch.cat([counted_S.nonzero()[:, 0], torch.tensor([last])])
             layers_LTD = torch.stack([layer[row, places.to(layer.device)].to(self.device) for layer in hidden])
             layers_LTD[1:-1] = self.norm(layers_LTD[1:-1].to(self.norm.weight.device)).to(self.device)
-            states.append(States(layers_LTD[:, :-1], layers_LTD[:, -1]))
+            states.append(States(layers_LTD[:, :-1], layers_LTD[:, -1], beside[row]))
         return states
 
     @torch.no_grad()
     def answers(
         self,
-        visual: Sequence[torch.Tensor],
+        visual: Sequence[Mapping[str, torch.Tensor]],
         texts: Sequence[str],
         prompt: str,
         *,
         yes: Sequence[str],
         no: Sequence[str],
     ) -> torch.Tensor:
-        """The visual tokens stand in one run, without the marks of time that processors write between frames."""
-        if not self.is_asked:
-            return super().answers(visual, texts, prompt, yes=yes, no=no)
+        head = self.model.get_output_embeddings()
+        if head is None:
+            raise InputError(
+                f"params.yaml: scorer rerank asks a model, and a {self.model_class.__name__} is read without the head "
+                "that writes words; take another video LLM, or another scorer"
+            )
         settings = self.settings.model_copy(update={"prompt": prompt.replace("{text}", TEXT)})
         before, after = video_prompt(settings, self.processor).split(self.processor.video_token)
+        around = [(before.replace(TEXT, text), after.replace(TEXT, text)) for text in texts]
+        logits = head(self.asked(visual, around)).float()
+        sure, unsure = (logits[:, [self._token(word) for word in words]] for words in (yes, no))
+        return sure.logsumexp(1) - (unsure if no else logits).logsumexp(1)
+
+    def asked(self, visual: Sequence[Mapping[str, torch.Tensor]], around: Sequence[tuple[str, str]]) -> torch.Tensor:
+        """The model's state at the last token of each question (N, D).
+
+        Args:
+            visual: as of `answers`.
+            around: what stands before and behind each of them.
+        """
         embed = self.model.get_input_embeddings()
         rows = []
-        for tokens_TD, text in zip(visual, texts, strict=True):
-            around = [part.replace(TEXT, text) for part in (before, after)]
-            first = self.tokenizer(around[0], add_special_tokens=self._adds_special(around[0]))["input_ids"]
-            last = self.tokenizer(around[1], add_special_tokens=False)["input_ids"]
-            told = [embed(torch.tensor(ids, dtype=torch.int64, device=self.device)) for ids in (first, last)]
-            rows.append(torch.cat([told[0], tokens_TD.to(told[0]), told[1]]))
+        for shown, (before, after) in zip(visual, around, strict=True):
+            words = self.words_around(before, after)
+            told = [embed(torch.tensor(ids, dtype=torch.int64, device=self.device)) for ids in words]
+            rows.append(torch.cat([told[0], shown["tokens"].to(told[0]), told[1]]))
+        states_NSD = self.decoder(self.model)(
+            inputs_embeds=pad_sequence(rows, batch_first=True), attention_mask=self.mask_of(rows), use_cache=False
+        ).last_hidden_state
+        return torch.stack([states_SD[len(row) - 1] for states_SD, row in zip(states_NSD, rows, strict=True)])
+
+    def words_around(self, before: str, after: str) -> tuple[list[int], list[int]]:
+        """Token ids of a prompt before and behind its video."""
+        first = self.tokenizer(before, add_special_tokens=self.adds_special(before))["input_ids"]
+        return first, self.tokenizer(after, add_special_tokens=False)["input_ids"]
+
+    def mask_of(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Which of the padded tokens of questions are theirs (N, S); InputError where one is too long."""
         longest = max(map(len, rows))
         if longest > self.context:
             raise InputError(
                 f"params.yaml: a question of {longest} tokens, and the model's context is {self.context}; lower "
                 "num_frames, or shorten the scorer's prompt"
             )
-        mask_NS = pad_sequence([torch.ones(len(row), dtype=torch.int64) for row in rows], batch_first=True)
-        language_model = getattr(self.model.model, self.language_model)
-        states_NSD = language_model(
-            inputs_embeds=pad_sequence(rows, batch_first=True), attention_mask=mask_NS.to(self.device), use_cache=False
-        ).last_hidden_state
-        last_ND = torch.stack([states_SD[len(row) - 1] for states_SD, row in zip(states_NSD, rows, strict=True)])
-        logits = self.model.get_output_embeddings()(last_ND).float()
-        sure, unsure = (logits[:, [self._token(word) for word in words]] for words in (yes, no))
-        return sure.logsumexp(1) - (unsure if no else logits).logsumexp(1)
+        masks = [torch.ones(len(row), dtype=torch.int64, device=self.device) for row in rows]
+        return pad_sequence(masks, batch_first=True)
 
     def _token(self, word: str) -> int:
         ids: list[int] = self.tokenizer(word, add_special_tokens=False)["input_ids"]
@@ -250,50 +276,21 @@ class TransformersVideoLLM(VideoLLM):
         Raises:
             InputError: a file is missing or does not fit the others; one line that names it.
         """
-        try:
-            processor = cls.processor_class.from_pretrained(folder, local_files_only=True)
-        except (OSError, TypeError, ValueError, AttributeError, KeyError) as error:
-            raise InputError(
-                f"{folder}: no processor of a {cls.processor_class.__name__} ({_first_line(error)}); add its "
-                "preprocessor_config.json, video_preprocessor_config.json, processor_config.json and tokenizer files"
-            ) from None
+        processor = read_processor(cls.processor_class, folder)
         model = (
-            _initial_model(cls.model_class, folder, seed)
+            initial_model(cls.model_class, folder, seed)
             if seed is not None
-            else _read_model(cls, folder, settings, device)
+            else read_model(cls.model_class, folder, settings.precision, device)
         )
         is_spread = hasattr(model, "hf_device_map")
         return cls(model if is_spread else model.to(device), processor, settings, folder)
 
 
-def _first_line(error: Exception) -> str:
-    return f"{(str(error).strip().splitlines() or [type(error).__name__])[0]:.160}"
-
-
-def _initial_model(model_class: Any, folder: Path, seed: int) -> Any:
-    config = model_class.config_class.from_pretrained(folder, local_files_only=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return model_class(config)
-
-
-def _read_model(cls: type[TransformersVideoLLM], folder: Path, settings: VideoLLMSettings, device: torch.device) -> Any:
-    on_gpu = device.type == "cuda"
-    dtype = torch.bfloat16 if on_gpu and settings.precision == "bf16" else torch.float32
-    spread = {"device_map": "auto"} if on_gpu and torch.cuda.device_count() > 1 else {}
-    try:
-        model, report = cls.model_class.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True, **spread
-        )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"{folder}: no weights of a {cls.model_class.__name__} ({_first_line(error)}); take config.json and the "
-            "safetensors from one checkpoint"
-        ) from None
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise InputError(
-            f"{folder}: its safetensors lack {len(missing)} tensors of the model of config.json, {missing[0]!r} first; "
-            "take both from one checkpoint, whole"
-        )
-    return model
+def shown_at(seconds: np.ndarray) -> VideoMetadata:
+    """What a processor is told of frames that are shown at these times (F,)."""
+    return VideoMetadata(
+        total_num_frames=len(seconds),
+        fps=TICKS_A_SECOND,
+        duration=float(seconds[-1]),
+        frames_indices=np.round(seconds * TICKS_A_SECOND).astype(int).tolist(),
+    )

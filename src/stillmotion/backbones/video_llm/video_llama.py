@@ -39,8 +39,13 @@ class VideoLlamaMember(QFormerVideoLLM):
     unused: list[str] | None = None
     """Of a released checkpoint: tensors that the vision branch has no place for."""
 
-    def decoder(self) -> Any:
-        return self.model.language_model
+    @classmethod
+    def decoder(cls, model: Any) -> Any:
+        return model.language_model
+
+    @classmethod
+    def empty_video(cls, model: Any, num_frames: int, size_px: int, num_words: int) -> Any:
+        return model.video_tokens(torch.ones(1, num_frames, 3, size_px, size_px, device=model.device))
 
     def num_visual(self, num_frames: int) -> int:
         most = self.model.config.max_frames
