@@ -175,29 +175,19 @@ def test_saving_closes_the_figure(tmp_path):
 
 def test_figures_are_drawn_for_what_has_results(make_system, make_evidence):
     found = make_evidence(make_system(scorer="mean"), make_system("actions"))
-    assert drawn_systems(found, {}, {}) == {}
+    assert drawn_systems(found, {}) == {}
     by_num_clips = system("a", "mean", 8, **{"1": 30.0, "2": 40.0})["metrics"]["by_num_clips"]
     metrics = retrieval(x=(30.0, 25.0, 36.0))["x"]
     one = make_system(scorer="mean", metrics=metrics | {"by_num_clips": {"1": by_num_clips["1"]}})
     named = make_system("actions", metrics=actions()["system 0"], protocol={"chance_top1": 12.5})
     history = [{"epoch": 0, "loss": 2.0}]
-    assert set(drawn_systems(make_evidence(one, named), {"b": history}, {})) == {
+    assert set(drawn_systems(make_evidence(one, named), {"b": history})) == {
         "retrieval",
         "actions",
         "finetune",
     }
     several = make_system(scorer="mean", metrics=metrics | {"by_num_clips": by_num_clips}, protocol={"clip_frames": 8})
-    assert set(drawn_systems(make_evidence(several), {}, {})) == {"retrieval", "clips"}
-
-
-def test_losses_of_heads_are_drawn_a_picture_for_each_and_a_pair_of_lines_for_each_seed(make_system, make_evidence):
-    rows = [{"seed": s, "epoch": e, "loss": 0.5 - 0.1 * e, "validation_loss": 0.6} for s in (0, 1) for e in (0, 1, 2)]
-    aggregator = [{"seed": 0, "epoch": 0, "loss": 1.0, "score": 30.0}]
-    trained = {"a": rows, "b": rows[:3], "mean": [], "transformer_mean": aggregator}
-    figure = drawn_systems(make_evidence(make_system(scorer="mean")), {}, trained)["losses"]
-    assert [axes.get_title() for axes in figure.axes] == ["a", "b"]
-    assert [len(axes.lines) for axes in figure.axes] == [4, 2]
-    assert figure.axes[1].lines[0].get_xydata().tolist() == [[1, 0.5], [2, 0.4], [3, 0.3]]
+    assert set(drawn_systems(make_evidence(several), {})) == {"retrieval", "clips"}
 
 
 @pytest.mark.slow

@@ -156,6 +156,39 @@ def test_what_a_model_attends_to_is_in_the_page_while_there_is_room_and_led_to_i
     assert f'<a href="figures/attention-{TUNED}.svg">' in page
 
 
+def test_hidden_states_are_shaded_on_the_page_with_each_number_and_loss_where_it_was_measured(workplace, shown_in):
+    workplace.add_retrieval("small_clip", 2.0, 1.0)
+    path = workplace.root / "metrics" / "retrieval" / "small_clip-mean.json"
+    pooled = [
+        {"layer": "last", "video_pooling": video, "text_pooling": "max", "MRR": value, "R@1": 1.0}
+        for video, value in (("max", 2.0), ("mean", 4.0), ("sum", 3.0))
+    ]
+    workplace.write("metrics/retrieval/small_clip-mean.json", json.loads(path.read_text()) | {"poolings": pooled})
+    epochs = [{"seed": 0, "epoch": epoch, "loss": 1.0, "validation_loss": 2.0} for epoch in (0, 1)]
+    workplace.write("plots/train_aggregator/small_clip-mean.json", epochs)
+    files = workplace.run()
+    page = files["index.html"].decode()
+    lead = "../metrics/retrieval/small_clip-mean.json"
+    rows = [line for line in shown_in(page) if line.cells[1:] in (["max", "2.00"], ["mean", "4.00"], ["sum", "3.00"])]
+    assert [line.leads for line in rows] == [[lead]] * 3
+    assert [f'"{value:g}" style="--of:{of}%"' in page for value, of in ((2, 0), (4, 100), (3, 50))] == [True] * 3
+    # no metrics file says what it is a head of
+    assert "Heads that align" not in page
+    workplace.write(
+        "metrics/retrieval/small_clip-mean.json",
+        json.loads(path.read_text()) | {"protocol": json.loads(path.read_text())["protocol"] | {"head": HEAD}},
+    )
+    page = workplace.run("with_head")["index.html"].decode()
+    assert [line.cells[3:] for line in shown_in(page) if line.cells[-1] == "2.000"] == [
+        ["last", "max, max", "raw", "mse", "1.000", "2.000"]
+    ]
+    assert page.count("<figcaption>small_clip-mean: loss</figcaption>") == 1
+    assert "Hidden states" not in files["results.md"].decode()
+
+
+HEAD = {"layer": "last", "video_pooling": "max", "text_pooling": "max", "inputs": "raw", "loss": "mse"}
+
+
 def test_embeddings_of_another_dataset_are_one_line(workplace):
     save_array(workplace.root / "toy-small_clip" / "captions.npy", np.zeros((3, 2), np.float32))
     with pytest.raises(InputError, match="these embeddings are of another dataset: run the embed stage again"):

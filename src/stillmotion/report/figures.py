@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from stillmotion.claims.evidence import Evidence
 from stillmotion.claims.systems import records, select
 from stillmotion.io.atomic import atomic_file
-from stillmotion.report.video_llms import Histories, drawn_sweeps, loss_curves
+from stillmotion.report.video_llms import Histories
 
 plt.rcParams.update(
     {
@@ -50,13 +50,12 @@ def save_figure(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
-def drawn_systems(evidence: Evidence, histories: Histories, trained: Histories) -> dict[str, Figure]:
-    """The figures of retrieval, layers, heads, actions and fine-tuning by name, for which there are results.
+def drawn_systems(evidence: Evidence, histories: Histories) -> dict[str, Figure]:
+    """The figures of retrieval, actions and fine-tuning by name, for which there are results.
 
     Args:
         evidence: what has been measured.
         histories: epochs of each fine-tuned model.
-        trained: likewise of what was trained for each system of retrieval, seed after seed.
     """
     figures = {}
     retrieval, actions = evidence.metrics("retrieval"), evidence.metrics("actions")
@@ -70,10 +69,7 @@ def drawn_systems(evidence: Evidence, histories: Histories, trained: Histories) 
         figures["actions"] = shots_curves(actions)
     if any(histories.values()):
         figures["finetune"] = training_curves(histories)
-    heads = {key: history for key, history in trained.items() if history and "validation_loss" in history[0]}
-    if heads:
-        figures["losses"] = loss_curves(heads)
-    return figures | drawn_sweeps(evidence)
+    return figures
 
 
 def recall_bars(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:

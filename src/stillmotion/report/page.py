@@ -18,7 +18,7 @@ from stillmotion.claims.vclipper import VCLIPPER
 from stillmotion.claims.video_llama import VIDEO_LLAMA
 from stillmotion.io.records import Caption, Moment, Video
 from stillmotion.printed import markdown, one_line
-from stillmotion.report import moments, retrieval, video_llms
+from stillmotion.report import moments, retrieval
 from stillmotion.report.links import parts_of
 from stillmotion.report.published import Published
 from stillmotion.report.published_tables import by_several, published_tables
@@ -84,7 +84,6 @@ def results_page(
         evidence=evidence,
         retrieval=retrieval,
         moments=moments,
-        video_llms=video_llms,
         selected=selected,
         figures=figures,
         splits=splits,
