@@ -87,7 +87,7 @@ def main(
     trained = {of: {key: read_json(plots / of / f"{key}.json") for key in keys} for of, keys in named.items()}
     (numbers, counterparts), stored = read_published(published), PackedFrames(frames)
     attended = {model: read_attended(predictions / "attention" / model) for model in run["attended"]}
-    drawn = drawn_systems(evidence, trained["finetune"]) | drawn_moments(evidence) | drawn_attention(attended, stored)
+    drawn = drawn_systems(evidence) | drawn_moments(evidence) | drawn_attention(attended, stored)
     shown, num_examples = shown_selection(evidence), settings["num_examples"]
     kept = predictions / "moments" / shown / "examples.jsonl"
     located = spread_out(read_rows(kept), num_examples) if shown and kept.is_file() else []
@@ -96,7 +96,7 @@ def main(
         drawn["moments"] = example_figure(located, stored, change)
     beside, splits = beside_ours(numbers, counterparts, evidence), split_counts(videos, captions, moments)
     claims = [source.measured(evidence) for source in SOURCES]
-    folders = {"metrics": metrics, "studies": studies, "plots": plots}
+    folders = {"metrics": metrics, "studies": studies, "plots": plots, "frames": frames}
     gallery, examples = Gallery(videos, captions, stored, embedded, output), Examples(ranks, located, num_examples)
     with atomic_folder(output) as partial:
         for name, figure in drawn.items():

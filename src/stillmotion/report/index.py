@@ -13,17 +13,18 @@ from stillmotion.report import charts, moments, retrieval
 from stillmotion.report.examples import Examples, Gallery, moments_located, rankings
 from stillmotion.report.findings import findings, tally
 from stillmotion.report.first_videos import SHOWN
-from stillmotion.report.page import SOURCES, rendered
+from stillmotion.report.page import SOURCES, left_out, rendered
 from stillmotion.report.parts import parts_of_sections
 from stillmotion.report.published import Published
 from stillmotion.report.systems import task_tables
-from stillmotion.report.video_llms import Histories
+from stillmotion.report.trainings import Histories
 
 TITLES = {
     "retrieval": "Text–video retrieval",
     "attention": "What models attend to",
     "moments": "Moment retrieval",
     "actions": "Action recognition",
+    "finetune": "Fine-tuning",
     "resources": "Cost of a training step",
 }
 WHY = {
@@ -55,7 +56,7 @@ def index_page(
         gallery: what players are made of.
         examples: what they show.
         trained: epochs by folder of plots/.
-        folders: of the metrics files, the studies and the plots, by name.
+        folders: of the metrics files, the studies, the plots and the frames, by name.
         written: that of the page until it is done, where its figures are.
     """
     tables, parts = task_tables(evidence), parts_of_sections(evidence, trained, written / "figures")
@@ -72,6 +73,7 @@ def index_page(
         parts=parts,
         sections={task: title for task, title in TITLES.items() if task in tables or parts.get(task)},
         splits=splits,
+        left_out=left_out(list(gallery.videos.values())),
         findings=findings(evidence, tables, claims),
         tally=tally(claims),
         claims=list(zip(SOURCES, claims, strict=True)),

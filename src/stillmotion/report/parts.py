@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from stillmotion.claims.evidence import Evidence
-from stillmotion.report import charts, costs, moments, video_llms
+from stillmotion.report import charts, costs, moments, trainings, video_llms
 from stillmotion.report.tables import HeatTable
 
 
@@ -37,6 +37,14 @@ THRESHOLDS = (
     "Searched on the train split alone. λ is the least similarity, β the least confidence of a scene, α the CFSc below "
     "which a scene ends, p the share of a scene's frames that its confidence is of, M the window of the smoothing. "
     "Importance is the share in the variance of the objective over the trials."
+)
+LENGTHS = (
+    "Mean average precision over true windows of up to 10 s, of 10 to 30 s and of 30 to 150 s, as the official "
+    "evaluator has it, of all but selections whose thresholds are for frames."
+)
+FINETUNED = (
+    "The epoch with the highest validation score is kept, a dot in the chart: R@1 of captions or top-1 of actions in "
+    "%, and of a video LLM that learns to write the loss, negated."
 )
 ASSESSMENT = (
     "How well a model's frames tell a query's moments from the rest, before any threshold is searched: mean IoU on the "
@@ -70,7 +78,7 @@ ATTENDED = (
 
 
 def parts_of_sections(
-    evidence: Evidence, trained: Mapping[str, video_llms.Histories], figures: Path
+    evidence: Evidence, trained: Mapping[str, trainings.Histories], figures: Path
 ) -> dict[str, list[Part]]:
     """What else was measured, by task; a part without a table is left out.
 
@@ -91,8 +99,17 @@ def parts_of_sections(
             Part("Heads that align hidden states", HEADS, aligned, lines=losses, folded="Losses by epoch"),
         ],
         "moments": [
+            Part("By the length of the true windows", LENGTHS, heats=moments.lengths_tables(evidence)),
             Part("Thresholds", THRESHOLDS, searched, lines=charts.search_charts(evidence)),
             Part("Assessment of models", ASSESSMENT, assessed, lines=charts.assessment_charts(evidence)),
+        ],
+        "finetune": [
+            Part(
+                "",
+                FINETUNED,
+                (trainings.finetuned_table(trained["finetune"]),),
+                lines=trainings.finetune_charts(trained["finetune"]),
+            )
         ],
         "resources": [
             Part("Full-size architectures", ARCHITECTURES, (costs.architectures_table(evidence),)),

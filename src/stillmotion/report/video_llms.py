@@ -3,7 +3,7 @@
 Source: Baba Ahmadi 2023 (papers/video-llama-retrieval.txt), section 3.1, figures 1 to 10 and its conclusion.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from stillmotion.claims.evidence import Evidence
@@ -11,9 +11,8 @@ from stillmotion.claims.systems import Origin
 from stillmotion.report.charts import LineChart, Points, line_chart
 from stillmotion.report.links import linked
 from stillmotion.report.tables import HeatRow, HeatTable, markdown_table, number, with_interval
+from stillmotion.report.trainings import Histories
 
-Histories = Mapping[str, Sequence[Mapping[str, float]]]
-"""Epochs of what was trained, by system: seed, epoch, loss, and of a head validation_loss."""
 TRAINING, VALIDATION = 0, 9
 """Colours of the curves of a loss: drawn through, and dashed."""
 
