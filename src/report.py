@@ -69,7 +69,6 @@ def main(
     files = {task: {key: read_json(metrics / task / f"{key}.json") for key in found} for task, found in keys.items()}
     systems = systems_frame(files, params)
     searched = select(systems, {"task": "moments", "protocol.kind": "selection"})["key"]
-    found = [study_of(read_json(path)) for path in sorted(studies.glob("*.json"))]
     evidence = Evidence(
         dataset=params["dataset"],
         systems=systems,
@@ -81,14 +80,14 @@ def main(
         coverage=query_coverage(embedded, captions, ranks, coverage_model),
         windows=windows,
         searches={key: read_search(predictions / "moments" / key) for key in searched},
-        studies={study.name: study for study in found},
+        studies={study.name: study for study in map(study_of, map(read_json, sorted(studies.glob("*.json"))))},
         draws=Draws(settings["seed"], settings["bootstrap_samples"]),
     )
-    histories = {key: read_json(plots / "finetune" / f"{key}.json") for key in params["finetuned"]}
-    trained = {key: read_json(plots / "train_aggregator" / f"{key}.json") for key in params["retrieval"]}
+    named = {"finetune": params["finetuned"], "train_aggregator": params["retrieval"]}
+    trained = {of: {key: read_json(plots / of / f"{key}.json") for key in keys} for of, keys in named.items()}
     (numbers, counterparts), stored = read_published(published), PackedFrames(frames)
     attended = {model: read_attended(predictions / "attention" / model) for model in run["attended"]}
-    drawn = drawn_systems(evidence, histories, trained) | drawn_moments(evidence) | drawn_attention(attended, stored)
+    drawn = drawn_systems(evidence) | drawn_moments(evidence) | drawn_attention(attended, stored)
     shown, num_examples = shown_selection(evidence), settings["num_examples"]
     kept = predictions / "moments" / shown / "examples.jsonl"
     located = spread_out(read_rows(kept), num_examples) if shown and kept.is_file() else []
@@ -97,6 +96,7 @@ def main(
         drawn["moments"] = example_figure(located, stored, change)
     beside, splits = beside_ours(numbers, counterparts, evidence), split_counts(videos, captions, moments)
     claims = [source.measured(evidence) for source in SOURCES]
+    folders = {"metrics": metrics, "studies": studies, "plots": plots, "frames": frames}
     gallery, examples = Gallery(videos, captions, stored, embedded, output), Examples(ranks, located, num_examples)
     with atomic_folder(output) as partial:
         for name, figure in drawn.items():
@@ -104,7 +104,7 @@ def main(
         pages = {
             "results.md": results_page(evidence, splits, claims, videos=videos, figures=drawn),
             "published.md": published_page(beside, evidence),
-            "index.html": index_page(evidence, beside, splits, claims, gallery, examples, metrics, studies, partial),
+            "index.html": index_page(evidence, beside, splits, claims, gallery, examples, trained, folders, partial),
         }
         for name, text in pages.items():
             (partial / name).write_text(text, encoding="utf-8")

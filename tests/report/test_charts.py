@@ -17,7 +17,12 @@ from stillmotion.report.systems import Cell, SystemRow, TaskTable
 
 @pytest.mark.parametrize(
     ("low", "high", "marked"),
-    [(28.3, 63.0, [20, 30, 40, 50, 60, 70]), (0.0, 100.0, [0, 20, 40, 60, 80, 100]), (14.0, 14.0, [14.0, 14.1])],
+    [
+        (28.3, 63.0, [20, 30, 40, 50, 60, 70]),
+        (0.0, 100.0, [0, 20, 40, 60, 80, 100]),
+        (14.0, 14.0, [14.0, 14.01]),
+        (0.153, 0.162, [0.15, 0.16, 0.17]),
+    ],
 )
 def test_ticks_are_round_and_lie_about_the_values(low, high, marked):
     assert ticks(low, high) == pytest.approx(marked)

@@ -12,7 +12,6 @@ from stillmotion.report.figures import (
     recall_bars,
     save_figure,
     shots_curves,
-    training_curves,
 )
 
 WRITE = """
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from stillmotion.moments.example_figure import example_panels
 from stillmotion.report.figures import (
-    clips_curves, recall_bars, save_figure, shots_curves, training_curves
+    clips_curves, recall_bars, save_figure, shots_curves
 )
 
 folder = Path(sys.argv[1])
@@ -36,7 +35,6 @@ top1 = {str(shot): {"mean": 10.0 * shot, "std": 1.0} for shot in (1, 2, 4)}
 actions = {"a": {"top1": top1, "zero_shot": {"top1": 20.0}, "protocol": {"chance_top1": 12.5}}}
 save_figure(shots_curves(actions), folder / "actions.svg")
 history = [{"epoch": epoch, "loss": 2.0 - epoch, "score": 30.0 + epoch} for epoch in range(3)]
-save_figure(training_curves({"a": history}), folder / "finetune.svg")
 example = {
     "query": "q", "vid": "v", "duration": 6.0, "place": "best", "top1_iou": 0.5, "clip_length_s": 2.0,
     "sc": [0.1, 0.5, 0.2], "processed": [0.0, 1.0, 0.25], "cfsc": [0.5, 0.6], "cuts": [1], "threshold": 0.5,
@@ -45,7 +43,7 @@ example = {
 strip = np.arange(48, dtype=np.uint8).reshape(2, 8, 3)
 save_figure(example_panels([example, example], [strip, strip], 0.5), folder / "moments.svg")
 """
-NAMES = ("actions.svg", "clips.svg", "finetune.svg", "moments.svg", "retrieval.svg")
+NAMES = ("actions.svg", "clips.svg", "moments.svg", "retrieval.svg")
 
 
 @pytest.fixture(autouse=True)
@@ -152,52 +150,26 @@ def test_shots_rise_along_the_axis_with_zero_shot_and_chance_beside_them():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["chance", "system 0"]
 
 
-def test_a_training_without_scores_has_a_loss_alone():
-    history = [{"epoch": 0, "loss": 2.0}, {"epoch": 1, "loss": 1.5}]
-    loss_axes, score_axes = training_curves({"a": history}).axes
-    assert loss_axes.lines[0].get_xdata().tolist() == [1, 2]
-    assert loss_axes.lines[0].get_ydata().tolist() == [2.0, 1.5]
-    assert len(score_axes.lines[0].get_xdata()) == 0
-
-
 def test_every_system_is_drawn_however_many_there_are():
-    history = [{"epoch": 0, "loss": 2.0, "score": 30.0}]
-    histories = {f"model {row}": history for row in range(13)}
-    assert [len(axes.lines) for axes in training_curves(histories).axes] == [13, 13]
     assert len(shots_curves(actions(12)).axes[0].containers) == 12
 
 
 def test_saving_closes_the_figure(tmp_path):
-    save_figure(training_curves({}), tmp_path / "deep" / "x.svg")
+    save_figure(plt.figure(), tmp_path / "deep" / "x.svg")
     assert plt.get_fignums() == []
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["x.svg"]
 
 
 def test_figures_are_drawn_for_what_has_results(make_system, make_evidence):
     found = make_evidence(make_system(scorer="mean"), make_system("actions"))
-    assert drawn_systems(found, {}, {}) == {}
+    assert drawn_systems(found) == {}
     by_num_clips = system("a", "mean", 8, **{"1": 30.0, "2": 40.0})["metrics"]["by_num_clips"]
     metrics = retrieval(x=(30.0, 25.0, 36.0))["x"]
     one = make_system(scorer="mean", metrics=metrics | {"by_num_clips": {"1": by_num_clips["1"]}})
     named = make_system("actions", metrics=actions()["system 0"], protocol={"chance_top1": 12.5})
-    history = [{"epoch": 0, "loss": 2.0}]
-    assert set(drawn_systems(make_evidence(one, named), {"b": history}, {})) == {
-        "retrieval",
-        "actions",
-        "finetune",
-    }
+    assert set(drawn_systems(make_evidence(one, named))) == {"retrieval", "actions"}
     several = make_system(scorer="mean", metrics=metrics | {"by_num_clips": by_num_clips}, protocol={"clip_frames": 8})
-    assert set(drawn_systems(make_evidence(several), {}, {})) == {"retrieval", "clips"}
-
-
-def test_losses_of_heads_are_drawn_a_picture_for_each_and_a_pair_of_lines_for_each_seed(make_system, make_evidence):
-    rows = [{"seed": s, "epoch": e, "loss": 0.5 - 0.1 * e, "validation_loss": 0.6} for s in (0, 1) for e in (0, 1, 2)]
-    aggregator = [{"seed": 0, "epoch": 0, "loss": 1.0, "score": 30.0}]
-    trained = {"a": rows, "b": rows[:3], "mean": [], "transformer_mean": aggregator}
-    figure = drawn_systems(make_evidence(make_system(scorer="mean")), {}, trained)["losses"]
-    assert [axes.get_title() for axes in figure.axes] == ["a", "b"]
-    assert [len(axes.lines) for axes in figure.axes] == [4, 2]
-    assert figure.axes[1].lines[0].get_xydata().tolist() == [[1, 0.5], [2, 0.4], [3, 0.3]]
+    assert set(drawn_systems(make_evidence(several))) == {"retrieval", "clips"}
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ def lines(make_workplace, make_query, shown_in, tmp_path_factory):
 
 def is_file_of_numbers(lead):
     path = Path(lead).resolve()
-    return path.is_file() and {ROOT / "metrics", ROOT / "reports" / "ablations"} & set(path.parents)
+    return path.is_file() and {ROOT / "metrics", ROOT / "plots", ROOT / "reports" / "ablations"} & set(path.parents)
 
 
 def test_each_row_finding_measurement_and_card_leads_to_a_file_of_metrics_or_of_a_study(lines):
@@ -57,7 +57,8 @@ def test_each_row_finding_measurement_and_card_leads_to_a_file_of_metrics_or_of_
     assert kinds["row"] > 40
     assert kinds["measure"] > 20
     assert (kinds["card"], kinds["finding"]) == (3, 4)
-    assert {line.section for line in numbers if line.kind == "row"} == {"retrieval", "moments", "actions", "resources"}
+    sections = {line.section for line in numbers if line.kind == "row"}
+    assert sections == {"retrieval", "moments", "actions", "finetune", "resources"}
     for line in numbers:
         assert line.leads, line
         assert line.leads == ["#claims"] or all(map(is_file_of_numbers, line.leads)), line

@@ -8,7 +8,6 @@ from stillmotion.report.moment_figures import (
     POST_COLORS,
     drawn_moments,
     iou_distribution,
-    length_points,
 )
 
 
@@ -30,19 +29,6 @@ def test_every_post_processing_and_method_has_a_look_of_its_own():
     assert set(POST_COLORS) == set(POSTS)
     assert len(set(POST_COLORS.values())) == 4
     assert len(set(METHOD_LINES.values())) == 3
-
-
-def test_precision_is_drawn_by_length_and_a_length_without_queries_left_out(moment_metrics):
-    second = moment_metrics | {"brief": moment_metrics["brief"] | {"MR-long-mAP": None}}
-    axes = length_points({"a": moment_metrics, "b": second}).axes[0]
-    assert {line.get_label(): xy(line) for line in axes.lines} == {
-        "short": [(3.28, 0), (3.28, 1)],
-        "middle": [(32.3, 0), (32.3, 1)],
-        "long": [(41.11, 0)],
-    }
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
-    # the first on top
-    assert axes.get_ylim()[0] > axes.get_ylim()[1]
 
 
 def test_the_distribution_falls_from_all_queries_and_reads_recall_at_its_levels(make_selection, make_evidence):
@@ -78,6 +64,5 @@ def test_figures_are_drawn_for_what_has_results(make_system, make_selection, mak
     assert drawn_moments(make_evidence()) == {}
     assert drawn_moments(make_evidence(empty)) == {}
     reference = make_system("moments", scorer="oracle", metrics=moment_metrics, protocol={"kind": "reference"})
-    assert set(drawn_moments(make_evidence(reference))) == {"moment_lengths"}
-    selected = drawn_moments(make_evidence(make_selection("vc1", "none", [0.5])))
-    assert set(selected) == {"moment_lengths", "iou_distribution"}
+    assert drawn_moments(make_evidence(reference)) == {}
+    assert set(drawn_moments(make_evidence(make_selection("vc1", "none", [0.5])))) == {"iou_distribution"}

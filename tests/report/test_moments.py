@@ -7,6 +7,7 @@ from stillmotion.report.moments import (
     by_kind,
     effects_table,
     importances_table,
+    lengths_tables,
     spread_out,
     thresholds_table,
 )
@@ -135,6 +136,23 @@ def test_thresholds_have_a_dash_for_what_is_not_searched_and_one_without_importa
         [["clip-vc2_none", "20.0", "75.0", "5.0"]],
     )
     assert thresholds_table(make_evidence()) == ""
+
+
+def test_precision_by_length_is_of_what_is_for_windows_under_what_it_is(
+    make_evidence, make_selection, make_system, moment_metrics
+):
+    brief = moment_metrics["brief"] | {"MR-long-mAP": None}
+    one = moment_metrics | {"brief": brief}
+    oracle = make_system("moments", scorer="oracle", metrics=one, protocol={"kind": "reference"})
+    for_frames = make_selection("vc1", "none", [0.5], objective="frame_AP@0.5")
+    (table,) = lengths_tables(make_evidence(make_selection("vc1", "none", [0.5]), for_frames, oracle))
+    assert table.header == ["mAP by length", "short", "middle", "long"]
+    assert [title.split(",")[0] for title in table.groups] == ["Selections", "References"]
+    assert [[(row.name, row.values, row.origin) for row in rows] for rows in table.groups.values()] == [
+        [("clip-vc1_none", [3.28, 32.3, 41.11], Origin("moments", "clip-vc1_none"))],
+        [("clip-oracle", [3.28, 32.3, None], Origin("moments", "clip-oracle"))],
+    ]
+    assert lengths_tables(make_evidence()) == []
 
 
 def test_the_assessment_has_a_column_for_each_threshold_and_the_mean(make_evidence, make_system):

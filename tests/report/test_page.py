@@ -3,8 +3,9 @@ import pytest
 from stillmotion.claims.claim import Source, open_claims
 from stillmotion.claims.compare import Measurement
 from stillmotion.claims.evidence import Search
+from stillmotion.claims.systems import Origin
 from stillmotion.io.records import Caption, Moment, Video
-from stillmotion.report.page import SOURCES, claim_rows, results_page, split_counts
+from stillmotion.report.page import SOURCES, claim_rows, left_out, results_page, split_counts
 
 
 def rows_of(page, heading):
@@ -28,7 +29,7 @@ def video(video_id, split, status="ok"):
 VIDEOS = [video("a", "train"), video("b", "train", "truncated | at 3 s"), video("c", "test")]
 CAPTIONS = [Caption("a0", "a", "x", None, None), Caption("c0", "c", "x", None, None), Caption("c1", "c", "x", 0.0, 1.0)]
 QUERIES = [Moment(1, "q", "c", 10.0, [[0.0, 2.0]], [0], [])]
-FIGURES = ["actions", "clips", "finetune", "iou_distribution", "moment_lengths", "moments", "retrieval"]
+FIGURES = ["actions", "clips", "iou_distribution", "moments", "retrieval"]
 
 
 @pytest.fixture
@@ -136,10 +137,25 @@ def test_of_many_videos_left_out_the_first_fifty_are_listed_and_the_rest_counted
     assert "… and 10 more" in text
 
 
+def test_videos_left_out_are_counted_by_split_and_reason_the_most_frequent_first():
+    lost = [video("d", "test", "corrupt"), video("e", "train", "corrupt"), video("f", "test", "a"), VIDEOS[1]]
+    table = left_out([*VIDEOS, *lost])
+    assert table.header == ["videos left out because", "train", "validation", "test"]
+    ((_, rows),) = table.groups.items()
+    # of two each by name
+    assert [(row.name, row.values) for row in rows] == [
+        ("corrupt", [1, None, 1]),
+        ("truncated | at 3 s", [2, None, None]),
+        ("a", [None, None, 1]),
+    ]
+    assert {row.origin for row in rows} == {Origin("frames", "skipped")}
+    assert left_out([VIDEOS[0]]) is None
+
+
 def test_moments_show_the_official_numbers_and_mark_frames_that_are_of_the_top_window(
     page_of, make_selection, make_system, moment_metrics
 ):
-    brief = moment_metrics["brief"] | {"HL-min-VeryGood-Hit1": 60.0, "MR-short-mAP": None}
+    brief = moment_metrics["brief"] | {"HL-min-VeryGood-Hit1": 60.0}
     protocol = {"kind": "reference", "frames_from": "top window"}
     oracle = make_system("moments", scorer="oracle", metrics=moment_metrics | {"brief": brief}, protocol=protocol)
     page = page_of(make_selection("vc1", "none", [0.5]), oracle)
@@ -160,10 +176,6 @@ def test_moments_show_the_official_numbers_and_mark_frames_that_are_of_the_top_w
         "3",
     ]
     assert (reference[5], reference[8]) == ("41.1 (39.0 to 43.0) †", "60.0")
-    assert rows_of(page, "mAP | short (up to 10 s)")[1:] == [
-        ["clip-vc1_none", "3.3", "32.3", "41.1"],
-        ["clip-oracle", "–", "32.3", "41.1"],
-    ]
 
 
 def test_the_page_holds_each_figure_once_and_leaves_out_what_is_long(page_of, make_selection, make_system, retrieval):
@@ -187,7 +199,7 @@ def test_the_page_holds_each_figure_once_and_leaves_out_what_is_long(page_of, ma
     assert "- Not measured here, but by `stillmotion run alignment`: STAN is above mean pooling, " in page
     assert "\n\n\n" not in page
     headings = [line for line in page.splitlines() if line.startswith("## ")]
-    assert len(set(headings)) == len(headings) == 8
+    assert len(set(headings)) == len(headings) == 7
 
 
 def test_a_page_of_a_dataset_with_nothing_to_score_still_stands(page_of, make_system):
@@ -199,7 +211,7 @@ def test_a_page_of_a_dataset_with_nothing_to_score_still_stands(page_of, make_sy
     ]
     page = page_of(*nothing, captions=[], videos=[video("a", "train")])
     assert "![" not in page
-    for absent in ("left out:", "### ", "By the length", "by number of clips", "## Studies", "Full-size"):
+    for absent in ("left out:", "### ", "by number of clips", "## Studies", "Full-size"):
         assert absent not in page.partition("## Claims")[0]
     assert page.count("The dataset has no ") == 3
     assert page_of().count("params.yaml names no ") == 2

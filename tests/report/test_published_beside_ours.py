@@ -99,6 +99,8 @@ def test_it_can_be_read_wide_and_narrow_light_and_dark_and_sorted_by_the_differe
         assert visit.overflow_px() <= 0
         assert visit.accessibility_faults() == []
         assert visit.complaints == []
+        # nothing has to be scrolled for
+        assert visit.page.locator("#published .scroll").evaluate("one => one.scrollWidth - one.clientWidth") <= 0
         visit.page.get_by_role("button", name="difference").click()
         first = visit.page.locator("#published tbody").first.locator("tr:not(.group) td:nth-child(5)")
         shown = [float(text.replace("−", "-")) for text in first.all_text_contents()]

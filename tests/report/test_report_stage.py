@@ -9,7 +9,7 @@ import pytest
 
 from stillmotion.errors import InputError
 from stillmotion.io.arrays import save_array
-from stillmotion.io.records import Caption, save_records
+from stillmotion.io.records import Caption, Video, save_records
 from stillmotion.report import parts
 
 QUERIES = 20
@@ -32,7 +32,7 @@ def test_a_dataset_of_actions_alone_needs_no_system_of_retrieval(workplace):
 
 def test_a_dataset_with_nothing_to_score_and_no_studies_still_has_its_pages(workplace):
     files = workplace.run()
-    assert set(files) == {"results.md", "published.md", "index.html", "figures/finetune.svg"}
+    assert set(files) == {"results.md", "published.md", "index.html"}
     page = files["results.md"].decode()
     assert page.count("The dataset has no ") == 3
     assert page.count("- Not measured here, but by `stillmotion run ") >= 10
@@ -102,7 +102,7 @@ def example(qid, place):
     }
 
 
-MOMENT_FIGURES = {"iou_distribution", "moment_lengths"}
+MOMENT_FIGURES = {"iou_distribution"}
 
 
 def test_moments_become_tables_figures_and_examples_with_the_same_bytes_each_time(
@@ -113,7 +113,7 @@ def test_moments_become_tables_figures_and_examples_with_the_same_bytes_each_tim
     workplace.add_moments(moment_metrics, queries, [*examples, example(1, "worst")])
     files = workplace.run()
     assert files == workplace.run("again")
-    figures = {f"figures/{name}.svg" for name in (*MOMENT_FIGURES, "moments", "finetune")}
+    figures = {f"figures/{name}.svg" for name in (*MOMENT_FIGURES, "moments")}
     assert set(files) == {"results.md", "published.md", "index.html", *figures}
     # of five examples the three that report.num_examples asks for, a picture each
     assert files["figures/moments.svg"].count(b"data:image/png;base64,") == 3
@@ -154,6 +154,60 @@ def test_what_a_model_attends_to_is_in_the_page_while_there_is_room_and_led_to_i
     page = workplace.run("small")["index.html"].decode()
     assert figure not in page
     assert f'<a href="figures/attention-{TUNED}.svg">' in page
+
+
+def test_trainings_lengths_and_what_is_left_out_stand_on_the_page_and_lead_to_their_files(
+    workplace, moment_metrics, make_query, shown_in
+):
+    workplace.add_moments(moment_metrics, [make_query(qid, 0.5) for qid in range(QUERIES)])
+    lost = Video("lost", "lost.mp4", "train", None, None, None, None, None, None, "<b>no</b> stream")
+    kept = [Video(f"v{v}", f"v{v}.mp4", "test", 4.0, 8.0, 32, 64, 64, "h264", "ok") for v in range(QUERIES)]
+    save_records(workplace.root / "frames", Video, [*kept, lost])
+    workplace.write("frames/skipped.jsonl", "")
+    epochs = [{"epoch": epoch, "loss": 2.0 - epoch, "score": 30.0 - epoch} for epoch in (0, 1)]
+    workplace.write(f"plots/finetune/{TUNED}.json", epochs)
+    page = workplace.run()["index.html"].decode()
+    leads = {(line.section, *line.cells[1:]): set(line.leads) for line in shown_in(page) if line.kind == "row"}
+    assert leads["finetune", TUNED, "30.0", "1", "2", "2.000", "1.000"] == {f"../plots/finetune/{TUNED}.json"}
+    assert leads["moments", SELECTED, "3.3", "32.3", "41.1"] == {f"../metrics/moments/{SELECTED}.json"}
+    assert leads["", "<b>no</b> stream", "1", "–", "–"] == {"../frames/skipped.jsonl"}
+    assert all((workplace.root / "out" / lead).is_file() for of_row in leads.values() for lead in of_row)
+    assert '<a href="#left-out">1 of them left out</a>' in page
+    assert "<summary>Videos that are left out: 1</summary>" in page
+    assert "<figcaption>Training loss by epoch</figcaption>" in page
+
+
+def test_hidden_states_are_shaded_on_the_page_with_each_number_and_loss_where_it_was_measured(workplace, shown_in):
+    workplace.add_retrieval("small_clip", 2.0, 1.0)
+    path = workplace.root / "metrics" / "retrieval" / "small_clip-mean.json"
+    pooled = [
+        {"layer": "last", "video_pooling": video, "text_pooling": "max", "MRR": value, "R@1": 1.0}
+        for video, value in (("max", 2.0), ("mean", 4.0), ("sum", 3.0))
+    ]
+    workplace.write("metrics/retrieval/small_clip-mean.json", json.loads(path.read_text()) | {"poolings": pooled})
+    epochs = [{"seed": 0, "epoch": epoch, "loss": 1.0, "validation_loss": 2.0} for epoch in (0, 1)]
+    workplace.write("plots/train_aggregator/small_clip-mean.json", epochs)
+    files = workplace.run()
+    page = files["index.html"].decode()
+    lead = "../metrics/retrieval/small_clip-mean.json"
+    rows = [line for line in shown_in(page) if line.cells[1:] in (["max", "2.00"], ["mean", "4.00"], ["sum", "3.00"])]
+    assert [line.leads for line in rows] == [[lead]] * 3
+    assert [f'"{value:g}" style="--of:{of}%"' in page for value, of in ((2, 0), (4, 100), (3, 50))] == [True] * 3
+    # no metrics file says what it is a head of
+    assert "Heads that align" not in page
+    workplace.write(
+        "metrics/retrieval/small_clip-mean.json",
+        json.loads(path.read_text()) | {"protocol": json.loads(path.read_text())["protocol"] | {"head": HEAD}},
+    )
+    page = workplace.run("with_head")["index.html"].decode()
+    assert [line.cells[3:] for line in shown_in(page) if line.cells[-1] == "2.000"] == [
+        ["last", "max, max", "raw", "mse", "1.000", "2.000"]
+    ]
+    assert page.count("<figcaption>small_clip-mean: loss</figcaption>") == 1
+    assert "Hidden states" not in files["results.md"].decode()
+
+
+HEAD = {"layer": "last", "video_pooling": "max", "text_pooling": "max", "inputs": "raw", "loss": "mse"}
 
 
 def test_embeddings_of_another_dataset_are_one_line(workplace):

@@ -21,7 +21,7 @@ from stillmotion.report.systems import TaskTable
 WIDTH, HEIGHT = 360, 220
 LEFT, RIGHT, TOP, BOTTOM = 34, 8, 10, 34
 """Margins of a chart of lines."""
-STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 MOST_TICKS, MOST_PLACES = 6, 10
 """Round numbers on an axis; values of a curve that each have a tick."""
 RECALLS = (1, 2, 5, 10)
@@ -71,6 +71,8 @@ class Points:
     level: float | None = None
     dots: Sequence[float] | None = None
     """Where x has a mark; None for everywhere."""
+    color: int | None = None
+    """None for its place among the curves."""
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -87,7 +89,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def line_chart(
-    title: str, curves: Sequence[Points], across: str, scale: Callable[[float], float] = log2
+    title: str, curves: Sequence[Points], across: str, scale: Callable[[float], float] = log2, digits: int = 1
 ) -> LineChart | None:
     """The chart of curves over an axis of some scale; None where no curve has two points."""
     if not any(len(curve.values) > 1 for curve in curves):
@@ -112,10 +114,11 @@ def line_chart(
         beside = 3 * (color - (len(curves) - 1) / 2) if has_intervals else 0.0  # so that they can be told apart
         marks = []
         for x, y, low, high in curve.values:
-            label = f"{x:.4g}: {y:.1f}" + (f" ({low:.1f} to {high:.1f})" if low < high else "")
+            label = f"{x:.4g}: {y:.{digits}f}" + (f" ({low:.{digits}f} to {high:.{digits}f})" if low < high else "")
             is_dot = curve.dots is None or x in curve.dots
             marks.append(Mark(round(x_at(x) + beside, 1), y_at(y), y_at(low), y_at(high), label, is_dot))
-        lines.append(Line(curve.name, color, marks, None if curve.level is None else y_at(curve.level)))
+        own = color if curve.color is None else curve.color
+        lines.append(Line(curve.name, own, marks, None if curve.level is None else y_at(curve.level)))
     shown = xs if len(xs) <= MOST_PLACES else [x for x in ticks(xs[0], xs[-1]) if xs[0] <= x <= xs[-1]]
     return LineChart(title, across, lines, [(x_at(x), f"{x:g}") for x in shown], [(y_at(y), f"{y:g}") for y in marked])
 

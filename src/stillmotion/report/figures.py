@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from stillmotion.claims.evidence import Evidence
 from stillmotion.claims.systems import records, select
 from stillmotion.io.atomic import atomic_file
-from stillmotion.report.video_llms import Histories, drawn_sweeps, loss_curves
 
 plt.rcParams.update(
     {
@@ -50,14 +49,8 @@ def save_figure(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
-def drawn_systems(evidence: Evidence, histories: Histories, trained: Histories) -> dict[str, Figure]:
-    """The figures of retrieval, layers, heads, actions and fine-tuning by name, for which there are results.
-
-    Args:
-        evidence: what has been measured.
-        histories: epochs of each fine-tuned model.
-        trained: likewise of what was trained for each system of retrieval, seed after seed.
-    """
+def drawn_systems(evidence: Evidence) -> dict[str, Figure]:
+    """The figures of retrieval and actions by name, for which there are results."""
     figures = {}
     retrieval, actions = evidence.metrics("retrieval"), evidence.metrics("actions")
     if any(values["t2v"] for values in retrieval.values()):
@@ -68,12 +61,7 @@ def drawn_systems(evidence: Evidence, histories: Histories, trained: Histories) 
         figures["clips"] = clips_curves(with_several)
     if any(values["top1"] for values in actions.values()):
         figures["actions"] = shots_curves(actions)
-    if any(histories.values()):
-        figures["finetune"] = training_curves(histories)
-    heads = {key: history for key, history in trained.items() if history and "validation_loss" in history[0]}
-    if heads:
-        figures["losses"] = loss_curves(heads)
-    return figures | drawn_sweeps(evidence)
+    return figures
 
 
 def recall_bars(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
@@ -166,29 +154,6 @@ def shots_curves(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
     axes.set_xlabel("samples a class (dashed: zero-shot)")
     axes.set_ylabel("top-1 accuracy in %")
     legend_on_the_right(axes)
-    return figure
-
-
-def training_curves(histories: Histories) -> Figure:
-    """Loss, and validation R@1 where it was scored, by epoch; of a recognition top-1."""
-    figure, (loss_axes, score_axes) = plt.subplots(1, 2, figsize=(9, 2.8))
-    for color, (name, history) in zip(line_colors(), histories.items(), strict=False):
-        epochs = [row["epoch"] + 1 for row in history]
-        loss_axes.plot(epochs, [row["loss"] for row in history], marker="o", markersize=3, color=color, label=name)
-        scored = [row for row in history if "score" in row]
-        score_axes.plot(
-            [row["epoch"] + 1 for row in scored],
-            [row["score"] for row in scored],
-            marker="o",
-            markersize=3,
-            color=color,
-        )
-    loss_axes.set_ylabel("loss")
-    score_axes.set_ylabel("validation R@1 or top-1 in %")
-    for axes in (loss_axes, score_axes):
-        axes.set_xlabel("epoch")
-    legend_on_the_right(score_axes, *loss_axes.get_legend_handles_labels())
-    figure.tight_layout()
     return figure
 
 

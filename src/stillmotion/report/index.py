@@ -13,16 +13,18 @@ from stillmotion.report import charts, moments, retrieval
 from stillmotion.report.examples import Examples, Gallery, moments_located, rankings
 from stillmotion.report.findings import findings, tally
 from stillmotion.report.first_videos import SHOWN
-from stillmotion.report.page import SOURCES, rendered
+from stillmotion.report.page import SOURCES, left_out, rendered
 from stillmotion.report.parts import parts_of_sections
 from stillmotion.report.published import Published
 from stillmotion.report.systems import task_tables
+from stillmotion.report.trainings import Histories
 
 TITLES = {
     "retrieval": "Text–video retrieval",
     "attention": "What models attend to",
     "moments": "Moment retrieval",
     "actions": "Action recognition",
+    "finetune": "Fine-tuning",
     "resources": "Cost of a training step",
 }
 WHY = {
@@ -40,8 +42,8 @@ def index_page(
     claims: Sequence[Measured],
     gallery: Gallery,
     examples: Examples,
-    metrics: Path,
-    studies: Path,
+    trained: Mapping[str, Histories],
+    folders: Mapping[str, Path],
     written: Path,
 ) -> str:
     """The page in HTML.
@@ -53,11 +55,11 @@ def index_page(
         claims: what those of each of `page.SOURCES` came to.
         gallery: what players are made of.
         examples: what they show.
-        metrics: the folder of the metrics files.
-        studies: that of the studies.
+        trained: epochs by folder of plots/.
+        folders: of the metrics files, the studies, the plots and the frames, by name.
         written: that of the page until it is done, where its figures are.
     """
-    tables, parts = task_tables(evidence), parts_of_sections(evidence, written / "figures")
+    tables, parts = task_tables(evidence), parts_of_sections(evidence, trained, written / "figures")
     beside: dict[str, list[Published]] = {}
     for row in published:
         if row.ours is not None:
@@ -71,6 +73,7 @@ def index_page(
         parts=parts,
         sections={task: title for task, title in TITLES.items() if task in tables or parts.get(task)},
         splits=splits,
+        left_out=left_out(list(gallery.videos.values())),
         findings=findings(evidence, tables, claims),
         tally=tally(claims),
         claims=list(zip(SOURCES, claims, strict=True)),
@@ -83,8 +86,7 @@ def index_page(
         charts=charts,
         lines=charts.task_charts(evidence, tables),
         analyses=_analyses(evidence, pd.DataFrame(map(vars, published))),
-        metrics=os.path.relpath(metrics, gallery.page),
-        studies=os.path.relpath(studies, gallery.page),
+        **{name: os.path.relpath(folder, gallery.page) for name, folder in folders.items()},
     )
 
 

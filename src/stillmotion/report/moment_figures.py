@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stillmotion.claims.evidence import Evidence
-from stillmotion.claims.windows import LENGTHS, METHOD, POST, groups_of, metrics_for_windows
+from stillmotion.claims.windows import METHOD, POST, groups_of
 from stillmotion.report.figures import legend_on_the_right
 from stillmotion.report.moments import group_title
 
@@ -24,31 +24,7 @@ LEAST_IOUS = np.arange(41) / 40
 
 def drawn_moments(evidence: Evidence) -> dict[str, Figure]:
     """The figures by name for which there are results."""
-    figures = {}
-    measured = metrics_for_windows(evidence)
-    if measured:
-        figures["moment_lengths"] = length_points(measured)
-    if groups_of(evidence):
-        figures["iou_distribution"] = iou_distribution(evidence)
-    return figures
-
-
-def length_points(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Mean average precision by the length of the true windows, a row a system."""
-    systems = list(metrics)
-    figure, axes = plt.subplots(figsize=(6.5, 0.26 * len(systems) + 0.9))
-    for length, marker, color in zip(LENGTHS, "os^", ("#c44e52", "#e08f3c", "#4878a8"), strict=True):
-        found = [(metrics[system]["brief"][f"MR-{length}-mAP"], place) for place, system in enumerate(systems)]
-        drawn = [(value, place) for value, place in found if value is not None]
-        if drawn:
-            axes.plot(*zip(*drawn, strict=True), marker, color=color, markersize=5, label=length)
-    axes.set_yticks(range(len(systems)), systems)
-    axes.set_ylim(len(systems) - 0.5, -0.5)
-    axes.set_xlim(-2, 102)
-    axes.grid(axis="y", color="#e4e4e4", linewidth=0.6)
-    axes.set_xlabel("mAP in % by the length of the true windows")
-    legend_on_the_right(axes)
-    return figure
+    return {"iou_distribution": iou_distribution(evidence)} if groups_of(evidence) else {}
 
 
 def iou_distribution(evidence: Evidence) -> Figure:

@@ -1,4 +1,4 @@
-"""What the results page says of moment retrieval: groups of systems, differences, thresholds."""
+"""What the results page says of moment retrieval: groups of systems, lengths, differences, thresholds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,9 +8,19 @@ import pandas as pd
 from stillmotion.claims.compare import Pair, paired, pairs
 from stillmotion.claims.evidence import Evidence
 from stillmotion.claims.systems import MODEL, Origin, records, select
-from stillmotion.claims.windows import FRAMES, METHOD, OBJECTIVE, POST, POSTS, WINDOWS, selections
+from stillmotion.claims.windows import (
+    FRAMES,
+    LENGTHS,
+    METHOD,
+    OBJECTIVE,
+    POST,
+    POSTS,
+    WINDOWS,
+    metrics_for_windows,
+    selections,
+)
 from stillmotion.report.links import linked
-from stillmotion.report.tables import markdown_table, number, with_interval
+from stillmotion.report.tables import HeatRow, HeatTable, markdown_table, number, with_interval
 
 SYMBOLS = {"threshold": "λ", "least_confidence": "β", "change": "α", "share": "p", "window": "M"}
 """Of the parameters, as the source has them."""
@@ -35,6 +45,18 @@ def by_kind(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Map
             objective = f" {values['protocol']['thresholds']['objective']}" if kind == "selection" else ""
             groups[KINDS[f"{kind}{objective}"]][key] = values
     return {title: group for title, group in groups.items() if group}
+
+
+def lengths_tables(evidence: Evidence) -> list[HeatTable]:
+    """Mean average precision by the length of the true windows, of systems by what they are."""
+    groups = {
+        title: [
+            HeatRow(key, Origin("moments", key), [values["brief"][f"MR-{length}-mAP"] for length in LENGTHS])
+            for key, values in group.items()
+        ]
+        for title, group in by_kind(metrics_for_windows(evidence)).items()
+    }
+    return [HeatTable(["mAP by length", *LENGTHS], groups)] if groups else []
 
 
 def moment_pairs(evidence: Evidence, measure: str) -> list[Pair]:

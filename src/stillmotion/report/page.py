@@ -1,5 +1,6 @@
 """The pages of the report, from their templates beside this module."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,24 @@ from stillmotion.claims.claim import Measured, open_claims, run_command
 from stillmotion.claims.compare import num_clips
 from stillmotion.claims.evidence import Evidence
 from stillmotion.claims.mug_stan import MUG_STAN
-from stillmotion.claims.systems import select
+from stillmotion.claims.systems import Origin, select
 from stillmotion.claims.thesis import THESIS
 from stillmotion.claims.vclipper import VCLIPPER
 from stillmotion.claims.video_llama import VIDEO_LLAMA
-from stillmotion.io.records import Caption, Moment, Video
+from stillmotion.io.records import SPLITS, Caption, Moment, Video
 from stillmotion.printed import markdown, one_line
-from stillmotion.report import moments, retrieval, video_llms
+from stillmotion.report import moments, retrieval
 from stillmotion.report.links import parts_of
 from stillmotion.report.published import Published
 from stillmotion.report.published_tables import by_several, published_tables
-from stillmotion.report.tables import leading_value, markdown_table, number, with_interval
+from stillmotion.report.tables import HeatRow, HeatTable, leading_value, markdown_table, number, with_interval
 
 SOURCES = (THESIS, VCLIPPER, MUG_STAN, VIDEO_LLAMA)
 """Whose conclusions are held to the results."""
 BY_DATASET = ("Mug-STAN (Liu et al. 2023)", "Other sources", "MTEB (third parties)")
 """Documents of which the page of published numbers has a table for each dataset."""
+SKIPPED = Origin("frames", "skipped")
+"""The file of the videos left out, beside the frames of the others."""
 MOST_SKIPPED = 50
 """Videos left out that the page lists; all of them are in skipped.jsonl."""
 
@@ -84,7 +87,6 @@ def results_page(
         evidence=evidence,
         retrieval=retrieval,
         moments=moments,
-        video_llms=video_llms,
         selected=selected,
         figures=figures,
         splits=splits,
@@ -112,8 +114,19 @@ def split_counts(
             sum(split_of.get(caption.video_id) == split for caption in captions),
             sum(split_of.get(moment.vid) == split for moment in windows),
         )
-        for split in ("train", "validation", "test")
+        for split in SPLITS
     }
+
+
+def left_out(videos: Sequence[Video]) -> HeatTable | None:
+    """How many videos of each split are left out by reason, the most frequent first; None where none is."""
+    counts = Counter((video.status, video.split) for video in videos if not video.ok)
+    of_reason = Counter(video.status for video in videos if not video.ok)
+    rows = [
+        HeatRow(reason, SKIPPED, [counts[reason, split] or None for split in SPLITS])
+        for reason in sorted(of_reason, key=lambda reason: (-of_reason[reason], reason))
+    ]
+    return HeatTable(["videos left out because", *SPLITS], {"": rows}, digits=0) if rows else None
 
 
 def claim_rows(found: Measured) -> list[list[str]]:

@@ -1,8 +1,11 @@
-"""Cells and tables in Markdown."""
+"""Cells and tables: in Markdown, and of numbers that are shaded."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from stillmotion.claims.systems import Origin
 
 
 class Table(str):
@@ -51,3 +54,29 @@ def leading_value(cell: str) -> str:
     """
     found = re.match(r"(?:× )?([+-]?[\d,]*\.?\d+)", cell)
     return found[1].replace(",", "") if found else ""
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """Numbers of one file, None where it has none."""
+
+    name: str
+    origin: Origin
+    values: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class HeatTable:
+    """Rows by group, whose numbers stand on a ground that is the stronger the higher they are."""
+
+    header: Sequence[str]
+    groups: Mapping[str, Sequence[HeatRow]]
+    digits: int = 1
+    chosen: tuple[str, str] | None = None
+    """Row and column of what was chosen by these numbers."""
+
+    def strength(self, value: float) -> int:
+        """Percent of the way from the lowest number to the highest."""
+        values = [one for rows in self.groups.values() for row in rows for one in row.values if one is not None]
+        low, high = min(values), max(values)
+        return round(100 * (value - low) / (high - low)) if high > low else 0
