@@ -68,6 +68,8 @@ def find_weights(name: str, params: OpenClipBackboneParams, weights_folder: Path
             raise InputError(f"{local[0].as_posix()}: no such file; put the weights of {params.architecture} there")
         return present[0], {"file": present[0].name, "sha256": file_digest(present[0])}
     tag = get_pretrained_cfg(params.architecture, params.pretrained)
+    wanted = tag.get("hf_hub") or tag["url"]
+    wanted += _HUB_NAMES[0] if wanted.endswith("/") else ""
     try_hub()
     try:
         if tag.get("hf_hub"):
@@ -79,7 +81,7 @@ def find_weights(name: str, params: OpenClipBackboneParams, weights_folder: Path
             source = {"file": path.name}
     except OSError as error:
         raise InputError(
-            f"backbone {name}: can't fetch {tag.get('hf_hub') or tag['url']} ({_first_line(error)}); on a "
+            f"backbone {name}: can't fetch {wanted} ({_first_line(error)}); on a "
             f"machine with a network download it, put it at {local[0].as_posix()} (or .pt, .bin) and "
             + how_to_set(f"backbones.{name}", "pretrained", "file")
         ) from None
