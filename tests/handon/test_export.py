@@ -231,8 +231,12 @@ def test_what_is_not_whole_is_told_and_nothing_is_written(model, spoil, told, ex
 
 
 @pytest.fixture
-def hub(monkeypatch):
+def hub(monkeypatch, tmp_path):
+    """On loopback; what its clients keep of one, for a day or for good, goes to a folder of the test."""
     with hub_stub.running() as server:
+        monkeypatch.setattr(huggingface_hub.constants, "AGENT_HARNESSES_PATH", str(tmp_path / "harnesses.json"))
+        for name in ("HF_XET_CACHE", "HF_XET_LOG_DEST"):
+            monkeypatch.setenv(name, f"{tmp_path / name}/")
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(huggingface_hub.utils._http.time, "sleep", lambda _: None)  # between its tries
@@ -241,11 +245,10 @@ def hub(monkeypatch):
 
 
 @pytest.fixture
-def by_xet(monkeypatch, tmp_path):
+def by_xet(monkeypatch, hub):
     """As where it is installed, and nothing was sent before: what was is remembered, and not sent again."""
     pytest.importorskip("hf_xet")
     monkeypatch.setattr(_xet, "_GLOBAL_XET_HOLDER", _xet.XetSessionHolder())
-    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "xet"))
 
 
 @pytest.fixture
