@@ -93,7 +93,10 @@ def test_more_tokens_than_the_context_are_told(hub, tmp_path):
 
 def assert_names_the_way_out(message, weights):
     assert message.startswith(f"backbone mine: can't fetch {REPOSITORY} at v1 (")
-    assert f"put them in {(weights / 'mine').as_posix()} and set backbones.mine.checkpoint: folder" in message
+    assert (
+        f"put them in {(weights / 'mine').as_posix()} and set backbones.mine.checkpoint: folder in params.yaml"
+        in message
+    )
 
 
 def test_a_hub_that_can_not_be_reached_is_asked_once_and_the_way_out_named(monkeypatch, tmp_path):

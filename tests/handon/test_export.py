@@ -1,18 +1,17 @@
 """An export: open_clip, transformers and the front door open it, its card tells what is so, it goes to a hub."""
 
-import base64
-import contextlib
+import copy
+import hashlib
 import importlib
-import json
 import shutil
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import hub_stub
 import huggingface_hub
 import numpy as np
 import open_clip
 import pytest
 import torch
+from huggingface_hub.utils import _xet
 from torch.nn import functional
 from transformers import AutoTokenizer, XCLIPModel
 
@@ -54,6 +53,7 @@ def files_of(folder):
 def test_open_clip_embeds_with_an_exported_clip_to_the_bit(export, small_clip, tmp_path):
     assert export("small_clip") == 0
     theirs, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path / 'out'}")
+    theirs_whole = copy.deepcopy(theirs).eval()
     tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path / 'out'}")
     frames = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     pixels = small_clip.pixels(frames)
@@ -64,8 +64,17 @@ def test_open_clip_embeds_with_an_exported_clip_to_the_bit(export, small_clip, t
         assert torch.equal(tokens, small_clip.tokens(TEXTS))
         texts = theirs.encode_text(tokens, normalize=True)
         assert torch.equal(texts, small_clip.model.encode_text(tokens, normalize=True))
-        # ours computes no padding, which may change a last bit
+        # Ours computes no padding, which may change a last bit: for the same matrices there is none to change.
         torch.testing.assert_close(small_clip.embed_texts(tokens), texts, atol=1e-6, rtol=0)
+        length = int(tokens.argmax(-1).max()) + 1
+        assert length < tokens.shape[1]
+        theirs.positional_embedding = torch.nn.Parameter(theirs.positional_embedding[:length])
+        theirs.attn_mask = theirs.attn_mask[:length, :length]
+        cut = theirs.encode_text(tokens[:, :length], normalize=True)
+        assert torch.equal(cut, small_clip.embed_texts(tokens))
+        # And where the longest text fills the context, nothing is cut.
+        full = tokenizer([*TEXTS, "ball " * 100])
+        assert torch.equal(theirs_whole.encode_text(full, normalize=True), small_clip.embed_texts(full))
     assert preprocess.transforms[0].size == 32
 
 
@@ -221,70 +230,135 @@ def test_what_is_not_whole_is_told_and_nothing_is_written(model, spoil, told, ex
     assert not (tmp_path / "out").exists()
 
 
-class Hub(BaseHTTPRequestHandler):
-    """The part of the hub's API that takes an upload."""
-
-    protocol_version = "HTTP/1.1"
-    status = 200
-
-    def log_message(self, *_):
-        pass
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            while size := int(self.rfile.readline(), 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-        self.server.asked.append((self.path, self.headers.get("Authorization"), body))
-        if self.path == "/api/repos/create":
-            answer = {"url": f"{self.server.url}/me/toy", "id": "me/toy"}
-        elif "/preupload/" in self.path:
-            paths = [file["path"] for file in json.loads(body)["files"]]
-            answer = {"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]}
-        else:
-            answer = {"commitUrl": f"{self.server.url}/me/toy/commit/abc", "commitOid": "abc", "errors": []}
-            answer |= {"warnings": [], "success": True}
-        content = json.dumps(answer).encode()
-        self.send_response(self.server.status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """On loopback; what its clients keep of one, for a day or for good, goes to a folder of the test."""
+    with hub_stub.running() as server:
+        monkeypatch.setattr(huggingface_hub.constants, "AGENT_HARNESSES_PATH", str(tmp_path / "harnesses.json"))
+        for name in ("HF_XET_CACHE", "HF_XET_LOG_DEST"):
+            monkeypatch.setenv(name, f"{tmp_path / name}/")
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.utils._http.time, "sleep", lambda _: None)  # between its tries
+        monkeypatch.setenv("HF_TOKEN", hub_stub.TOKEN)
+        yield server
 
 
 @pytest.fixture
-def hub(monkeypatch):
-    with contextlib.closing(ThreadingHTTPServer(("127.0.0.1", 0), Hub)) as server:
-        server.asked, server.status, server.url = [], 200, f"http://127.0.0.1:{server.server_port}"
-        server.close = server.server_close
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
-        monkeypatch.setenv("HF_TOKEN", "hf_secret")
-        yield server
-        server.shutdown()
-        thread.join()
+def by_xet(monkeypatch, hub):
+    """As where it is installed, and nothing was sent before: what was is remembered, and not sent again."""
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr(_xet, "_GLOBAL_XET_HOLDER", _xet.XetSessionHolder())
 
 
-def test_a_push_sends_every_file_to_the_hub(export, hub, tmp_path, capsys):
+@pytest.fixture
+def by_lfs(monkeypatch):
+    """As where hf_xet is not installed."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+
+
+def weights_of(folder):
+    return {name: found for name, found in files_of(folder).items() if name.endswith(".safetensors")}
+
+
+@pytest.mark.usefixtures("by_lfs")
+@pytest.mark.parametrize("part_size", [pytest.param(0, marks=pytest.mark.slow), 20_000])
+def test_what_a_push_sends_by_lfs_has_the_sha256_of_its_commit(part_size, export, hub, tmp_path, capsys):
+    hub.part_size, hub.held = part_size, ["stan.json", "figure.png", "open_clip_config.json"]
+    assert export("small_clip-transformer_mean", "--push", "me/toy") == 0, capsys.readouterr().err
+    files, weights = files_of(tmp_path / "out"), weights_of(tmp_path / "out")
+    pointers = hub.committed("lfsFile")
+    assert {path: hub.objects[line["oid"]] for path, line in pointers.items()} == weights
+    assert {hashlib.sha256(each).hexdigest() for each in weights.values()} == hub.objects.keys() == hub.verified
+    assert {path: line["size"] for path, line in pointers.items()} == {path: len(weights[path]) for path in weights}
+    assert {path: hub_stub.content(line) for path, line in hub.committed("file").items()} | weights == files
+    assert hub.committed("deletedFile").keys() == {"stan.json"}  # of another family; a picture stays
+    assert hub.tokens == {f"Bearer {hub_stub.TOKEN}"}
+    if part_size:
+        assert max(len(parts) for parts in hub.parts.values()) > 1
+    said = capsys.readouterr()
+    assert f"{hub.url}/me/toy: uploaded" in said.out
+    assert hub_stub.TOKEN not in said.out + said.err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_xet")
+def test_what_a_push_sends_by_xet_has_the_sha256_of_its_commit(export, hub, tmp_path, capsys):
     assert export("small_clip", "--push", "me/toy") == 0, capsys.readouterr().err
-    assert {token for _, token, _ in hub.asked} == {"Bearer hf_secret"}
-    body = next(body for path, _, body in hub.asked if path.startswith("/api/models/me/toy/commit/main"))
-    lines = [json.loads(line)["value"] for line in body.splitlines()]
-    sent = {line["path"]: base64.b64decode(line["content"]) for line in lines if "path" in line}
-    assert sent == files_of(tmp_path / "out")
-    assert f"{hub.url}/me/toy: uploaded" in capsys.readouterr().out
+    ((path, weights),) = weights_of(tmp_path / "out").items()
+    assert hub.committed("lfsFile")[path]["oid"] == hashlib.sha256(weights).hexdigest()
+    assert sum(map(hub_stub.size_by_xet, hub.xorbs)) == len(weights)
+    assert not hub.objects
 
 
-def test_a_push_that_is_refused_is_told_and_the_folder_stays(export, hub, tmp_path, capsys):
-    hub.status = 401
+LOG_IN = "log in (hf auth login, or HF_TOKEN)"
+WRITE = "take a token that may write there (HF_TOKEN, made in the hub's settings), or another ORG"
+THERE = "check that ORG is there, and that you may see it"
+AGAIN = "try again when it answers: what arrived is not sent again"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_lfs")
+@pytest.mark.parametrize(
+    ("where", "status", "mend"),
+    [
+        ("/repos/create", 401, LOG_IN),
+        ("/repos/create", 403, WRITE),
+        ("/repos/create", 404, THERE),
+        ("/repos/create", 0, AGAIN),
+        ("/preupload/", 404, THERE),
+        ("/objects/batch", 403, WRITE),
+        ("/store/", 403, WRITE),
+        ("/store/", 500, AGAIN),
+        ("/store/", 0, AGAIN),
+        ("/verify", 404, THERE),
+        ("/commit/", 401, LOG_IN),
+        ("/commit/", 0, AGAIN),
+    ],
+)
+def test_a_push_that_fails_is_told_in_one_line_without_a_secret(where, status, mend, export, hub, tmp_path, capsys):
+    hub.refuse = {where: status}
+    assert export("small_clip-transformer_mean", "--push", "me/toy") == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("stillmotion: error: --push me/toy: ")
+    assert said.err.endswith(f"is written: {mend}\n")
+    assert said.err.count("\n") == 1
+    assert (str(status) in said.err) == bool(status)
+    assert not {secret for secret in (hub_stub.TOKEN, "sesame") if secret in said.out + said.err}
+    assert not hub.commit
+    assert (tmp_path / "out" / "README.md").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("by_xet")
+def test_a_push_that_xet_refuses_is_told_in_one_line(export, hub, capsys):
+    hub.refuse = {"/xet-write-token/": 403}
     assert export("small_clip", "--push", "me/toy") == 2
     said = capsys.readouterr().err
-    assert "--push me/toy: " in said
-    assert "log in (hf auth login, or HF_TOKEN)" in said
+    assert said.startswith("stillmotion: error: --push me/toy: ")
     assert said.count("\n") == 1
-    assert (tmp_path / "out" / "README.md").is_file()
-    assert export("small_clip", "--push", "toy") == 2
-    assert "not ORG/NAME" in capsys.readouterr().err
+    assert hub_stub.TOKEN not in said
+    assert not hub.commit
+
+
+def test_a_hub_out_of_reach_is_told_in_one_line(export, hub, monkeypatch, capsys):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert export("small_clip", "--push", "me/toy") == 2
+    said = capsys.readouterr().err
+    assert "--push me/toy: http://127.0.0.1:9 does not answer (" in said
+    assert said.endswith(f"{AGAIN}\n")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("repository", ["toy", "a/b/c", "me/to y", "me/-toy"])
+def test_nothing_is_written_or_asked_for_what_is_no_repository(repository, export, hub, tmp_path, capsys):
+    assert export("small_clip", "--push", repository) == 2
+    assert f"--push {repository}: not ORG/NAME" in capsys.readouterr().err
+    assert not hub.asked
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_asked_where_the_model_is_damaged(export, hub, changed):
+    spoil_weights(changed)
+    assert export("small_clip", "--push", "me/toy", root=changed) == 2
+    assert not hub.asked

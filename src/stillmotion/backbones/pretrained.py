@@ -18,6 +18,7 @@ from open_clip.transform import PreprocessCfg
 
 from stillmotion.backbones.hub import try_hub
 from stillmotion.config.models import OpenClipBackboneParams
+from stillmotion.config.places import how_to_set
 from stillmotion.errors import InputError
 from stillmotion.io.memo import file_digest
 
@@ -67,6 +68,8 @@ def find_weights(name: str, params: OpenClipBackboneParams, weights_folder: Path
             raise InputError(f"{local[0].as_posix()}: no such file; put the weights of {params.architecture} there")
         return present[0], {"file": present[0].name, "sha256": file_digest(present[0])}
     tag = get_pretrained_cfg(params.architecture, params.pretrained)
+    wanted = tag.get("hf_hub") or tag["url"]
+    wanted += _HUB_NAMES[0] if wanted.endswith("/") else ""
     try_hub()
     try:
         if tag.get("hf_hub"):
@@ -78,9 +81,9 @@ def find_weights(name: str, params: OpenClipBackboneParams, weights_folder: Path
             source = {"file": path.name}
     except OSError as error:
         raise InputError(
-            f"backbone {name}: can't fetch {tag.get('hf_hub') or tag['url']} ({_first_line(error)}); on a "
-            f"machine with a network download it, put it at {local[0].as_posix()} (or .pt, .bin) and set "
-            f"backbones.{name}.pretrained: file"
+            f"backbone {name}: can't fetch {wanted} ({_first_line(error)}); on a "
+            f"machine with a network download it, put it at {local[0].as_posix()} (or .pt, .bin) and "
+            + how_to_set(f"backbones.{name}", "pretrained", "file")
         ) from None
     return path, source | {"sha256": file_digest(path)}
 
@@ -154,8 +157,8 @@ def pretrained_model(
         except OSError as error:
             raise InputError(
                 f"backbone {name}: the text tower of {params.architecture} is described on the hub alone "
-                f"({_first_line(error)}); choose another, or fetch {model_cfg['text_cfg'].get('hf_model_name')} once "
-                "with a network"
+                f"({_first_line(error)}); fetch {model_cfg['text_cfg'].get('hf_model_name')} once with a network, or "
+                + how_to_set(f"backbones.{name}", "architecture", "another")
             ) from None
     if checkpoint is not None:
         try:

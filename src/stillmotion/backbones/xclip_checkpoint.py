@@ -10,6 +10,7 @@ from stillmotion.backbones.hub import try_hub
 from stillmotion.backbones.xclip_backbone import CONFIG, PROCESSOR, WEIGHTS, XClipBackbone
 from stillmotion.backbones.xclip_folder import OLD_WEIGHTS, TOKENIZER_FILES, read_xclip, weights_file
 from stillmotion.config.models import XClipBackboneParams
+from stillmotion.config.places import how_to_set
 from stillmotion.errors import InputError
 from stillmotion.io.memo import file_digest
 
@@ -59,8 +60,8 @@ def pretrained_xclip(
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(
                 f"backbone {name}: can't fetch {params.checkpoint} at {params.revision} ({reason}); on a machine with "
-                f"a network download its files, put them in {local.as_posix()} and set backbones.{name}.checkpoint: "
-                "folder"
+                f"a network download its files, put them in {local.as_posix()} and "
+                + how_to_set(f"backbones.{name}", "checkpoint", "folder")
             ) from None
         source["revision"] = folder.name
     backbone = read_xclip(folder, max_tokens=params.max_tokens)

@@ -41,8 +41,11 @@ def export(
     from stillmotion.export.layout import CARD, add_to_export, require_export, sampling_of
 
     require_export(to)
-    if push and push.count("/") != 1:
-        raise InputError(f"--push {push}: not ORG/NAME; name the account and the repository")
+    if push:
+        from stillmotion.export.push import push as upload
+        from stillmotion.export.push import require_repository
+
+        require_repository(push)
     params = load_params(root / "params.yaml")
     name, aggregator = _find(model, root, params)
 
@@ -82,7 +85,7 @@ def export(
     told = sum(len(each) for each in systems.values())
     typer.echo(one_line(f"{to}: {model}, with a card of {told} measured systems"))
     if push:
-        typer.echo(one_line(f"{_push(to, push)}: uploaded"))
+        typer.echo(one_line(f"{upload(to, push)}: uploaded"))
 
 
 def _find(model: str, root: Path, params: "Params") -> tuple[str, Path | None]:
@@ -99,20 +102,3 @@ def _find(model: str, root: Path, params: "Params") -> tuple[str, Path | None]:
     if system.model not in built or not (aggregators / model / "aggregator.json").is_file():
         raise InputError(f"{model}: not built; run `dvc repro`, or fetch what a colleague built with `dvc pull`")
     return system.model, aggregators / model
-
-
-def _push(folder: Path, repository: str) -> str:
-    """Upload a folder; the address of its repository."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    hub = HfApi()
-    try:
-        made = hub.create_repo(repository, exist_ok=True)
-        hub.upload_folder(repo_id=repository, folder_path=folder, commit_message="Export from Stillmotion")
-    except (HfHubHTTPError, HFValidationError, ValueError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"--push {repository}: {reason:.200}; {folder} is written: log in (hf auth login, or HF_TOKEN), try again"
-        ) from None
-    return str(made)

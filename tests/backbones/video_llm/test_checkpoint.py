@@ -47,9 +47,8 @@ def test_a_hub_that_is_out_of_reach_is_told_with_the_folder_to_fill(monkeypatch,
         pretrained_video_llm("mine", params(), tmp_path / "weights")
     line = str(caught.value)
     assert line.startswith(f"backbone mine: can't fetch {REPOSITORY} at v1 (no route)")
-    assert line.endswith(
-        f"put them in {(tmp_path / 'weights' / 'mine').as_posix()} and set backbones.mine.checkpoint: folder"
-    )
+    way = "and set backbones.mine.checkpoint: folder in params.yaml"
+    assert line.endswith(f"put them in {(tmp_path / 'weights' / 'mine').as_posix()} {way}")
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):

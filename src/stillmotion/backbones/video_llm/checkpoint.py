@@ -11,6 +11,7 @@ from stillmotion.backbones.hub import try_hub
 from stillmotion.backbones.registry import PUBLISHED_VIDEO_LLMS
 from stillmotion.backbones.video_llm.model import VideoLLM
 from stillmotion.backbones.video_llm.video_llama_checkpoint import is_released
+from stillmotion.config.places import how_to_set
 from stillmotion.config.video_llms import VideoLLMBackboneParams, VideoLLMSettings
 from stillmotion.errors import InputError
 from stillmotion.io.memo import folder_digest
@@ -43,8 +44,8 @@ def pretrained_video_llm(
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(
                 f"backbone {name}: can't fetch {params.checkpoint} at {params.revision} ({reason}); on a machine with "
-                f"a network download its files, put them in {folder.as_posix()} and set backbones.{name}.checkpoint: "
-                "folder"
+                f"a network download its files, put them in {folder.as_posix()} and "
+                + how_to_set(f"backbones.{name}", "checkpoint", "folder")
             ) from None
         folder = Path(found)
         source["revision"] = folder.name
