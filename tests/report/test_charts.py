@@ -46,6 +46,13 @@ def test_of_several_curves_intervals_stand_side_by_side_and_points_without_one_w
     assert [line.marks[0].x for line in line_chart("", without, "").lines] == [46.0, 46.0]
 
 
+def test_of_however_many_systems_no_point_stands_outside_of_the_frame():
+    curves = [Points(str(name), [(1, 1.0, 0.0, 2.0), (2, 1.0, 0.0, 2.0)]) for name in range(18)]
+    places = [mark.x for line in line_chart("", curves, "").lines for mark in line.marks]
+    # between the margins, 34 to 360 − 8
+    assert (min(places), max(places)) == (34.0, 352.0)
+
+
 def test_one_point_is_no_curve_and_a_run_without_results_has_no_chart(make_evidence):
     assert line_chart("", [Points("a", [(1, 1.0, 1.0, 1.0)])], "") is None
     assert task_charts(make_evidence(), {}) == {"retrieval": [], "moments": [], "actions": []}

@@ -128,24 +128,23 @@ def test_a_table_sorts_by_the_heading_that_is_pressed(opened):
 
 CONTRAST = """() => {
   const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
-  const light = (color) => {
-    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
+  const light = (...colors) => {
+    canvas.clearRect(0, 0, 1, 1);
+    for (const color of colors) { canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); }
     const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((c) => c / 255)
       .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const behind = (one) => {
-    for (; one; one = one.parentElement) {
-      const color = getComputedStyle(one).backgroundColor;
-      if (color !== "rgba(0, 0, 0, 0)") return color;
-    }
-    return "white";
+    const grounds = [];
+    for (; one; one = one.parentElement) grounds.unshift(getComputedStyle(one).backgroundColor);
+    return ["white", ...grounds];
   };
   const faint = [];
   for (const one of document.querySelectorAll("main *, header *, footer *")) {
     const own = [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
     if (!own || one.closest("svg, video, script, [hidden]")) continue;
-    const [a, b] = [light(getComputedStyle(one).color), light(behind(one))];
+    const [a, b] = [light(getComputedStyle(one).color), light(...behind(one))];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     if (ratio < 4.5) faint.push(`${one.outerHTML.slice(0, 80)}: ${ratio.toFixed(2)}`);
   }

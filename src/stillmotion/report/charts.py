@@ -21,6 +21,8 @@ from stillmotion.report.systems import TaskTable
 WIDTH, HEIGHT = 360, 220
 LEFT, RIGHT, TOP, BOTTOM = 34, 8, 10, 34
 """Margins of a chart of lines."""
+BESIDE = 12
+"""Kept free within them on either side, for points that stand side by side."""
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 MOST_TICKS, MOST_PLACES = 6, 10
 """Round numbers on an axis; values of a curve that each have a tick."""
@@ -101,7 +103,7 @@ def line_chart(
 
     def x_at(x: float, beside: float = 0.0) -> float:
         share = (scale(x) - scale(xs[0])) / (scale(xs[-1]) - scale(xs[0]))
-        return round(LEFT + 12 + share * (WIDTH - LEFT - RIGHT - 24) + beside, 1)
+        return round(LEFT + BESIDE + share * (WIDTH - LEFT - RIGHT - 2 * BESIDE) + beside, 1)
 
     def y_at(y: float) -> float:
         return round(HEIGHT - BOTTOM - (y - marked[0]) / (marked[-1] - marked[0]) * (HEIGHT - TOP - BOTTOM), 1)
@@ -111,7 +113,8 @@ def line_chart(
         if not curve.values:  # a system has one colour in all charts
             continue
         has_intervals = any(low < high for _, _, low, high in curve.values)
-        beside = 3 * (color - (len(curves) - 1) / 2) if has_intervals else 0.0  # so that they can be told apart
+        step = min(3, 2 * BESIDE / max(1, len(curves) - 1))
+        beside = step * (color - (len(curves) - 1) / 2) if has_intervals else 0.0  # so that they can be told apart
         marks = []
         for x, y, low, high in curve.values:
             label = f"{x:.4g}: {y:.{digits}f}" + (f" ({low:.{digits}f} to {high:.{digits}f})" if low < high else "")
