@@ -61,6 +61,6 @@ def test_xclip_runs_through_the_same_stages_and_shares_those_that_do_not_concern
     # An X-CLIP of its own says how many frames it takes; another number is not a choice.
     config = json.loads((clone.root / f"models/backbones/{MODEL}/config.json").read_text(encoding="utf-8"))
     assert config["vision_config"]["num_frames"] == 4
-    report = (clone.root / "reports/results/results.md").read_text(encoding="utf-8")
-    assert f"{MODEL}-transformer_mean" in report
-    assert "xclip_base_patch32_8f" in report
+    results = clone.root / "reports" / "results"
+    assert f"{MODEL}-transformer_mean" in (results / "results.md").read_text(encoding="utf-8")
+    assert "xclip_base_patch32_8f" in (results / "index.html").read_text(encoding="utf-8")
