@@ -264,7 +264,7 @@ def weights_of(folder):
 @pytest.mark.usefixtures("by_lfs")
 @pytest.mark.parametrize("part_size", [pytest.param(0, marks=pytest.mark.slow), 20_000])
 def test_what_a_push_sends_by_lfs_has_the_sha256_of_its_commit(part_size, export, hub, tmp_path, capsys):
-    hub.part_size, hub.held = part_size, ["stan.json", "figure.png", "open_clip_config.json"]
+    hub.part_size, hub.held = part_size, ["stan.json", "figure.png", "stillmotion.json"]
     assert export("small_clip-transformer_mean", "--push", "me/toy") == 0, capsys.readouterr().err
     files, weights = files_of(tmp_path / "out"), weights_of(tmp_path / "out")
     pointers = hub.committed("lfsFile")
@@ -279,6 +279,15 @@ def test_what_a_push_sends_by_lfs_has_the_sha256_of_its_commit(part_size, export
     said = capsys.readouterr()
     assert f"{hub.url}/me/toy: uploaded" in said.out
     assert hub_stub.TOKEN not in said.out + said.err
+
+
+@pytest.mark.usefixtures("by_lfs")
+def test_a_repository_with_a_model_that_is_no_export_is_left_as_it_is(export, hub, capsys):
+    hub.held = [".gitattributes", "README.md", "model.safetensors"]
+    assert export("small_clip-transformer_mean", "--push", "me/toy") == 2
+    assert "--push me/toy: holds model.safetensors and is no export of before" in capsys.readouterr().err
+    assert not hub.objects
+    assert not hub.commit
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, get_token
@@ -10,6 +11,7 @@ from huggingface_hub.utils import disable_progress_bars, logging, validate_repo_
 
 from stillmotion.backbones.hub import silence
 from stillmotion.errors import InputError
+from stillmotion.export.layout import SETTINGS
 
 STALE = ("*.json", "*.safetensors")
 """Files of an export of before, another family's or an aggregator's, which would be opened with the new ones."""
@@ -37,7 +39,8 @@ def push(folder: Path, repository: str) -> str:
     """Upload a folder; the address of its repository.
 
     Raises:
-        InputError: the hub does not answer or refuses; says why, without a token, and the mend.
+        InputError: the repository holds a model that is no export of before, or the hub does not answer or refuses;
+            says why, without a token, and the mend.
     """
     if reason := silence():
         raise _refused(repository, folder, f"{constants.ENDPOINT} does not answer ({reason})", 0)
@@ -47,12 +50,21 @@ def push(folder: Path, repository: str) -> str:
     hub = HfApi()
     try:
         made = hub.create_repo(repository, exist_ok=True)
+        held = hub.list_repo_files(repository)
+        stale = [file for file in held if any(fnmatch(file, pattern) for pattern in STALE)]
+        if stale and SETTINGS not in held:
+            raise InputError(
+                f"--push {repository}: holds {stale[0]} and is no export of before, and an export takes the place of "
+                f"what is there; {folder} is written: name another repository, or remove that file there"
+            )
         said = "Export from Stillmotion"
         hub.upload_folder(repo_id=repository, folder_path=folder, commit_message=said, delete_patterns=list(STALE))
+    except InputError:
+        raise
     except Exception as error:  # of huggingface_hub, its HTTP library or hf_xet, and what they wrap in one another
-        status, cause = 0, error
+        cause: BaseException = error
         while not (status := getattr(getattr(cause, "response", None), "status_code", 0)) and cause.__cause__:
-            cause = cause.__cause__  # type: ignore[assignment]
+            cause = cause.__cause__
         told = getattr(cause, "server_message", None) or str(cause) or type(cause).__name__
         first = told.strip().splitlines()[0]
         raise _refused(repository, folder, f"{status} {first}" if status else first, status) from None
