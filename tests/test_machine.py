@@ -183,10 +183,19 @@ def test_a_signal_while_a_stage_works_leaves_nothing_half_written(tmp_path, numb
 @pytest.mark.parametrize(
     ("number", "line"), [(signal.SIGINT, "work: interrupted\n"), (signal.SIGTERM, "work: told to end\n")]
 )
-def test_a_signal_within_the_end_of_an_object_is_not_lost(tmp_path, number, line):
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_signal_within_the_end_of_an_object_is_not_lost(tmp_path, number, line, is_late):
+    delay_s = 3 * interrupts.AGAIN_S  # after which what was lost has come again, before the end is over
     (tmp_path / "work.py").write_text(
         "import stillmotion.config.capped\n"
         "import signal, time\n"
+        "set_timer, late = signal.setitimer, []\n"
+        "def set_late(*timer):\n"
+        "    set_timer(*timer)\n"
+        "    if not late:\n"
+        "        late.append(True)\n"
+        f"        time.sleep({delay_s})\n"
+        f"signal.setitimer = set_late if {is_late} else set_timer\n"
         "from stillmotion.stage import run_stage\n"
         "class Ending:\n"
         "    def __del__(self):\n"

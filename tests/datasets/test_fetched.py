@@ -128,7 +128,7 @@ def test_fetched_files_are_seen_as_if_they_lay_there(benchmark, download, workpl
     assert rows[4]["status"] == "missing: the server answers 404 (Not Found)"
     # The lists are read, and stay out of the outs.
     assert sorted(path.name for path in (raw / "fetched" / "videos").iterdir()) == ["a_0.0_4.0.mp4", "b_0.0_4.0.mp4"]
-    assert sorted(path.name for path in raw.iterdir()) == ["fetched", "fetched.jsonl", "tables"]
+    assert sorted(path.name for path in raw.iterdir()) == ["digests.jsonl", "fetched", "fetched.jsonl", "tables"]
 
 
 def test_nothing_is_fetched_twice_and_the_outs_are_the_same_bytes_with_the_memo_and_without(

@@ -57,15 +57,28 @@ def leave_to_python() -> None:
 def raise_instead() -> None:
     """Have a signal raise KeyboardInterrupt or `Terminated` where `leave_at_once` had it end the process."""
     usual = sys.unraisablehook
+    number = signal.SIGTERM
 
-    def send_again(lost: "sys.UnraisableHookArgs") -> None:
-        """What is raised within a `__del__` is lost: the signal comes again when that is over."""
+    def raise_again(lost: "sys.UnraisableHookArgs") -> None:
+        """What is raised within a `__del__` is lost, so it is raised again when that is over."""
+        nonlocal number
         if not isinstance(lost.exc_value, KeyboardInterrupt | Terminated):
             return usual(lost)
         number = signal.SIGTERM if isinstance(lost.exc_value, Terminated) else signal.SIGINT
-        return threading.Timer(AGAIN_S, os.kill, (os.getpid(), number)).start()
+        signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+        return None
 
-    for number, raising in _RAISING.items():
-        if signal.getsignal(number) is _leave:
-            signal.signal(number, raising)
-            sys.unraisablehook = send_again
+    def ring(_: int, frame: FrameType | None) -> None:
+        within = frame
+        while within is not None and within.f_code is not raise_again.__code__:
+            within = within.f_back
+        if within is not None:  # where it would be lost once more
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+        else:
+            _RAISING[number](number, frame)
+
+    for each, raising in _RAISING.items():
+        if signal.getsignal(each) is _leave:
+            signal.signal(each, raising)
+            sys.unraisablehook = raise_again
