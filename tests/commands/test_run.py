@@ -132,7 +132,8 @@ def run(laboratory, capsys):
 
 NAMES = [f"batch_size-{value}-{seed}" for value in (8, 16) for seed in (0, 1)]
 PLAIN_COMMAND = (
-    "dvc exp run --temp --name plain --set-param threads=1 --set-param '~finetuned' "
+    "dvc exp run --temp --name plain --set-param threads=1 --set-param +run.experiment=plain "
+    "--set-param '~finetuned' "
     "--set-param '+finetuned={clip-mug-0:{from:clip,recipe:mug,seed:0},clip-mug-1:{from:clip,recipe:mug,seed:1}}'"
 )
 
@@ -162,7 +163,9 @@ def test_an_experiment_with_other_params_is_another_one(run, laboratory):
     (name,) = laboratory.ran
     assert name.startswith("plain-")
     assert f"--name {name} " in printed.err
-    assert "--set-param threads=8 --set-param 'embed.clip_counts=[1,2]'" in printed.err
+    assert (
+        "--set-param threads=8 --set-param +run.experiment=plain --set-param 'embed.clip_counts=[1,2]'" in printed.err
+    )
 
 
 def test_an_experiment_that_fails_ends_with_1(run, laboratory):
@@ -246,8 +249,9 @@ def test_a_dry_run_prints_the_commands_and_runs_nothing(run, laboratory, monkeyp
     assert run("plain", "--dry-run").out == f"{PLAIN_COMMAND}\n"
     lines = run("batch_size", "--dry-run").out.splitlines()
     assert lines[1] == (
-        "dvc exp run --queue --name batch_size-8-1 --set-param finetuned.clip-mug.seed=1 "
-        "--set-param recipes.mug.batch_size=8 evaluate_retrieval@clip-mug-mean measure_resources@clip-mug"
+        "dvc exp run --queue --name batch_size-8-1 --set-param +run.experiment=batch_size "
+        "--set-param finetuned.clip-mug.seed=1 --set-param recipes.mug.batch_size=8 "
+        "evaluate_retrieval@clip-mug-mean measure_resources@clip-mug"
     )
     assert len(lines) == 4
     assert laboratory.ran == []

@@ -76,6 +76,7 @@ def test_dvc_makes_of_the_command_the_params_that_were_resolved(name, params, pl
     apply_overrides(path, sweep["params.yaml"])
     found = ruamel.yaml.YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     meant = resolve(experiment, params)
+    meant["run"]["experiment"] = name
     if experiment.vary is None and not experiment.seeds:
         assert found == meant
     assert found["retrieval"] == meant["retrieval"]

@@ -67,7 +67,8 @@ def test_what_is_there_is_not_made_again_and_what_has_run_is_brought(beside):
     index.build_index("mine", "plain", "", with_frames=False)
     index.build_index("mine", "plain", "", with_frames=False)
     assert len(beside.ran) == len(beside.brought) == 1
-    assert beside.ran[0][0] == ("dataset=mine", "threads=1", "sample_frames.max_skip_fraction=1.0")
+    made = ("dataset=mine", "threads=1", "+run.experiment=plain", "sample_frames.max_skip_fraction=1.0")
+    assert beside.ran[0][0] == made
     # Frames are brought where they are asked for.
     for out in OUTS:
         Path(out).rmdir()

@@ -15,7 +15,7 @@ NO_OPTIONS = Layer("--set", {})
 def test_an_experiment_that_varies_nothing_is_one_run_of_its_name(make_experiment, params, checked):
     ((run,), collection) = planned_runs(make_experiment({"threads": 1, "embed.tokens": True}), params, NO_OPTIONS)
     assert (run.name, run.value, run.seeds, run.dataset) == ("e", None, (), "toy")
-    assert run.overrides == ("threads=1", "embed.tokens=true")
+    assert run.overrides == ("threads=1", "+run.experiment=e", "embed.tokens=true")
     assert collection is None
     ((found, where),) = checked
     assert (found["threads"], found["embed"]["tokens"], where) == (1, True, "experiments/e.yaml")
@@ -29,7 +29,12 @@ def test_each_value_has_a_run_for_each_seed_with_a_name_of_its_own(make_study, p
         ("e-64-0", 64, (0,)),
         ("e-64-1", 64, (1,)),
     ]
-    assert runs[1].overrides == ("dataset=mine", "finetuned.clip-mug.seed=1", "recipes.mug.batch_size=32")
+    assert runs[1].overrides == (
+        "dataset=mine",
+        "+run.experiment=e",
+        "finetuned.clip-mug.seed=1",
+        "recipes.mug.batch_size=32",
+    )
     assert {run.dataset for run in runs} == {"mine"}
     # The seeds of a value need no check of their own.
     assert [where for _, where in checked] == ["experiments/e.yaml at 32", "experiments/e.yaml at 64"]
@@ -42,6 +47,7 @@ def test_a_seed_is_that_of_every_fine_tuned_model(make_experiment, params, check
     runs, _ = planned_runs(make_experiment({"finetuned": both}, seeds=(3, 4)), params, NO_OPTIONS)
     assert [run.name for run in runs] == ["e-3", "e-4"]
     assert runs[1].overrides == (
+        "+run.experiment=e",
         "finetuned.clip-mug.seed=4",
         "+finetuned.clip-other={from:clip,recipe:other,seed:4}",
     )
@@ -66,7 +72,7 @@ def test_options_stand_above_the_files_and_make_another_name(make_experiment, pa
         ((run,), _) = planned_runs(experiment, params, Layer("--set", settings))
         return run
 
-    assert planned(threads=8).overrides == ("threads=8",)
+    assert planned(threads=8).overrides == ("threads=8", "+run.experiment=e")
     names = [planned().name, planned(threads=8).name, planned(threads=4).name]
     assert len(set(names)) == 3
     assert all(name.startswith("e-") for name in names[1:])

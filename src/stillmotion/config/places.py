@@ -1,26 +1,41 @@
 """Where a block of params stands, for whoever has to change it."""
 
-import os
-import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from stillmotion.config.yaml_files import read_yaml
+
+PARAMS = Path("params.yaml")
 
 
-def file_of(section: str, name: str) -> str:
-    """The file that sets a block such as backbones.clip: params.yaml, or that of the experiment that dvc is running.
+def file_of(block: str) -> str:
+    """The file that sets a block such as backbones.clip: params.yaml, or that of the experiment whose params these are.
 
     In an experiment's own folder dvc has written all settings into params.yaml, whose changes are lost.
     """
-    running = os.environ.get("DVC_EXP_NAME", "")
-    block = re.compile(rf"^\s+({re.escape(section)}\.)?{re.escape(name)}(\.\w+)*:", re.MULTILINE)
-    files = sorted(Path("experiments").glob("*.yaml")) if running else []
-    found = [path for path in files if block.search(path.read_text(encoding="utf-8", errors="replace"))]
-    own = max((path for path in found if running.startswith(path.stem)), key=lambda path: len(path.stem), default=None)
-    return " or ".join(path.as_posix() for path in ([own] if own else found)) or "params.yaml"
+    name = read_yaml(PARAMS)["run"].get("experiment") if PARAMS.is_file() else None
+    while name:
+        path = Path("experiments") / f"{name}.yaml"
+        experiment = read_yaml(path)
+        if block in _dotted(experiment.get("set", {}), ""):
+            return path.as_posix()
+        name = experiment.get("base")
+    return PARAMS.as_posix()
+
+
+def _dotted(settings: Mapping[str, Any], above: str) -> Iterator[str]:
+    """The dotted name of each section and param that is set, however it is written."""
+    for key, value in settings.items():
+        *sections, last = f"{above}{key}".split(".")
+        yield from (".".join(sections[:depth]) for depth in range(1, len(sections) + 1))
+        yield ".".join([*sections, last])
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{above}{key}.")
 
 
 def how_to_set(block: str, param: str, value: str) -> str:
     """The words for whoever has to set a param of a block such as backbones.clip: the file, or the option."""
-    section, name = block.split(".", 1)
-    file = file_of(section, name)
-    option = "" if file == "params.yaml" else f", or give --set {block}.{param}={value}"
+    file = file_of(block)
+    option = "" if file == PARAMS.as_posix() else f", or give --set {block}.{param}={value}"
     return f"set {block}.{param}: {value} in {file}{option}"

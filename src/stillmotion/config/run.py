@@ -36,3 +36,5 @@ class RunParams(Section):
     """Submissions of other systems: the files data/submissions/<dataset>/<name>.jsonl."""
     architectures: list[Name]
     """Keys of `architectures`, whose cost is measured at full size."""
+    experiment: Name | None = None
+    """The file of experiments/ that these params were made by, which `stillmotion run` writes for messages to name."""

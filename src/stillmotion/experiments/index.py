@@ -48,7 +48,7 @@ def build_index(dataset: str, experiment: str, model: str, *, with_frames: bool)
     commit = dvc_queue.current_commit(dataset)
     (whole,), _ = planned_runs(chosen, params, option)
     for_search = Layer("search", {**option.settings, "sample_frames.max_skip_fraction": 1.0})
-    (part,), _ = planned_runs(replace(chosen, name=f"{chosen.name}-search"), params, for_search)
+    (part,), _ = planned_runs(replace(chosen, variant="search"), params, for_search)
     done = dvc_queue.finished_experiments(commit)
     revision = done.get(whole.name) or done.get(part.name)
     if revision is None:

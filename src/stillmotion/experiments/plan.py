@@ -99,7 +99,10 @@ def planned_runs(
                 check_params(found, where)
                 collection = _collection(experiment, found) if experiment.collect else None
             seeds = _seeds(collection, found) if collection else () if seed is None else (seed,)
-            runs.append(PlannedRun(label, value, seeds, found["dataset"], tuple(overrides(params, found))))
+            # Params of no file keep what they say of themselves.
+            made_by = {"experiment": experiment.name} if experiment.layers else {}
+            told = {**found, "run": {**found["run"], **made_by}}
+            runs.append(PlannedRun(label, value, seeds, found["dataset"], tuple(overrides(params, told))))
     return runs, collection
 
 
