@@ -119,9 +119,26 @@ def test_a_saved_folder_opens_as_the_same_model_and_is_the_same_bytes_again(mode
     assert digest("a") == digest("b")
 
 
-def test_it_has_no_words_to_answer_by_and_says_so(model):
-    with pytest.raises(InputError, match="video LLM builtin has no words for yes and no; take one of transformers"):
-        model.answers([], [], "{video}{text}?", yes=["yes"], no=["no"])
+def test_it_is_asked_like_the_others_and_answers_by_single_tokens(model):
+    videos = [np.random.default_rng(7).integers(0, 256, (frames, 32, 32, 3), dtype=np.uint8) for frames in (1, 3)]
+    prompt, texts = "A {video} . {text} ?", ["red", "a blue circle on fox"]
+    with torch.no_grad():
+        states = model.video_states(videos)
+        found = model.answers([{"tokens": each.layers_LTD[0]} for each in states], texts, prompt, yes=["y"], no=["n"])
+        for place, (video, text) in enumerate(zip(videos, texts, strict=True)):
+            ids = [[0, *model.sizes.tokens("a")], model.sizes.tokens(f". {text} ?")]
+            before, after = (model.llm.get_input_embeddings()(torch.tensor(part)) for part in ids)
+            whole = torch.cat([before, model.visual_tokens(video), after])[None]
+            logits = model.llm(inputs_embeds=whole).logits[0, -1].double()
+            # A byte's token is 2 more than the byte.
+            wanted = logits[2 + ord("y")] - logits[2 + ord("n")]
+            assert found[place].item() == pytest.approx(wanted.item(), abs=1e-5)
+    with pytest.raises(InputError, match="an answer of scorer rerank is 'yes', which is no single token of the model"):
+        model.answers([{"tokens": states[0].layers_LTD[0]}], ["red"], prompt, yes=["yes"], no=["n"])
+    with pytest.raises(
+        InputError, match="a question of 1035 tokens, and the model's context is 1024; lower num_frames"
+    ):
+        model.answers([{"tokens": torch.zeros(1030, model.width)}], ["red"], prompt, yes=["y"], no=["n"])
 
 
 def test_a_folder_that_lacks_its_language_model_is_refused_with_the_file(model, tmp_path):

@@ -224,7 +224,8 @@ def test_every_released_tensor_is_used_or_listed(released, tmp_path):
     }
     # Each of the others has its place: as many numbers as the model has beside its LLaMA and the keys' biases of zero.
     used = sum(value.numel() for name, value in tensors.items() if name not in unused)
-    parts = [each for name, each in video_llm.model.named_parameters() if not name.startswith("language_model.")]
+    of_llama = ("language_model.", "lm_head.")
+    parts = [each for name, each in video_llm.model.named_parameters() if not name.startswith(of_llama)]
     assert used + READ_BLOCKS * TOWER_WIDTH == sum(each.numel() for each in parts)
     assert all(
         any(torch.equal(tensors[name], part) for part in parts)
@@ -249,6 +250,41 @@ def test_a_converted_video_llama_opens_as_the_same_model(released, videos, tmp_p
     assert sorted(path.name for path in (tmp_path / "again").iterdir()) == sorted(
         path.name for path in (tmp_path / "model").iterdir()
     )
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_video_llama_answers_as_its_parts_do_in_64_bits_before_and_after_it_is_saved(
+    released, videos, tmp_path, tied
+):
+    folder = shutil.copytree(released[0], tmp_path / "mine")
+    if tied:
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            LlamaForCausalLM(LlamaConfig(**LLM, tie_word_embeddings=True)).save_pretrained(folder / "vicuna")
+    llm = LlamaForCausalLM.from_pretrained(folder / "vicuna").double()
+    video_llm, source = opened(folder, keep_tokens_of="before_llm")
+    video_llm.save(tmp_path / "model", source)
+    with torch.no_grad():
+        kept = video_llm.keep(video_llm.video_states(videos[:2]))
+    wanted = []
+    for video, text in zip(videos[:2], ("red", "a dog"), strict=True):
+        tokens = visual_tokens_by_hand(released[1], video)
+        embed = llm.get_input_embeddings()
+        head, tail = ([IDS["<s>"], *map(IDS.get, "On: ")], [*map(IDS.get, f" is it {text}?")])
+        whole = torch.cat([embed(torch.tensor(head)), tokens, embed(torch.tensor(tail))])
+        with torch.no_grad():
+            logits = llm(inputs_embeds=whole[None]).logits[0, -1]
+        wanted.append((logits[IDS["Y"]] - torch.logaddexp(logits[IDS["N"]], logits[IDS["n"]])).item())
+    for model in (video_llm, load_embeds(tmp_path / "model", CPU)):
+        found = model.answers(kept, ["red", "a dog"], "On: {video} is it {text}?", yes=["Y"], no=["N", "n"])
+        assert found.tolist() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_llama_without_the_head_that_writes_words_is_told(released, tmp_path):
+    folder = shutil.copytree(released[0], tmp_path / "mine")
+    LlamaForCausalLM.from_pretrained(folder / "vicuna").model.save_pretrained(folder / "vicuna")
+    with pytest.raises(InputError, match=r"vicuna: its weights lack 1 tensors, 'lm_head.weight' first; take all"):
+        opened(folder)
 
 
 def test_more_frames_than_have_positions_are_told(released):
@@ -338,7 +374,7 @@ def test_instruct_blip_takes_any_number_of_frames_as_its_class_does(instruct_bli
         torch.testing.assert_close(states.layers_LTD[1], normed, atol=1e-5, rtol=1e-5)
 
 
-def test_instruct_blip_answers_as_its_class_does_and_a_video_llama_has_no_head_to(instruct_blip, released):
+def test_instruct_blip_answers_as_its_class_does(instruct_blip):
     rng = np.random.default_rng(4)
     videos = [rng.integers(0, 256, (frames, 28, 28, 3), dtype=np.uint8) for frames in (2, 5)]
     changes = {"chat_template": "none", "prompt": "{video}what happens?", "keep_tokens_of": "before_llm"}
@@ -358,9 +394,6 @@ def test_instruct_blip_answers_as_its_class_does_and_a_video_llama_has_no_head_t
         with torch.no_grad():
             logits = model(input_ids=ids, **looked).logits[0, -1].double()
         assert found[place].item() == pytest.approx((logits[IDS["Y"]] - logits[IDS["N"]]).item(), abs=1e-5)
-    video_llama, _ = opened(released[0])
-    with pytest.raises(InputError, match="a VideoLlama is read without the head that writes words; take another"):
-        video_llama.answers(kept, ["red", "a dog"], question, yes=["Y"], no=["N"])
 
 
 def test_what_instruct_blip_is_asked_changes_its_visual_tokens_and_it_opens_as_saved(instruct_blip, tmp_path):

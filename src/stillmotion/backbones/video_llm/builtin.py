@@ -10,7 +10,7 @@ Shapes: B videos or texts, F frames, T tokens, L layers, D width.
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class BuiltinVideoLLM(VideoLLM):
     def __init__(self, clip: OpenClipBackbone, settings: VideoLLMSettings, sizes: LanguageModelSizes):
         """Make the model, with initial weights of torch's generator but for the CLIP."""
         super().__init__(settings, num_layers=sizes.blocks, width=sizes.width)
-        self.sizes = sizes
+        self.sizes, self.context = sizes, CONTEXT
         self.clip = clip.requires_grad_(False)
         config = LlamaConfig(
             vocab_size=FIRST_WORD + len(sizes.words),
@@ -171,6 +171,24 @@ class BuiltinVideoLLM(VideoLLM):
         logits = self.llm.lm_head(torch.cat(written))
         losses = functional.cross_entropy(logits.float(), torch.cat(targets).to(self.device), reduction="none")
         return torch.stack([part.mean() for part in losses.split(lengths)])
+
+    def next_tokens(
+        self, visual: Sequence[Mapping[str, torch.Tensor]], texts: Sequence[str], prompt: str
+    ) -> torch.Tensor:
+        """Logits behind questions; it was trained to write captions, and never to say yes or no."""
+        inputs = []
+        for shown, text in zip(visual, texts, strict=True):
+            before, after = (self.sizes.tokens(part.replace("{text}", text)) for part in prompt.split("{video}"))
+            told = self._embed_ids([BEGIN, *before]), self._embed_ids(after)
+            inputs.append(torch.cat([told[0], shown["tokens"].to(told[0]), told[1]]))
+        self.require_context(max(map(len, inputs)))
+        states_BTD = self.llm.model(inputs_embeds=pad_sequence(inputs, batch_first=True), use_cache=False)[0]
+        last = [states_TD[len(given) - 1] for states_TD, given in zip(states_BTD, inputs, strict=True)]
+        logits: torch.Tensor = self.llm.lm_head(torch.stack(last))
+        return logits
+
+    def token_ids(self, word: str) -> list[int]:
+        return self.sizes.tokens(word)
 
     def truncated(self, texts: list[str]) -> np.ndarray:
         return np.array([len(self.sizes.tokens(text)) > self.settings.max_tokens for text in texts], dtype=bool)

@@ -38,6 +38,8 @@ class VideoLLM(Embeds):
     """L."""
     width: int
     """D."""
+    context: int
+    """Tokens that the language model takes at most."""
     beside: ClassVar[tuple[str, ...]] = ()
     """Names of what `answers` needs of a video beside its visual tokens."""
     shown_as: ClassVar[str] = "in one run, without the marks of time that processors write between frames"
@@ -75,6 +77,7 @@ class VideoLLM(Embeds):
     def text_states(self, texts: Sequence[str]) -> list[States]:
         """Hidden states of texts, as one padded batch."""
 
+    @torch.no_grad()
     def answers(
         self,
         visual: Sequence[Mapping[str, torch.Tensor]],
@@ -98,12 +101,38 @@ class VideoLLM(Embeds):
             (N,): the logarithm of the probability of `yes` against that of `no`, or of all tokens where that is empty.
 
         Raises:
-            InputError: the model does not answer, a word is no token of it, or the prompt is too long.
+            InputError: a word is no token of the model, or the prompt is too long.
         """
-        raise InputError(
-            f"params.yaml: scorer rerank asks a model, and video LLM {self.family} has no words for yes and no; take "
-            "one of transformers, or another scorer"
-        )
+        logits_NV = self.next_tokens(visual, texts, prompt).float()
+        sure, unsure = (logits_NV[:, [self._only_token(word) for word in words]] for words in (yes, no))
+        return sure.logsumexp(1) - (unsure if no else logits_NV).logsumexp(1)
+
+    @abstractmethod
+    def next_tokens(
+        self, visual: Sequence[Mapping[str, torch.Tensor]], texts: Sequence[str], prompt: str
+    ) -> torch.Tensor:
+        """Logits of the token that follows each question (N, V), of all V there are; arguments as of `answers`."""
+
+    @abstractmethod
+    def token_ids(self, word: str) -> list[int]:
+        """The tokens of a word by itself, without those that the model does not know."""
+
+    def _only_token(self, word: str) -> int:
+        ids = self.token_ids(word)
+        if len(ids) != 1:
+            raise InputError(
+                f"params.yaml: an answer of scorer rerank is {word!r}, which is no single token of the model; take "
+                "another word"
+            )
+        return ids[0]
+
+    def require_context(self, length: int) -> None:
+        """Refuse a question of more tokens than the language model takes."""
+        if length > self.context:
+            raise InputError(
+                f"params.yaml: a question of {length} tokens, and the model's context is {self.context}; lower "
+                "num_frames, or shorten the scorer's prompt"
+            )
 
     @property
     def logit_scale(self) -> torch.Tensor:

@@ -55,7 +55,7 @@ class TransformersVideoLLM(VideoLLM):
         text = model.config.get_text_config()
         super().__init__(settings, num_layers=text.num_hidden_layers, width=text.hidden_size)
         self.model, self.processor, self.folder = model.eval(), processor, folder
-        self.context: int = text.max_position_embeddings
+        self.context = text.max_position_embeddings
         self.tokenizer = processor.tokenizer
         self.tokenizer.padding_side = "right"
         self.norm = self.decoder(model).norm
@@ -191,28 +191,14 @@ class TransformersVideoLLM(VideoLLM):
             states.append(States(layers_LTD[:, :-1], layers_LTD[:, -1], beside[row]))
         return states
 
-    @torch.no_grad()
-    def answers(
-        self,
-        visual: Sequence[Mapping[str, torch.Tensor]],
-        texts: Sequence[str],
-        prompt: str,
-        *,
-        yes: Sequence[str],
-        no: Sequence[str],
+    def next_tokens(
+        self, visual: Sequence[Mapping[str, torch.Tensor]], texts: Sequence[str], prompt: str
     ) -> torch.Tensor:
-        head = self.model.get_output_embeddings()
-        if head is None:
-            raise InputError(
-                f"params.yaml: scorer rerank asks a model, and a {self.model_class.__name__} is read without the head "
-                "that writes words; take another video LLM, or another scorer"
-            )
         settings = self.settings.model_copy(update={"prompt": prompt.replace("{text}", TEXT)})
         before, after = video_prompt(settings, self.processor).split(self.processor.video_token)
         around = [(before.replace(TEXT, text), after.replace(TEXT, text)) for text in texts]
-        logits = head(self.asked(visual, around)).float()
-        sure, unsure = (logits[:, [self._token(word) for word in words]] for words in (yes, no))
-        return sure.logsumexp(1) - (unsure if no else logits).logsumexp(1)
+        logits: torch.Tensor = self.model.get_output_embeddings()(self.asked(visual, around))
+        return logits
 
     def asked(self, visual: Sequence[Mapping[str, torch.Tensor]], around: Sequence[tuple[str, str]]) -> torch.Tensor:
         """The model's state at the last token of each question (N, D).
@@ -239,23 +225,13 @@ class TransformersVideoLLM(VideoLLM):
 
     def mask_of(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
         """Which of the padded tokens of questions are theirs (N, S); InputError where one is too long."""
-        longest = max(map(len, rows))
-        if longest > self.context:
-            raise InputError(
-                f"params.yaml: a question of {longest} tokens, and the model's context is {self.context}; lower "
-                "num_frames, or shorten the scorer's prompt"
-            )
+        self.require_context(max(map(len, rows)))
         masks = [torch.ones(len(row), dtype=torch.int64, device=self.device) for row in rows]
         return pad_sequence(masks, batch_first=True)
 
-    def _token(self, word: str) -> int:
+    def token_ids(self, word: str) -> list[int]:
         ids: list[int] = self.tokenizer(word, add_special_tokens=False)["input_ids"]
-        if len(ids) != 1 or ids[0] == self.tokenizer.unk_token_id:
-            raise InputError(
-                f"params.yaml: an answer of scorer rerank is {word!r}, which is no single token of the model; take "
-                "another word"
-            )
-        return ids[0]
+        return [one for one in ids if one != self.tokenizer.unk_token_id]
 
     def save(self, folder: Path, source: dict[str, Any]) -> None:
         with atomic_folder(folder) as partial:

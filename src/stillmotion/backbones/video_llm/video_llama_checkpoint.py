@@ -12,9 +12,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaModel
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from stillmotion.backbones.video_llm.video_llama_model import VideoLlama, VideoLlamaConfig
 from stillmotion.errors import InputError
@@ -48,6 +50,7 @@ OTHER_NAMES = [
     (r"video_frame_position_embedding\.", "frame_positions."),
     (r"llama_proj\.", "language_projection."),
     (r"llama_model\.model\.", "language_model."),
+    (r"llama_model\.lm_head\.", "lm_head."),
 ]
 
 
@@ -57,7 +60,7 @@ class Released:
 
     model: VideoLlama
     unused: list[str]
-    """Tensors without a place: of the audio branch, of heads, and of blocks above those that are read."""
+    """Tensors without a place: of the audio branch, of heads but LLaMA's, and of blocks above those that are read."""
     language_folder: Path
 
 
@@ -182,12 +185,21 @@ def read_released(folder: Path) -> Released:
 def _filled(
     model: VideoLlama, tensors: dict[str, torch.Tensor], released: Iterable[str], language_folder: Path
 ) -> Released:
+    # it has two kinds of results, which types can't tell apart
+    causal: Any = LlamaForCausalLM
     try:
-        language = LlamaModel.from_pretrained(language_folder, dtype="auto", local_files_only=True)
+        language, report = causal.from_pretrained(
+            language_folder, dtype="auto", local_files_only=True, output_loading_info=True
+        )
     except (OSError, RuntimeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{language_folder}: no weights of a LLaMA ({reason:.160}); fetch it again") from None
-    model.language_model = language
+    if absent := sorted(report["missing_keys"]):
+        raise InputError(
+            f"{language_folder}: its weights lack {len(absent)} tensors, {absent[0]!r} first; take all of one release"
+        )
+    model.language_model = language.model
+    model.lm_head.weight = nn.Parameter(language.lm_head.weight.detach().clone())
     wanted = model.state_dict()
     folder = language_folder.parent
     for name in sorted(wanted.keys() & tensors.keys()):
@@ -197,7 +209,9 @@ def _filled(
                 f"{folder}: {name} is {there} where {needed} is needed; take all files of one release, and the LLaMA "
                 "it was trained with"
             )
-    missing = sorted(name for name in wanted if name not in tensors and not name.startswith("language_model."))
+    missing = sorted(
+        name for name in wanted if name not in tensors and not name.startswith(("language_model.", "lm_head."))
+    )
     if missing:
         raise InputError(
             f"{folder}: its files lack {len(missing)} tensors, {missing[0]!r} first; take all of one release"

@@ -84,11 +84,16 @@ class VideoLlama(PreTrainedModel):
         self.video_qformer = Blip2QFormerModel._from_config(over_frames)
         self.language_projection = nn.Linear(over_frames.hidden_size, text.hidden_size)
         self.language_model = LlamaModel._from_config(text)
+        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
 
     def get_input_embeddings(self) -> Any:
         """LLaMA's."""
         return self.language_model.embed_tokens
+
+    def get_output_embeddings(self) -> Any:
+        """The head that writes words, of its own tensor where LLaMA's is that of its embeddings."""
+        return self.lm_head
 
     def video_tokens(self, pixels_BFCHW: torch.Tensor) -> torch.Tensor:
         """Visual tokens as they enter the language model: (B, 32, D), of however many frames."""
