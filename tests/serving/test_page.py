@@ -54,7 +54,9 @@ def stands_at(page, second):
 def test_what_is_typed_is_found_and_stands_in_the_address(opened):
     page = opened().page
     page.wait_for_selector("#dataset option", state="attached")
-    page.keyboard.type(TEXT, delay=10)
+    # A busy machine types slowly, and the page shows what a part of the text finds until all of it is answered.
+    with page.expect_response(lambda response: "q=a+red+ball&" in f"{response.url}&"):
+        page.keyboard.type(TEXT, delay=10)
     assert hits(page, 3)[0] == "street"
     assert page.url.endswith("?q=a+red+ball")
     assert re.fullmatch(r"3 moments in 3 videos, \d+ ms", page.text_content("#status"))
