@@ -45,6 +45,8 @@ class Pictures:
 
     def held_by(self, packet: Packet) -> bool:
         """Whether a packet should give a picture; what can't be told, or is damaged, should."""
+        if self._codec == "theora" and packet.size:
+            return not bytes(packet)[0] & 0x80  # a header, as at the start of each of several joined files
         if not packet.size or self._codec not in _LENGTH_AT:
             return packet.size > 0
         others = _WITHOUT_PICTURE[self._codec]
