@@ -163,9 +163,15 @@ def _missing_end(container: InputContainer, stream: VideoStream, packets: Packet
     if packets.cut and any(name in _STATES_DURATION for name in names):
         return "its last packet is incomplete"
     if container.duration is not None and any(name in _STATES_DURATION for name in names):
-        # Matroska counts its duration from time 0, where a first frame need not be.
+        # Matroska counts its duration from time 0, where a first frame need not be. To AVI and ASF, sound that begins
+        # late ends later than it does.
         expected_s = container.duration / av.time_base
-        if packets.end_s < expected_s - max(0.5, 0.02 * expected_s):
+        if stream.duration is not None and stream.time_base is not None:
+            expected_s = min(expected_s, float(stream.duration * stream.time_base))
+        starts = sorted(start for start, _ in packets.spans)
+        # Some state no duration of a last frame.
+        last_s = float(np.median(np.diff(starts)) * (stream.time_base or 0)) if len(starts) > 1 else 0.0
+        if packets.end_s < expected_s - max(0.5, 0.02 * expected_s, 1.01 * last_s):
             return f"{packets.end_s:.1f} of {expected_s:.1f} s are there"
     return None
 
