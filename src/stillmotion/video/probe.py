@@ -94,6 +94,7 @@ def open_video(path: Path) -> InputContainer:
     Raises:
         VideoError: FFmpeg does not know the file as a video.
     """
+    _require_regular(path)
     try:
         # With its protocol named, no part of the path can be taken for another one.
         container = av.open(f"file:{path}", metadata_errors="ignore", options={"protocol_whitelist": "file"})
@@ -120,8 +121,15 @@ def open_video(path: Path) -> InputContainer:
         raise VideoError("not a video (no format that FFmpeg knows)") from None
 
 
+def _require_regular(path: Path) -> None:
+    """Refuse a pipe, a socket or a device, of which a reader could wait for ever; VideoError names it."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise VideoError("not a regular file (a pipe, a socket or a device)")
+
+
 def video_digest(path: Path) -> str:
     """SHA-256 of a video file, in hex; VideoError where it can't be read."""
+    _require_regular(path)
     try:
         return file_digest(path)
     except OSError as error:
