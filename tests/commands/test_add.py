@@ -302,6 +302,30 @@ def test_a_link_to_a_folder_is_refused_as_dvc_sees_nothing_behind_it(add, clips,
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("no_copy", [False, True])
+def test_links_to_nowhere_and_pipes_are_told_and_left_out(add, clips, no_copy):
+    (clips / "gone.mp4").symlink_to("nowhere.mp4")
+    (clips / "loop.mp4").symlink_to("loop.mp4")
+    os.mkfifo(clips / "pipe.mp4")
+    told = add(clips, "--name", "mine", *["--no-copy"] * no_copy)
+    assert "  gone.mp4: no such file\n" in told
+    assert "  loop.mp4: not a readable file (too many levels of symbolic links)\n" in told
+    assert "  pipe.mp4: not a regular file (a pipe, a socket or a device)\n" in told
+    names = ["captions.csv", "linked.mp4", "nothing.mp4", "pan cake.MP4", "sub/b.mov"]
+    assert [name for name in listed(MINE) if not name.startswith(".")] == names
+    assert "gone" not in (MINE / "captions.csv").read_text()
+
+
+def test_a_link_to_nowhere_that_captions_name_is_refused_with_the_mend(add, clips):
+    (clips / "gone.mp4").symlink_to("nowhere.mp4")
+    (clips / "captions.csv").write_text("video,caption\ngone.mp4,a cat\nlinked.mp4,a dog\n")
+    line = add(clips, "--name", "mine", status=2)
+    assert line.endswith(
+        "gone.mp4: leads to no file that could be kept; mend or remove it, and its rows of captions.csv"
+    )
+    assert not MINE.exists()
+
+
 def test_real_files_are_told_apart(add, real_material):
     out = add(real_material / "awkward", "--name", "mine")
     assert "mine: 12 videos" in out

@@ -109,6 +109,7 @@ HEADER = "video,caption,start,end,split\n"
         (HEADER + "a.mp4,x,-1,3,\n", "row 2: start -1 is negative; times count from the video's start"),
         (HEADER + "a.mp4,x,1,00:03,\n", "row 2: end '00:03' is not a number; write seconds such as 12.5"),
         (HEADER + 'a.mp4,x,"1,5",3,\n', "row 2: start '1,5' is not a number; write seconds"),
+        (HEADER + "a.mp4,x,1_5,30,\n", "row 2: start '1_5' is not a number; write seconds"),
         (HEADER + "a.mp4,x,1,inf,\n", "row 2: end 'inf' is not a number; write seconds"),
         (HEADER + "a.mp4,x,nan,3,\n", "row 2: start 'nan' is not a number; write seconds"),
         (HEADER + "a.mp4,x,1,3,val\n", "row 2: unknown split 'val'; did you mean 'validation'?; a split is"),

@@ -148,6 +148,7 @@ def test_linked_folders_are_followed_and_circles_end(folder, tmp_path):
         ("video,caption\na.mp4,x\n", [], "mine: no video files; put some there"),
         ("video,caption\nb.mp4,x\n", ["bb.mp4"], "row 2: no file 'b.mp4' below"),
         ("video,caption\nb.mp4,x\n", ["bb.mp4"], "; did you mean 'bb.mp4'?; mend the path or add the file"),
+        ("video,caption\n007,x\n", ["deep/007.mp4", "8.mp4"], "; did you mean 'deep/007.mp4'?; mend"),
         ("video,caption\n../a.mp4,x\n", ["zz.mp4"], "row 2: no file '../a.mp4' below"),
         ("video,caption\nKITCHEN/A.MP4,x\n", ["kitchen/a.mp4", "k.mp4"], "; did you mean 'kitchen/a.mp4'?; mend"),
         ("video,caption\nA.mp4,x\n", ["deep/er/a.MP4", "b.mp4"], "; did you mean 'deep/er/a.MP4'?; mend"),
@@ -207,6 +208,13 @@ def test_rows_without_times_are_captions_of_the_whole_video(folder):
 def test_timed_rows_are_dense_captions_in_time_order_and_make_a_paragraph(folder):
     annotations = annotate(folder("video,caption,start,end\na.mp4,then,5,9\na.mp4,first,0,4\n", ["a.mp4"]))
     assert texts(annotations) == [("first then", None, None), ("first", 0, 4), ("then", 5, 9)]
+
+
+def test_a_row_that_stands_twice_counts_once_and_is_noted(folder):
+    rows = "a.mp4,all,,\na.mp4,x,0,4\n./a.mp4,x,0,4\na.mp4,all,,\nb.mp4,all,,\n"
+    annotations = annotate(folder("video,caption,start,end\n" + rows, ["a.mp4", "b.mp4"]))
+    assert texts(annotations) == [("all", None, None), ("x", 0, 4), ("all", None, None)]
+    assert "2 rows say what another one does: counted once" in annotations.notes
 
 
 def test_a_caption_of_the_whole_video_leaves_no_need_of_a_paragraph(folder):

@@ -35,7 +35,7 @@ def make_numbered_video(
     *,
     num_frames: int = 60,
     first: int = 0,
-    rate: int = 20,
+    rate: int | Fraction = 20,
     times_ms: Sequence[int] | None = None,
     size: tuple[int, int] = (128, 96),
     pix_fmt: str = "yuv420p",

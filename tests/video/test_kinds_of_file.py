@@ -111,6 +111,64 @@ def test_a_picture_that_a_file_says_to_stand_still_does(make_video, tmp_path):
     assert probe.num_mends == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "step_s"),
+    [
+        ("a.avi", "mpeg4", 10),
+        ("a.wmv", "wmv2", 10),
+        ("a.flv", "libx264", 10),
+        ("a.flv", "flv", 60),
+        ("a.ts", "libx264", 60),
+    ],
+)
+def test_a_frame_or_six_a_minute_are_all_there(make_video, numbers, tmp_path, name, codec, step_s):
+    path = make_video(tmp_path / name, codec, num_frames=4, rate=Fraction(1, step_s))
+    probe = probe_video(path)
+    np.testing.assert_allclose(probe.timestamps, step_s * np.arange(4), atol=2e-3)
+    assert (probe.duration, probe.num_mends) == (pytest.approx(4.0 * step_s, abs=2e-3), 0)
+    assert numbers(path) == list(range(4))
+
+
+def test_a_gap_in_avi_which_has_no_stamps_is_no_jump(make_video, numbers, tmp_path):
+    times_ms = [50 * number + 20_000 * (number >= 5) for number in range(10)]
+    path = make_video(tmp_path / "a.avi", "mpeg4", num_frames=10, times_ms=times_ms)
+    probe = probe_video(path)
+    np.testing.assert_allclose(probe.timestamps, np.array(times_ms) / 1000, atol=2e-3)
+    assert probe.num_mends == 0
+    assert numbers(path) == list(range(10))
+
+
+def with_sound(path, times_s, *, sound_s):
+    """A picture at each of the times, with sound from the first to the second of `sound_s`."""
+    suffix = path.suffix
+    with av.open(str(path), "w", options={"mpegts_copyts": "1"} if suffix == ".ts" else {}) as output:
+        video = output.add_stream("wmv2" if suffix == ".wmv" else "libx264", rate=20)
+        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+        video.codec_context.time_base = Fraction(1, 20)
+        codec, layout = {".ts": ("mp2", "s16"), ".wmv": ("wmav2", "fltp")}.get(suffix, ("aac", "fltp"))
+        sound = output.add_stream(codec, rate=16000, layout="mono")
+        sound.bit_rate = 32000
+        for time in times_s:
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 100, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(20 * time), Fraction(1, 20)
+            output.mux(video.encode(frame))
+        output.mux(video.encode(None))
+        planes = np.zeros((1, 1600), np.int16 if layout == "s16" else np.float32)
+        for number in range(int(10 * sound_s[0]), int(10 * sound_s[1])):
+            frame = av.AudioFrame.from_ndarray(planes, format=layout, layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16000, 1600 * number, Fraction(1, 16000)
+            output.mux(sound.encode(frame))
+        output.mux(sound.encode(None))
+    return path
+
+
+def test_a_still_in_a_recording_that_starts_late_is_no_jump_where_the_sound_goes_on(tmp_path):
+    times_s = np.array([1000.0, 1000.05, 1000.1, 1030.0, 1030.05])
+    probe = probe_video(with_sound(tmp_path / "a.ts", times_s, sound_s=(1000, 1031)))
+    np.testing.assert_allclose(probe.timestamps, times_s - 1000, atol=2e-3)
+    assert probe.num_mends == 0
+
+
 # Packets and stamps that yield no frame
 
 
@@ -207,6 +265,32 @@ def test_a_damaged_key_frame_is_damage_and_no_late_start(make_video, tmp_path):
     path.write_bytes(content)
     with pytest.raises(VideoError, match="^corrupt: its first key frame can't be decoded$"):
         probe_video(path)
+
+
+def test_asf_that_keeps_no_stamps_of_reordered_frames_gives_each_frame_its_time(make_video, number_of, tmp_path):
+    path = make_video(tmp_path / "a.wmv", options=B_FRAMES)
+    probe = probe_video(path)
+    np.testing.assert_allclose(probe.timestamps, np.arange(60) / 20, atol=2e-3)
+    for wanted in (range(60), [2, 3, 31, 47]):
+        frames = decode_frames(path, probe, wanted, 64, "squash")
+        assert [number_of(frame) for frame in frames] == list(wanted)
+
+
+def test_matroska_that_begins_before_time_0_keeps_the_time_of_each_frame(tmp_path):
+    whole = with_sound(tmp_path / "whole.mp4", np.arange(40) / 20, sound_s=(0, 2))
+    path = tmp_path / "a.mkv"
+    with av.open(str(whole)) as given, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as output:
+        copies = [output.add_stream_from_template(stream) for stream in given.streams]
+        for packet in given.demux():
+            if packet.size:
+                ahead = round(0.47 / packet.time_base)
+                packet.pts, packet.dts = packet.pts - ahead, packet.dts - ahead
+                packet.stream = copies[packet.stream_index]
+                output.mux(packet)
+    with av.open(str(path)) as container:
+        start_s = container.start_time / av.time_base
+        assert None in [frame.pts for frame in container.decode(video=0)]
+    np.testing.assert_allclose(probe_video(path).timestamps, np.arange(40) / 20 - 0.47 - start_s, atol=2e-3)
 
 
 # Geometry
@@ -352,7 +436,25 @@ def test_vp9_states_its_size_and_nothing_else(make_video, tmp_path, options):
     assert set().union(*sizes) == {(130, 98)}
 
 
+def test_mpeg2_of_changing_size_gives_the_frames_that_its_decoder_does(make_video, numbers, number_of, tmp_path):
+    settings = {"rate": 25, "num_frames": 10, "options": {"bf": "2"}}
+    small = make_video(tmp_path / "small.m2v", "mpeg2video", **settings)
+    large = make_video(tmp_path / "large.m2v", "mpeg2video", first=10, size=(256, 96), **settings)
+    path = tmp_path / "a.m2v"
+    path.write_bytes(small.read_bytes() + large.read_bytes())
+    with av.open(str(path)) as container:
+        expected = [number_of(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    assert len(expected) < 20
+    assert numbers(path) == expected
+
+
 # The clock of the player
+
+
+def test_sound_that_starts_after_the_picture_is_no_missing_data(tmp_path):
+    probe = probe_video(with_sound(tmp_path / "a.wmv", np.arange(40) / 20, sound_s=(0.8, 2.0)))
+    np.testing.assert_allclose(probe.timestamps, np.arange(40) / 20, atol=2e-3)
+    assert probe.duration == pytest.approx(2.0, abs=2e-3)
 
 
 def late_picture(path, *, first_s, num_frames=20):

@@ -1,11 +1,12 @@
 import io
+import os
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 
-from stillmotion.video.probe import VideoError, probe_video
+from stillmotion.video.probe import VideoError, probe_video, video_digest
 
 
 def reason(path) -> str:
@@ -78,6 +79,13 @@ def test_an_empty_file_is_called_that(tmp_path):
 
 def test_a_missing_file_is_called_that(tmp_path):
     assert reason(tmp_path / "a.mp4") == "no such file"
+
+
+@pytest.mark.parametrize("read", [probe_video, video_digest])
+def test_a_pipe_that_nobody_writes_to_keeps_no_reader_waiting(tmp_path, read):
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(VideoError, match=r"^not a regular file \(a pipe, a socket or a device\)$"):
+        read(tmp_path / "a.mp4")
 
 
 def test_a_folder_is_no_video(tmp_path):

@@ -121,6 +121,15 @@ def test_field_pictures_in_packets_of_their_own_are_halves_of_frames(real_materi
         np.testing.assert_array_equal(decode_frames(tmp_path / name, probe, indices, 64, "crop"), expected[indices])
 
 
+def test_two_files_of_ogg_in_one_are_one_video(real_material, tmp_path):
+    one = real_material / "awkward" / "thdup.ogv"
+    (tmp_path / "two.ogv").write_bytes(2 * one.read_bytes())
+    probe, single = probe_video(tmp_path / "two.ogv"), probe_video(one)
+    assert (probe.num_frames, probe.num_mends) == (2 * single.num_frames, 1)
+    frames = decode_frames(tmp_path / "two.ogv", probe, range(probe.num_frames), 64, "crop")
+    np.testing.assert_array_equal(frames, np.tile(decode_frames(one, single, range(34), 64, "crop"), (2, 1, 1, 1)))
+
+
 def test_a_broken_file_has_one_reason_in_every_run(real_material, tmp_path):
     for name, start in BROKEN.items():
         reasons = set()

@@ -105,6 +105,16 @@ def add(
     num_lost, most = sum(not video.ok for video in videos), params.sample_frames.max_skip_fraction
     if num_lost == len(videos):
         raise InputError(f"{origin}: none of its {len(videos)} videos can be read; nothing is added")
+    # Links to nowhere and pipes, which dvc keeps no more than git; a run looks for what captions.csv names.
+    gone = {relative: file for relative, file in files.items() if not file.is_file()}
+    named = {source.files[video_id] for video_id in source.rows} if isinstance(source, FolderSource) else set()
+    for relative, file in gone.items():
+        if in_place or file in named:
+            raise InputError(
+                f"{origin / relative}: leads to no file that could be kept; mend or remove it, and its rows of "
+                f"{FILE_NAME}"
+            )
+        del files[relative]
     num_bytes = sum(file.stat().st_size for file in files.values())
     if not in_git and not in_place:
         tracking.require_room(SOURCES, num_bytes, "make room, or add them with --no-copy")

@@ -166,7 +166,7 @@ def _seconds(where: str, name: str, cell: str) -> float | None:
     if not cell.strip():
         return None
     try:
-        seconds = float(cell)
+        seconds = math.nan if "_" in cell else float(cell)  # Python reads 1_5 as 15
     except ValueError:
         seconds = math.nan
     if not math.isfinite(seconds):

@@ -190,7 +190,7 @@ def _unmatched(row: Row, matches: Sequence[str], listed: Mapping[str, Path], fol
     folded = {relative.casefold(): relative for relative in listed}
     word = "/" + cell.replace("\\", "/").casefold()
     alike = [other for other in folded if word.endswith(f"/{other}")]
-    alike = alike or [other for other in folded if word.rpartition("/")[2] == other.rpartition("/")[2]]
+    alike = alike or [other for other in folded if word.rpartition("/")[2] in (Path(other).name, Path(other).stem)]
     close = difflib.get_close_matches(word, alike or folded, n=1, cutoff=0.0 if alike else 0.6)
     hint = f"; did you mean {folded[close[0]]!r}?" if close else ""
     return f"row {row.number}: no file {cell!r} below {folder}{hint}; mend the path or add the file"
@@ -218,6 +218,15 @@ def _notes(
 ) -> list[str]:
     with_controls = sum(row.had_controls for rows in rows_of.values() for row in rows)
     notes = fault_notes({"rows": Counter({"controls": with_controls})})
+    said = [
+        (video_id, row.caption, row.start, row.end, row.action)
+        for video_id, rows in rows_of.items()
+        for row in rows
+        if row.caption or row.action
+    ]
+    num_twice = len(said) - len(set(said))
+    if num_twice:
+        notes.append(f"{num_twice} rows say what another one does: counted once")
     subtitles = {relative for relative in others if Path(relative).suffix.lower() in SUBTITLE_SUFFIXES}
     if subtitles:
         notes.append(f"{len(subtitles)} subtitles were left out")
@@ -251,12 +260,14 @@ def _within(row: Row, duration: float) -> Row:
 
 
 def _captions(video_id: str, rows: Sequence[Row]) -> list[Caption]:
-    """Captions of the whole video first, then the dense ones in time order."""
-    whole = [row.caption for row in rows if row.caption and row.start is None]
+    """Captions of the whole video first, then the dense ones in time order, each once."""
+    whole = list(dict.fromkeys(row.caption for row in rows if row.caption and row.start is None))
     dense = sorted(
-        (row.start, row.end, row.caption)
-        for row in rows
-        if row.caption and row.start is not None and row.end is not None
+        {
+            (row.start, row.end, row.caption)
+            for row in rows
+            if row.caption and row.start is not None and row.end is not None
+        }
     )
     if dense and not whole:
         whole = [" ".join(text for _, _, text in dense)]

@@ -23,6 +23,10 @@ _BACK_S = 0.1
 """Stamps that step back by less are merely out of order."""
 _STILL_S = 600.0
 """A frame that is said to last longer is believed where another stream goes on, or most of the video is such."""
+_USUAL_S = 1 / 25
+"""How long a frame lasts where nothing says it."""
+_NO_LENGTH_S = 0.001
+"""What FFmpeg may say of a last frame that a container of milliseconds says nothing of."""
 _RECORDED = ("mpegts", "mpeg", "flv")
 """Containers of broadcasts and streams, whose clock may jump at any time."""
 
@@ -61,6 +65,8 @@ def mended_times(
     """
     steps = np.diff(times_F)
     ahead = steps - np.minimum(lasts_F[:-1], _STILL_S) > JUMP_S
+    if (steps > JUMP_S).all():
+        ahead[:] = False  # a few frames a minute: nothing tells a jump
     if one_clock:
         ahead &= steps > steps[steps > 0].sum() / 2
     for at in np.flatnonzero(ahead):
@@ -70,7 +76,7 @@ def mended_times(
     if not broken.any():
         return np.maximum.accumulate(times_F), 0
     sound = steps[~broken & (steps > 0)]
-    usual = np.median(sound) if len(sound) else lasts_F[:-1]
+    usual = np.median(sound) if len(sound) else np.where(lasts_F[:-1] > 0, lasts_F[:-1], _USUAL_S)
     shift = np.cumsum(np.where(broken, steps - usual, 0.0))
     return np.maximum.accumulate(times_F - np.concatenate([[0.0], shift])), int(broken.sum())
 
@@ -94,6 +100,9 @@ def frame_timeline(
     unit = stream.time_base or Fraction(0)
     rate = float(stream.average_rate or stream.guessed_rate or 25)
     known = [value for value in pts if value is not None]
+    misordered = packets.in_file_order and known != sorted(known)
+    if misordered:  # as ASF keeps them: stamped when they are decoded
+        known.sort()
     stamps: NDArray[np.int64] | None = None
     if len(known) < len(pts) or keeps_no_pts(container, stream):
         times = np.arange(len(pts)) / rate
@@ -102,6 +111,9 @@ def frame_timeline(
             if len(ticks) == len(pts):
                 times = (np.array(ticks) - ticks[0]) * float(unit)
         lasts, last, first = np.zeros(len(pts)), 0.0, stream.start_time
+        if known and not keeps_no_pts(container, stream):  # Matroska gives none before time 0
+            at = next(at for at, value in enumerate(pts) if value is not None)
+            first = known[0] - round(times[at] / float(unit))
     else:
         first = known[0]
         times = (np.array(known) - first) * float(unit)
@@ -111,12 +123,15 @@ def frame_timeline(
         begin = max((at for at, (value, _) in enumerate(packets.spans) if value == known[-1]), default=0)
         ends = [value + duration for value, duration in packets.spans[begin:] if value >= known[-1]]
         last = (max(ends, default=known[-1]) - known[-1]) * float(unit)
-        if len(set(known)) == len(known) and (np.diff(times) >= 0).all():
+        if not misordered and len(set(known)) == len(known) and (np.diff(times) >= 0).all():
             stamps = np.array(known, dtype=np.int64)
-    if last <= 0:
+    if last <= _NO_LENGTH_S:
         last = float(np.median(np.diff(times))) if len(times) > 1 else 1 / rate
+    if container.format.name == "avi":
+        lasts = np.diff(times, append=times[-1])  # it has no stamps that could jump, but chunks without data
     one_clock = container.format.name not in _RECORDED
-    times, num_mends = mended_times(times, lasts, np.sort(packets.others_s), one_clock=one_clock)
+    others = np.sort(packets.others_s) - (0.0 if first is None else float(first * unit))
+    times, num_mends = mended_times(times, lasts, others, one_clock=one_clock)
     times = times + (0.0 if first is None else _gap_s(container, first * unit))
     return Timeline(times, stamps, float(times[-1]) + last, num_mends)
 

@@ -3,12 +3,13 @@
 import contextlib
 from array import array
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from stillmotion.video.pictures import Pictures, vp9_sizes
+from stillmotion.video.pictures import Pictures, mpeg_sizes, vp9_sizes
 
 # The encoder delay in packed MPEG-4 is a packet of one byte; a frame's start code alone has four. One that says that
 # nothing has changed, and gives no frame, has up to 19 (FFmpeg's MAX_NVOP_SIZE).
@@ -29,7 +30,7 @@ class Packets:
     others_s: "array[float]" = field(default_factory=lambda: array("d"))
     """Stamps of the other streams, in seconds."""
     sizes: set[tuple[int, int]] = field(default_factory=set)
-    """Those that VP9 states."""
+    """Those that VP9 and MPEG-2 state."""
     first: av.VideoFrame | None = None
     """The first frame that comes out."""
     end_s: float = 0.0
@@ -42,6 +43,11 @@ class Packets:
     """The first key frame can't be decoded."""
     in_doubt: bool = False
     """A packet may give no frame, or is stamped out of order."""
+
+    @property
+    def in_file_order(self) -> bool:
+        """Whether the stamps of the packets only rise."""
+        return None not in self.pts and all(one < other for one, other in pairwise(self.pts))  # type: ignore[operator]
 
 
 def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
@@ -79,6 +85,8 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
                 found.begins_damaged |= pictures.begin_with(packet)
         if codec == "vp9":
             found.sizes |= vp9_sizes(packet)
+        elif codec in ("mpeg1video", "mpeg2video"):
+            found.sizes |= mpeg_sizes(packet)
         if not found.dts and not packet.is_keyframe:
             found.in_doubt = True  # the start of a GOP is missing
         if packet.dts is not None:
@@ -90,6 +98,9 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
         if not packet.is_discard and not placeholder and pictures.held_by(packet):
             found.pts.append(packet.pts)
             found.in_doubt |= codec == "mpeg4" and packet.size <= _LARGEST_UNCODED_BYTES
+    # MPEG-2 drops a frame where the size changes; stamps that rise in the order of decoding are not those of B-frames.
+    found.in_doubt |= codec != "vp9" and len(found.sizes) > 1
+    found.in_doubt |= bool(context.has_b_frames) and found.in_file_order
     if found.first is None:
         with contextlib.suppress(av.error.FFmpegError):
             found.first = next(iter(context.decode(None)), None)

@@ -7,6 +7,7 @@ a stream was cut, give no frame, or an error, without any damage.
 Sources: ITU-T H.264 and H.265, 7.3.1 and table 7-1; VP9 Bitstream Specification 6.2 and annex B.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 
 import av
@@ -45,6 +46,8 @@ class Pictures:
 
     def held_by(self, packet: Packet) -> bool:
         """Whether a packet should give a picture; what can't be told, or is damaged, should."""
+        if self._codec == "theora" and packet.size:
+            return not bytes(packet)[0] & 0x80  # a header, as at the start of each of several joined files
         if not packet.size or self._codec not in _LENGTH_AT:
             return packet.size > 0
         others = _WITHOUT_PICTURE[self._codec]
@@ -106,6 +109,12 @@ def vp9_sizes(packet: Packet) -> set[tuple[int, int]]:
             frames.append(data[at : at + length])
             at += length
     return {size for size in map(_vp9_size, frames) if size is not None}
+
+
+def mpeg_sizes(packet: Packet) -> set[tuple[int, int]]:
+    """Width and height of each sequence header of MPEG-1 and MPEG-2."""
+    heads = (int.from_bytes(head, "big") for head in re.findall(rb"\x00\x00\x01\xb3(...)", bytes(packet), re.DOTALL))
+    return {(head >> 12, head & 0xFFF) for head in heads}
 
 
 def _vp9_size(frame: bytes) -> tuple[int, int] | None:

@@ -94,6 +94,7 @@ def open_video(path: Path) -> InputContainer:
     Raises:
         VideoError: FFmpeg does not know the file as a video.
     """
+    _require_regular(path)
     try:
         # With its protocol named, no part of the path can be taken for another one.
         container = av.open(f"file:{path}", metadata_errors="ignore", options={"protocol_whitelist": "file"})
@@ -120,8 +121,15 @@ def open_video(path: Path) -> InputContainer:
         raise VideoError("not a video (no format that FFmpeg knows)") from None
 
 
+def _require_regular(path: Path) -> None:
+    """Refuse a pipe, a socket or a device, of which a reader could wait for ever; VideoError names it."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise VideoError("not a regular file (a pipe, a socket or a device)")
+
+
 def video_digest(path: Path) -> str:
     """SHA-256 of a video file, in hex; VideoError where it can't be read."""
+    _require_regular(path)
     try:
         return file_digest(path)
     except OSError as error:
@@ -163,9 +171,15 @@ def _missing_end(container: InputContainer, stream: VideoStream, packets: Packet
     if packets.cut and any(name in _STATES_DURATION for name in names):
         return "its last packet is incomplete"
     if container.duration is not None and any(name in _STATES_DURATION for name in names):
-        # Matroska counts its duration from time 0, where a first frame need not be.
+        # Matroska counts its duration from time 0, where a first frame need not be. To AVI and ASF, sound that begins
+        # late ends later than it does.
         expected_s = container.duration / av.time_base
-        if packets.end_s < expected_s - max(0.5, 0.02 * expected_s):
+        if stream.duration is not None and stream.time_base is not None:
+            expected_s = min(expected_s, float(stream.duration * stream.time_base))
+        starts = sorted(start for start, _ in packets.spans)
+        # Some state no duration of a last frame.
+        last_s = float(np.median(np.diff(starts)) * (stream.time_base or 0)) if len(starts) > 1 else 0.0
+        if packets.end_s < expected_s - max(0.5, 0.02 * expected_s, 1.01 * last_s):
             return f"{packets.end_s:.1f} of {expected_s:.1f} s are there"
     return None
 
