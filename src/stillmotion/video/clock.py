@@ -26,7 +26,7 @@ _STILL_S = 600.0
 _USUAL_S = 1 / 25
 """How long a frame lasts where nothing says it."""
 _NO_LENGTH_S = 0.001
-"""What FFmpeg may say of a last frame that a container of milliseconds says nothing of."""
+"""What FFmpeg may say of a last frame in ASF and FLV, which say nothing of it."""
 _RECORDED = ("mpegts", "mpeg", "flv")
 """Containers of broadcasts and streams, whose clock may jump at any time."""
 
@@ -125,7 +125,7 @@ def frame_timeline(
         last = (max(ends, default=known[-1]) - known[-1]) * float(unit)
         if not misordered and len(set(known)) == len(known) and (np.diff(times) >= 0).all():
             stamps = np.array(known, dtype=np.int64)
-    if last <= _NO_LENGTH_S:
+    if last <= (_NO_LENGTH_S if container.format.name in ("asf", "flv") else 0.0):
         last = float(np.median(np.diff(times))) if len(times) > 1 else 1 / rate
     if container.format.name == "avi":
         lasts = np.diff(times, append=times[-1])  # it has no stamps that could jump, but chunks without data
