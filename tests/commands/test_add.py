@@ -301,8 +301,7 @@ def test_a_link_to_a_folder_is_refused_as_dvc_sees_nothing_behind_it(add, clips,
     assert state(clips) == before
 
 
-@pytest.mark.real
-@pytest.mark.parametrize("no_copy", [False, True])
+@pytest.mark.parametrize("no_copy", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_links_to_nowhere_and_pipes_are_told_and_left_out(add, clips, no_copy):
     (clips / "gone.mp4").symlink_to("nowhere.mp4")
     (clips / "loop.mp4").symlink_to("loop.mp4")
@@ -326,6 +325,7 @@ def test_a_link_to_nowhere_that_captions_name_is_refused_with_the_mend(add, clip
     assert not MINE.exists()
 
 
+@pytest.mark.real
 def test_real_files_are_told_apart(add, real_material):
     out = add(real_material / "awkward", "--name", "mine")
     assert "mine: 12 videos" in out

@@ -210,11 +210,12 @@ def test_timed_rows_are_dense_captions_in_time_order_and_make_a_paragraph(folder
     assert texts(annotations) == [("first then", None, None), ("first", 0, 4), ("then", 5, 9)]
 
 
-def test_a_row_that_stands_twice_counts_once_and_is_noted(folder):
-    rows = "a.mp4,all,,\na.mp4,x,0,4\n./a.mp4,x,0,4\na.mp4,all,,\nb.mp4,all,,\n"
+def test_a_span_that_stands_twice_counts_once_and_a_caption_of_the_whole_twice(folder):
+    rows = "a.mp4,all,,\na.mp4,x,0,4\n./a.mp4,x,0,4\na.mp4,all,,\na.mp4,x,1,4\nb.mp4,all,,\n"
     annotations = annotate(folder("video,caption,start,end\n" + rows, ["a.mp4", "b.mp4"]))
-    assert texts(annotations) == [("all", None, None), ("x", 0, 4), ("all", None, None)]
-    assert "2 rows say what another one does: counted once" in annotations.notes
+    of_a = [("all", None, None), ("all", None, None), ("x", 0, 4), ("x", 1, 4)]
+    assert texts(annotations) == [*of_a, ("all", None, None)]
+    assert "1 rows stand twice with the same times: once" in annotations.notes
 
 
 def test_a_caption_of_the_whole_video_leaves_no_need_of_a_paragraph(folder):

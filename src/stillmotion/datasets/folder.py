@@ -217,16 +217,8 @@ def _notes(
     splits: Mapping[str, Split],
 ) -> list[str]:
     with_controls = sum(row.had_controls for rows in rows_of.values() for row in rows)
-    notes = fault_notes({"rows": Counter({"controls": with_controls})})
-    said = [
-        (video_id, row.caption, row.start, row.end, row.action)
-        for video_id, rows in rows_of.items()
-        for row in rows
-        if row.caption or row.action
-    ]
-    num_twice = len(said) - len(set(said))
-    if num_twice:
-        notes.append(f"{num_twice} rows say what another one does: counted once")
+    num_repeated = sum(len(spans) - len(set(spans)) for spans in map(_spans, rows_of.values()))
+    notes = fault_notes({"rows": Counter({"controls": with_controls, "repeated": num_repeated})})
     subtitles = {relative for relative in others if Path(relative).suffix.lower() in SUBTITLE_SUFFIXES}
     if subtitles:
         notes.append(f"{len(subtitles)} subtitles were left out")
@@ -259,16 +251,21 @@ def _within(row: Row, duration: float) -> Row:
     return row if row.end is None or row.end <= duration else replace(row, end=duration)
 
 
+def _spans(rows: Sequence[Row]) -> list[tuple[float, float, str]]:
+    return [
+        (row.start, row.end, row.caption)
+        for row in rows
+        if row.caption and row.start is not None and row.end is not None
+    ]
+
+
 def _captions(video_id: str, rows: Sequence[Row]) -> list[Caption]:
-    """Captions of the whole video first, then the dense ones in time order, each once."""
-    whole = list(dict.fromkeys(row.caption for row in rows if row.caption and row.start is None))
-    dense = sorted(
-        {
-            (row.start, row.end, row.caption)
-            for row in rows
-            if row.caption and row.start is not None and row.end is not None
-        }
-    )
+    """Captions of the whole video first, then the dense ones in time order.
+
+    What two people wrote of the whole stays twice; a span that stands twice, with one text and the same times, once.
+    """
+    whole = [row.caption for row in rows if row.caption and row.start is None]
+    dense = sorted(set(_spans(rows)))
     if dense and not whole:
         whole = [" ".join(text for _, _, text in dense)]
     spans = [(None, None, text) for text in whole] + dense

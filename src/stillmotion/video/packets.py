@@ -47,7 +47,8 @@ class Packets:
     @property
     def in_file_order(self) -> bool:
         """Whether the stamps of the packets only rise."""
-        return None not in self.pts and all(one < other for one, other in pairwise(self.pts))  # type: ignore[operator]
+        stamps = [stamp for stamp in self.pts if stamp is not None]
+        return len(stamps) == len(self.pts) and all(one < other for one, other in pairwise(stamps))
 
 
 def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
