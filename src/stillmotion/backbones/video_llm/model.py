@@ -115,7 +115,7 @@ class VideoLLM(Embeds):
 
     @abstractmethod
     def token_ids(self, word: str) -> list[int]:
-        """The tokens of a word by itself, without those that the model does not know."""
+        """The tokens of a word by itself; none where the model lacks one of them."""
 
     def _only_token(self, word: str) -> int:
         ids = self.token_ids(word)

@@ -231,7 +231,7 @@ class TransformersVideoLLM(VideoLLM):
 
     def token_ids(self, word: str) -> list[int]:
         ids: list[int] = self.tokenizer(word, add_special_tokens=False)["input_ids"]
-        return [one for one in ids if one != self.tokenizer.unk_token_id]
+        return [] if self.tokenizer.unk_token_id in ids else ids
 
     def save(self, folder: Path, source: dict[str, Any]) -> None:
         with atomic_folder(folder) as partial:
