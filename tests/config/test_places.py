@@ -62,5 +62,8 @@ def test_within_an_experiment_the_option_that_needs_no_edit_is_told_too(running)
     assert how_to_set("backbones.clip", "pretrained", "file") == told
 
 
-def test_outside_of_a_repository_there_is_one_file_to_name():
+@pytest.mark.parametrize("params", [None, "", "- 1\n", "run: 3\n", "lr: 0.1\n", "run:\n  experiment: gone\n"])
+def test_outside_of_a_repository_and_without_the_file_there_is_one_to_name(tmp_path, params):
+    if params is not None:
+        (tmp_path / "params.yaml").write_text(params)
     assert file_of("backbones.clip") == "params.yaml"

@@ -14,9 +14,10 @@ def file_of(block: str) -> str:
 
     In an experiment's own folder dvc has written all settings into params.yaml, whose changes are lost.
     """
-    name = read_yaml(PARAMS)["run"].get("experiment") if PARAMS.is_file() else None
-    while name:
-        path = Path("experiments") / f"{name}.yaml"
+    params = read_yaml(PARAMS) if PARAMS.is_file() else None
+    run = params.get("run") if isinstance(params, dict) else None  # another project's file may hold anything
+    name = run.get("experiment") if isinstance(run, dict) else None
+    while name and (path := Path("experiments") / f"{name}.yaml").is_file():
         experiment = read_yaml(path)
         if block in _dotted(experiment.get("set", {}), ""):
             return path.as_posix()
