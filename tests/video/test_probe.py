@@ -88,6 +88,10 @@ def test_a_pipe_that_nobody_writes_to_keeps_no_reader_waiting(tmp_path, read):
         read(tmp_path / "a.mp4")
 
 
+def test_a_name_that_no_file_can_have_is_told_like_another(tmp_path):
+    assert reason(tmp_path / ("a" * 300)) == "not a readable file (file name too long)"
+
+
 def test_a_folder_is_no_video(tmp_path):
     (tmp_path / "a.mp4").mkdir()
     assert reason(tmp_path / "a.mp4") == "not a readable file"

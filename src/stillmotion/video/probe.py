@@ -25,6 +25,7 @@ PyAV 18.1 on the 63 files of ../shared/real/videos and on generated ones whose f
 
 import errno
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -123,7 +124,11 @@ def open_video(path: Path) -> InputContainer:
 
 def _require_regular(path: Path) -> None:
     """Refuse a pipe, a socket or a device, of which a reader could wait for ever; VideoError names it."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return  # opening it says why
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise VideoError("not a regular file (a pipe, a socket or a device)")
 
 
