@@ -35,6 +35,11 @@ from transformers import (
 )
 from transformers.models.smolvlm import processing_smolvlm
 
+from stillmotion.backbones.open_clip_backbone import OpenClipBackbone
+from stillmotion.backbones.video_llm.builtin import BuiltinVideoLLM, expand_video_llm
+from stillmotion.config.models import BuiltinBackboneParams, BuiltinVideoLLMParams
+from stillmotion.training.builtin import new_builtin
+
 processing_smolvlm.num2words = processing_smolvlm.num2words or str  # of a package that is not installed
 
 VOCABULARY = 99
@@ -201,3 +206,17 @@ SETTINGS: dict[str, Any] = {
     "keep_tokens_of": None,
 }
 """Of a video LLM: the report's way, with the texts bare."""
+
+
+def small_clip() -> OpenClipBackbone:
+    """A CLIP of 16-pixel frames and 8 columns."""
+    sizes = {"image_size_px": 16, "patch_size_px": 4, "width": 32, "layers": 1, "text_layers": 1, "heads": 2}
+    training = {"steps": 1, "batch_size": 2, "learning_rate": 1e-3, "weight_decay": 0.1, "warmup_fraction": 0.1}
+    params = BuiltinBackboneParams(family="builtin", embed_dim=8, max_sentences=1, seed=0, **sizes, **training)
+    return new_builtin(params).eval()
+
+
+def builtin() -> BuiltinVideoLLM:
+    """The built-in video LLM behind it, as wide as the others here."""
+    settings = SETTINGS | {"chat_template": "none", "width": 32, "blocks": 2, "heads": 2, "mlp_width": 24, "seed": 0}
+    return expand_video_llm(small_clip(), BuiltinVideoLLMParams(family="builtin_video_llm", **settings))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny_video_llms import SETTINGS, write
+from tiny_video_llms import SETTINGS, builtin, write
 from transformers.video_utils import VideoMetadata
 
 from stillmotion.backbones.registry import VIDEO_LLMS
@@ -159,9 +159,10 @@ def test_what_is_kept_beside_the_tokens_matters_and_a_text_cannot_pass_for_a_vid
 
 
 @pytest.fixture
-def asked(queries, folders, tmp_path):
+def asked(queries, folders, tmp_path, request):
     """The queries with a store of hidden states of width 32 and of visual tokens, and the model's folder."""
-    video_llm = opened(folders, "video_llama_3")
+    member = getattr(request, "param", "video_llama_3")
+    video_llm = builtin() if member == "builtin" else opened(folders, member)
     video_llm.save(tmp_path / "model", {"system": {"model": "m"}})
     folder = queries.embedded.folder
     rng = np.random.default_rng(7)
@@ -174,7 +175,7 @@ def asked(queries, folders, tmp_path):
     save_array(folder / "states" / "video_tokens.npy", torch.cat([each["tokens"] for each in tokens]).numpy())
     save_array(folder / "states" / "video_token_offsets.npy", np.array([0, 3, 7, 13, 18]))
     model = read_json(folder / "model.json")
-    told = {"video_llm": {"family": "video_llama_3", "keep_tokens_of": "before_llm"}}
+    told = {"video_llm": {"family": member, "keep_tokens_of": "before_llm"}}
     write_json(folder / "model.json", model | told | {"model": folder_digest(tmp_path / "model")})
     inputs = ScorerInputs(tmp_path / "none", tmp_path / "model", CPU)
     return Queries(Embeddings(folder), queries.captions, queries.splits), inputs, tokens, video_llm
@@ -188,6 +189,7 @@ def stored(queries, name):
     return np.load(queries.embedded.folder / "states" / name)[0, 0]
 
 
+@pytest.mark.parametrize("asked", ["video_llama_3", "builtin"], indirect=True)
 @pytest.mark.parametrize("top_k", [1, 2, 3])
 def test_the_best_by_cosine_are_ranked_by_the_answers_and_the_others_stay_below(asked, monkeypatch, top_k):
     queries, inputs, tokens, video_llm = asked
@@ -242,8 +244,10 @@ def test_the_protocol_says_what_was_asked(asked):
 
 def test_what_cannot_be_asked_is_told(asked, folders):
     queries, inputs, tokens, video_llm = asked
-    for word in ("Yes", "éY"):  # several tokens; one, and another that the model lacks
-        with pytest.raises(InputError, match=rf"an answer of scorer rerank is '{word}', which is no single token"):
+    # Several tokens; one, and another that the model lacks.
+    for word, mend in {"Yes": "'Y'", "éY": "another word"}.items():
+        told = f"an answer of scorer rerank is '{word}', which is no single token of the model; take {mend}$"
+        with pytest.raises(InputError, match=told):
             video_llm.answers(tokens[:1], ["a"], PROMPT, yes=[word], no=["N"])
     with pytest.raises(InputError, match=r"a question of \d+ tokens, and the model's context is 2048"):
         video_llm.answers(noise(2048), ["a"], PROMPT, yes=["Y"], no=["N"])

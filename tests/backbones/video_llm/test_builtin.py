@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from tiny_video_llms import small_clip
 
 from stillmotion.backbones.registry import load_embeds
 from stillmotion.backbones.video_llm.builtin import LanguageModelSizes, builtin_words, expand_video_llm
-from stillmotion.config.models import BuiltinBackboneParams, BuiltinVideoLLMParams
+from stillmotion.config.models import BuiltinVideoLLMParams
 from stillmotion.datasets.toy_scene import random_subject, sentence
 from stillmotion.errors import InputError
-from stillmotion.training.builtin import new_builtin
 
 PARAMS = BuiltinVideoLLMParams(
     family="builtin_video_llm",
@@ -39,11 +39,7 @@ PARAMS = BuiltinVideoLLMParams(
 
 @pytest.fixture(scope="module")
 def clip():
-    sizes = {"image_size_px": 16, "patch_size_px": 4, "width": 32, "layers": 1, "text_layers": 1, "heads": 2}
-    training = {"steps": 1, "batch_size": 2, "learning_rate": 1e-3, "weight_decay": 0.1, "warmup_fraction": 0.1}
-    return new_builtin(
-        BuiltinBackboneParams(family="builtin", embed_dim=8, max_sentences=1, seed=0, **sizes, **training)
-    ).eval()
+    return small_clip()
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +129,9 @@ def test_it_is_asked_like_the_others_and_answers_by_single_tokens(model):
             # A byte's token is 2 more than the byte.
             wanted = logits[2 + ord("y")] - logits[2 + ord("n")]
             assert found[place].item() == pytest.approx(wanted.item(), abs=1e-5)
-    with pytest.raises(InputError, match="an answer of scorer rerank is 'yes', which is no single token of the model"):
+    with pytest.raises(
+        InputError, match="an answer of scorer rerank is 'yes', which is no single token of the model; take 'y'$"
+    ):
         model.answers([{"tokens": states[0].layers_LTD[0]}], ["red"], prompt, yes=["yes"], no=["n"])
     with pytest.raises(
         InputError, match="a question of 1035 tokens, and the model's context is 1024; lower num_frames"

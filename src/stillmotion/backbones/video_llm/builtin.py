@@ -25,7 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from stillmotion.backbones.expansion_folder import load_weights, read_settings
 from stillmotion.backbones.family_files import write_video_llm
 from stillmotion.backbones.open_clip_backbone import OpenClipBackbone, load_open_clip, save_backbone
-from stillmotion.backbones.video_llm.model import States, VideoLLM
+from stillmotion.backbones.video_llm.model import States, VideoLLM, at_last_tokens
 from stillmotion.config.models import BuiltinVideoLLMParams
 from stillmotion.config.video_llms import VideoLLMSettings
 from stillmotion.datasets.toy_scene import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SIZES
@@ -183,8 +183,7 @@ class BuiltinVideoLLM(VideoLLM):
             inputs.append(torch.cat([told[0], shown["tokens"].to(told[0]), told[1]]))
         self.require_context(max(map(len, inputs)))
         states_BTD = self.llm.model(inputs_embeds=pad_sequence(inputs, batch_first=True), use_cache=False)[0]
-        last = [states_TD[len(given) - 1] for states_TD, given in zip(states_BTD, inputs, strict=True)]
-        logits: torch.Tensor = self.llm.lm_head(torch.stack(last))
+        logits: torch.Tensor = self.llm.lm_head(at_last_tokens(states_BTD, inputs))
         return logits
 
     def token_ids(self, word: str) -> list[int]:

@@ -29,6 +29,11 @@ LOGIT_SCALE = 1 / 0.07
 """What CLIP's training starts from: an aggregator learns its own from here."""
 
 
+def at_last_tokens(states_NSD: torch.Tensor, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The states (N, D) at the last tokens of rows that were padded on the right."""
+    return torch.stack([states_SD[len(row) - 1] for states_SD, row in zip(states_NSD, rows, strict=True)])
+
+
 class VideoLLM(Embeds):
     """A language model that reads videos."""
 
@@ -120,9 +125,15 @@ class VideoLLM(Embeds):
     def _only_token(self, word: str) -> int:
         ids = self.token_ids(word)
         if len(ids) != 1:
+            bare = word.strip()
+            single: dict[int, str] = {}
+            for form in (bare, bare.capitalize(), bare.lower(), bare[:1]):
+                for spelled in (form, f" {form}"):
+                    if len(near := self.token_ids(spelled)) == 1:
+                        single.setdefault(near[0], repr(spelled))
             raise InputError(
                 f"params.yaml: an answer of scorer rerank is {word!r}, which is no single token of the model; take "
-                "another word"
+                f"{' or '.join(single.values()) or 'another word'}"
             )
         return ids[0]
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from stillmotion.backbones.video_llm.model import at_last_tokens
 from stillmotion.backbones.video_llm.transformers_model import TransformersVideoLLM, shown_at
 from stillmotion.errors import InputError
 
@@ -69,4 +70,4 @@ class QwenVL(TransformersVideoLLM):
             mm_encoder_outputs={"video": self.seen(visual)},
             use_cache=False,
         ).last_hidden_state
-        return torch.stack([states_SD[len(row) - 1] for states_SD, row in zip(states_NSD, ids, strict=True)])
+        return at_last_tokens(states_NSD, ids)

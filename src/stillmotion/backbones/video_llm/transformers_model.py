@@ -18,7 +18,7 @@ from transformers.video_utils import VideoMetadata
 
 from stillmotion.backbones.family_files import VIDEO_LLM, write_video_llm
 from stillmotion.backbones.video_llm.hub_layout import initial_model, read_model, read_processor
-from stillmotion.backbones.video_llm.model import VideoLLM
+from stillmotion.backbones.video_llm.model import VideoLLM, at_last_tokens
 from stillmotion.backbones.video_llm.pooling import States
 from stillmotion.backbones.video_llm.prompts import TEXT, text_prompt, video_prompt
 from stillmotion.config.video_llms import VideoLLMSettings
@@ -216,7 +216,7 @@ class TransformersVideoLLM(VideoLLM):
         states_NSD = self.decoder(self.model)(
             inputs_embeds=pad_sequence(rows, batch_first=True), attention_mask=self.mask_of(rows), use_cache=False
         ).last_hidden_state
-        return torch.stack([states_SD[len(row) - 1] for states_SD, row in zip(states_NSD, rows, strict=True)])
+        return at_last_tokens(states_NSD, rows)
 
     def words_around(self, before: str, after: str) -> tuple[list[int], list[int]]:
         """Token ids of a prompt before and behind its video."""
