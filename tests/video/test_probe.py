@@ -154,12 +154,55 @@ def test_a_file_all_of_whose_packets_are_empty_has_no_frames(tmp_path):
         ("libx264", "a.mkv", {}),
         ("libvpx-vp9", "a.webm", {}),
         ("mpeg4", "a.avi", {}),
+        ("msmpeg4", "a.wmv", {}),
+        ("libx264", "a.flv", {}),
+        ("libvpx", "a.ogg", {}),
     ],
 )
 def test_a_file_that_was_cut_off_is_truncated(make_video, tmp_path, codec, name, options, share):
     path = make_video(tmp_path / name, codec, num_frames=100, container_options=options)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
+    assert reason(path).startswith("truncated: ")
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "options"),
+    [
+        ("libx264", "a.mkv", {"bf": "0"}),
+        ("libvpx", "a.webm", {"deadline": "realtime", "cpu-used": "8"}),
+        ("msmpeg4", "a.wmv", {"qmax": "2"}),
+        ("libx264", "a.flv", {"bf": "0"}),
+        ("libvpx", "a.ogg", {"deadline": "realtime", "cpu-used": "8"}),
+    ],
+)
+def test_the_last_seconds_of_a_long_video_are_not_silently_gone(make_video, tmp_path, codec, name, options):
+    path = make_video(tmp_path / name, codec, num_frames=1000, rate=10, options=options)
+    assert probe_video(path).num_frames == 1000
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * 0.975)])
+    assert reason(path).startswith("truncated: ")
+    # Its room was taken before it had come: by length it is whole.
+    path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+    assert name == "a.ogg" or reason(path).startswith("truncated: ")
+
+
+@pytest.mark.parametrize(("codec", "name"), [("libx264", "a.mkv"), ("msmpeg4", "a.wmv"), ("libx264", "a.flv")])
+def test_a_whole_file_whose_last_frame_stands_for_long_is_no_truncated_one(make_video, tmp_path, codec, name):
+    path, options = tmp_path / name, {"bf": "0"} if codec == "libx264" else {"qmax": "2"}
+    with av.open(str(make_video(tmp_path / "given.mkv", codec, num_frames=100, options=options))) as given:
+        video, packets = given.streams.video[0], [packet for packet in given.demux() if packet.size]
+        packets[-1].duration = round(9 / video.time_base)
+        with av.open(str(path), "w") as output:
+            stream = output.add_stream_from_template(video)
+            for packet in packets:
+                packet.stream = stream
+                output.mux(packet)
+    with av.open(str(path)) as container:
+        assert container.duration > 9 * av.time_base
+    assert probe_video(path).num_frames == 100
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * 0.5)])
     assert reason(path).startswith("truncated: ")
 
 

@@ -101,7 +101,7 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
             found.in_doubt |= codec == "mpeg4" and packet.size <= _LARGEST_UNCODED_BYTES
     # MPEG-2 drops a frame where the size changes; stamps that rise in the order of decoding are not those of B-frames.
     found.in_doubt |= codec != "vp9" and len(found.sizes) > 1
-    found.in_doubt |= bool(context.has_b_frames) and found.in_file_order
+    found.in_doubt |= bool(context.has_b_frames) and found.in_file_order and not keeps_no_pts(container, stream)
     if found.first is None:
         with contextlib.suppress(av.error.FFmpegError):
             found.first = next(iter(context.decode(None)), None)

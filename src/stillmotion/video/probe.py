@@ -44,6 +44,7 @@ from stillmotion.video.geometry import Crop, Orientation, orientation_of, stated
 from stillmotion.video.joined_flv import JoinedFlv
 from stillmotion.video.packets import Packets, read_packets, tell_frames
 from stillmotion.video.pictures import frames_of, stamp_of
+from stillmotion.video.stated_bytes import missing_bytes
 
 # Text, pictures and lists of other files, which FFmpeg can open as if they were videos.
 _OTHER_FORMATS = {"tty", "bin", "xbin", "adf", "idf", "image2", "hls", "concat", "dash", "sdp", "rtsp"}
@@ -168,14 +169,20 @@ def video_stream(container: InputContainer) -> VideoStream:
     raise VideoError("no decoder for its codec")
 
 
-def _missing_end(container: InputContainer, stream: VideoStream, packets: Packets) -> str | None:
+def _missing_end(path: Path, container: InputContainer, stream: VideoStream, packets: Packets) -> str | None:
     """What shows that the file once was longer, or None."""
     names = container.format.name.split(",")
     if "mov" in names and packets.num_samples < len(stream.index_entries):
         return f"{packets.num_samples} of {len(stream.index_entries)} frames are there"
     if packets.cut and any(name in _STATES_DURATION for name in names):
         return "its last packet is incomplete"
-    if container.duration is not None and any(name in _STATES_DURATION for name in names):
+    missing = missing_bytes(path, container.format.name)
+    if missing and "ogg" in names:
+        return "its last page is incomplete"
+    if missing and container.duration is None:  # FFmpeg gives none of ASF that is much shorter than it says
+        size = path.stat().st_size
+        return f"{size:,} of {size + missing:,} bytes are there"
+    if missing != 0 and container.duration is not None and any(name in _STATES_DURATION for name in names):
         # Matroska counts its duration from time 0, where a first frame need not be. To AVI and ASF, sound that begins
         # late ends later than it does.
         expected_s = container.duration / av.time_base
@@ -184,7 +191,9 @@ def _missing_end(container: InputContainer, stream: VideoStream, packets: Packet
         starts = sorted(start for start, _ in packets.spans)
         # Some state no duration of a last frame.
         last_s = float(np.median(np.diff(starts)) * (stream.time_base or 0)) if len(starts) > 1 else 0.0
-        if packets.end_s < expected_s - max(0.5, 0.02 * expected_s, 1.01 * last_s):
+        # What is missing may be its index alone.
+        usual_s = max(0.5, 0.02 * expected_s) if missing is None else 0.1
+        if packets.end_s < expected_s - max(usual_s, 1.01 * last_s):
             return f"{packets.end_s:.1f} of {expected_s:.1f} s are there"
     return None
 
@@ -213,7 +222,7 @@ def probe_video(path: Path) -> Probe:
             packets = read_packets(container, stream)
         except av.error.FFmpegError as error:
             raise VideoError(f"truncated: reading stops with {error.strerror!r}") from None
-        lost = _missing_end(container, stream, packets)
+        lost = _missing_end(path, container, stream, packets)
         if lost is not None:
             raise VideoError(f"truncated: {lost}")
         if not packets.pts:
