@@ -187,6 +187,22 @@ def test_the_last_seconds_of_a_long_video_are_not_silently_gone(make_video, tmp_
     assert name == "a.ogg" or reason(path).startswith("truncated: ")
 
 
+@pytest.mark.parametrize(
+    ("codec", "name", "pix_fmt", "options"),
+    [
+        ("libx264", "a.mp4", "yuv420p", {"movflags": "frag_every_frame+empty_moov"}),
+        ("gif", "a.gif", "bgr8", {}),
+    ],
+)
+def test_a_file_that_ends_in_a_block_is_truncated_wherever_that_is(make_video, tmp_path, codec, name, pix_fmt, options):
+    path = make_video(tmp_path / name, codec, num_frames=40, pix_fmt=pix_fmt, container_options=options)
+    assert probe_video(path).num_frames == 40
+    content = path.read_bytes()
+    for share in np.linspace(0.2, 0.9, 30):
+        path.write_bytes(content[: int(len(content) * share)])
+        assert reason(path).startswith("truncated: ")
+
+
 @pytest.mark.parametrize(("codec", "name"), [("libx264", "a.mkv"), ("msmpeg4", "a.wmv"), ("libx264", "a.flv")])
 def test_a_whole_file_whose_last_frame_stands_for_long_is_no_truncated_one(make_video, tmp_path, codec, name):
     path, options = tmp_path / name, {"bf": "0"} if codec == "libx264" else {"qmax": "2"}

@@ -50,6 +50,8 @@ from stillmotion.video.stated_bytes import missing_bytes
 _OTHER_FORMATS = {"tty", "bin", "xbin", "adf", "idf", "image2", "hls", "concat", "dash", "sdp", "rtsp"}
 # Containers whose header states how long the file should be.
 _STATES_DURATION = ("mov", "matroska", "avi", "asf", "flv")
+# Containers of blocks of which the last says how long it should be.
+_ENDS_IN_A_BLOCK = ("mov", "ogg", "gif")
 
 
 class VideoError(Exception):
@@ -177,11 +179,10 @@ def _missing_end(path: Path, container: InputContainer, stream: VideoStream, pac
     if packets.cut and any(name in _STATES_DURATION for name in names):
         return "its last packet is incomplete"
     missing = missing_bytes(path, container.format.name)
-    if missing and "ogg" in names:
-        return "its last page is incomplete"
+    if missing and any(name in _ENDS_IN_A_BLOCK for name in names):
+        return "its last block is incomplete"
     if missing and container.duration is None:  # FFmpeg gives none of ASF that is much shorter than it says
-        size = path.stat().st_size
-        return f"{size:,} of {size + missing:,} bytes are there"
+        return f"{missing:,} bytes are missing at its end"
     if missing != 0 and container.duration is not None and any(name in _STATES_DURATION for name in names):
         # Matroska counts its duration from time 0, where a first frame need not be. To AVI and ASF, sound that begins
         # late ends later than it does.

@@ -3,25 +3,26 @@
 A duration tells less: a last frame may stand for long, and of an hour's video the last minute is 2 %.
 
 Sources: RFC 8794 (EBML) and RFC 9559 (Matroska), "Advanced Systems Format Specification" 3.2, "Adobe Flash Video File
-Format Specification" E.5, RFC 3533 (Ogg).
+Format Specification" E.5, RFC 3533 (Ogg), ISO/IEC 14496-12 4.2 (MP4), "Graphics Interchange Format" 89a.
 """
 
+import mmap
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
-_HEAD_BYTES = 1 << 16
-"""What is looked at of a file's start."""
-_TAIL_BYTES = 1 << 17
-"""What is looked at of the end of an Ogg file; a page has 65,307 at most."""
-_OGG_HEADER_BYTES = 27
-_NEVER_WRITTEN = bytes(256)
-"""The end of a file whose room was taken before it had come."""
 _SEGMENT = b"\x18\x53\x80\x67"
 _FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_HEAD_BYTES = 1 << 16
+"""Where the size of an ASF or FLV file is looked for."""
+_OGG_HEADER_BYTES = 27
+_GIF_HEADER_BYTES = 13
+_NEVER_WRITTEN = bytes(256)
+"""The end of a file whose room was taken before it had come."""
 
 
 def missing_bytes(path: Path, format_name: str) -> int | None:
-    """How many bytes a file lacks of those that it should have, 0 where it is whole.
+    """How many bytes a file lacks of those that it should have at least, 0 where it is whole.
 
     Args:
         path: of the file.
@@ -30,65 +31,105 @@ def missing_bytes(path: Path, format_name: str) -> int | None:
     Returns:
         None where it does not say how many there should be, as what was written live, or ends in bytes of 0.
     """
-    stated_of = {"matroska": _matroska, "asf": _asf, "flv": _flv, "ogg": _ogg}
-    known = [stated_of[name] for name in format_name.split(",") if name in stated_of]
+    known = [_STATED[name] for name in format_name.split(",") if name in _STATED]
     if not known:
         return None
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES).ljust(_HEAD_BYTES, b"\0")
-        file.seek(max(0, size - _TAIL_BYTES))
-        tail = file.read()
-    stated = known[0](tail) + size - len(tail) if known[0] is _ogg else known[0](head)
-    if not stated or (stated <= size and tail.endswith(_NEVER_WRITTEN)):
-        return None
-    return max(0, stated - size)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            stated = known[0](data)
+        except (IndexError, struct.error):
+            stated = len(data) + 1  # it ends within what says how long it is
+        if stated is None or (stated <= len(data) and data[-len(_NEVER_WRITTEN) :] == _NEVER_WRITTEN):
+            return None
+        return max(0, stated - len(data))
 
 
-def _varied(data: bytes, at: int) -> tuple[int, int]:
-    """An integer of EBML, whose first bits say how long it is, and where it ends; -1 where all its bits are set."""
+def _varied(data: mmap.mmap, at: int) -> tuple[int | None, int]:
+    """An integer of EBML, whose first bits say how long it is, and where it ends; None where all its bits are set."""
     width = 9 - data[at].bit_length()
     most = (1 << 7 * width) - 1
     value = int.from_bytes(data[at : at + width]) & most
-    return -1 if value == most else value, at + width
+    return None if value == most else value, at + width
 
 
-def _matroska(head: bytes) -> int:
+def _matroska(data: mmap.mmap) -> int | None:
     """The end of the segment behind the EBML header."""
-    length, start = _varied(head, len(_SEGMENT))
-    at = start + length
-    if head[at : at + len(_SEGMENT)] != _SEGMENT or at + len(_SEGMENT) + 8 > len(head):
-        return 0
-    length, start = _varied(head, at + len(_SEGMENT))
-    return 0 if length < 0 else start + length
+    length, start = _varied(data, len(_SEGMENT))
+    at = start + (length or 0)
+    if data[at : at + len(_SEGMENT)] != _SEGMENT:
+        return None
+    length, start = _varied(data, at + len(_SEGMENT))
+    return None if length is None else start + length
 
 
-def _asf(head: bytes) -> int:
-    """The file size of its properties, unless it is a broadcast."""
-    at = head.find(_FILE_PROPERTIES)
-    if at < 0 or at + 92 > len(head):
-        return 0
-    (size,), (flags,) = struct.unpack_from("<Q", head, at + 40), struct.unpack_from("<I", head, at + 88)
-    return 0 if flags & 1 else size
+def _asf(data: mmap.mmap) -> int | None:
+    """The file size of its properties, unless it is a broadcast or was never ended."""
+    at = data.find(_FILE_PROPERTIES, 0, _HEAD_BYTES)
+    if at < 0:
+        return None
+    (size,), (flags,) = struct.unpack_from("<Q", data, at + 40), struct.unpack_from("<I", data, at + 88)
+    return None if flags & 1 or size == 0 else size
 
 
-def _flv(head: bytes) -> int:
+def _flv(data: mmap.mmap) -> int | None:
     """The `filesize` of its metadata."""
     key = b"\x00\x08filesize\x00"
-    at = head.find(key)
-    if at < 0 or at + len(key) + 8 > len(head):
-        return 0
-    (size,) = struct.unpack_from(">d", head, at + len(key))
-    return int(size) if 0 < size < 1 << 62 else 0
-
-
-def _ogg(tail: bytes) -> int:
-    """The end of the last page that begins."""
-    at = tail.rfind(b"OggS")
+    at = data.find(key, 0, _HEAD_BYTES)
     if at < 0:
-        return 0
+        return None
+    (size,) = struct.unpack_from(">d", data, at + len(key))
+    return int(size) if 0 < size < 1 << 62 else None
+
+
+def _ogg(data: mmap.mmap) -> int | None:
+    """The end of the last page that begins."""
+    at = data.rfind(b"OggS")
     lacing = at + _OGG_HEADER_BYTES
-    if lacing > len(tail):
-        return lacing
-    count = tail[lacing - 1]
-    return lacing + count + sum(tail[lacing : lacing + count])
+    count = data[lacing - 1]
+    return None if at < 0 else lacing + count + sum(data[lacing : lacing + count])
+
+
+def _mp4(data: mmap.mmap) -> int | None:
+    """The end of the last box, where that is of a fragment; without them the index says which frames there are."""
+    at, fragmented, kind = 0, False, b""
+    while at < len(data):
+        (size,), kind = struct.unpack_from(">I", data, at), data[at + 4 : at + 8]
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", data, at + 8)
+        if size < 8 or not kind.isalnum():
+            return None  # to the end of the file, or what stands behind it
+        at, fragmented = at + size, fragmented or kind == b"moof"
+    return at if fragmented and kind in (b"moof", b"mdat") else None
+
+
+def _gif(data: mmap.mmap) -> int | None:
+    """The end of the trailer, or of the block that is cut."""
+
+    def colors(at: int) -> int:
+        return 3 << 1 + (data[at] & 7) if data[at] & 0x80 else 0
+
+    at = _GIF_HEADER_BYTES + colors(10)
+    while at < len(data):
+        if data[at] == 0x3B:
+            return at + 1
+        if data[at] == 0x21:
+            at += 2
+        elif data[at] == 0x2C:
+            at += 11 + colors(at + 9)
+        else:
+            return None
+        while data[at]:
+            at += 1 + data[at]
+        at += 1
+    return at if at > len(data) else None
+
+
+_STATED: dict[str, Callable[[mmap.mmap], int | None]] = {
+    "matroska": _matroska,
+    "asf": _asf,
+    "flv": _flv,
+    "ogg": _ogg,
+    "mov": _mp4,
+    "gif": _gif,
+}
+"""By FFmpeg's name of a container."""
