@@ -134,9 +134,11 @@ def test_the_largest_batch_is_compared_with_the_smallest(make_evidence):
         "aggregator_batch_size": study((256, 0, 50), (32, 0, 51)),
     }
     found = make_evidence(studies=studies)
-    assert summary(larger_batches_help_finetuning(found)) == [("batches of 64 − batches of 8", "+15.0", "holds")]
+    assert summary(larger_batches_help_finetuning(found)) == [
+        ("batches of 64 − batches of 8 (clip-mean on toy, 1 seed a value)", "+15.0", "holds")
+    ]
     assert summary(larger_batches_help_aggregators(found)) == [
-        ("batches of 256 − batches of 32", "-1.0", "does not hold")
+        ("batches of 256 − batches of 32 (clip-mean on toy, 1 seed a value)", "-1.0", "does not hold")
     ]
     assert larger_batches_help_finetuning(make_evidence(studies={"batch_size": study((8, 0, 1))})) == []
 
@@ -144,12 +146,20 @@ def test_the_largest_batch_is_compared_with_the_smallest(make_evidence):
 def test_no_frozen_block_is_compared_with_the_best_other_on_validation_and_with_the_most(make_evidence):
     points = study((0, 50, 60), (1, 70, 50), (2, 20, 61), ("nothing", 60, 99))
     assert summary(only_embeddings_frozen_is_best(make_evidence(studies={"frozen_blocks": points}))) == [
-        ("0 blocks frozen − 1 blocks frozen (the best other on validation)", "+10.0", "holds"),
-        ("0 blocks frozen − 2 blocks frozen", "-1.0", "does not hold"),
+        (
+            "0 blocks frozen − 1 blocks frozen (the best other on validation) (clip-mean on toy, 1 seed a value)",
+            "+10.0",
+            "holds",
+        ),
+        ("0 blocks frozen − 2 blocks frozen (clip-mean on toy, 1 seed a value)", "-1.0", "does not hold"),
     ]
     named = study((0, 50, 60), ("nothing", 60, 65))
     assert summary(only_embeddings_frozen_is_best(make_evidence(studies={"frozen_blocks": named}))) == [
-        ("0 blocks frozen − nothing (the best other on validation)", "-5.0", "does not hold")
+        (
+            "0 blocks frozen − nothing (the best other on validation) (clip-mean on toy, 1 seed a value)",
+            "-5.0",
+            "does not hold",
+        )
     ]
     assert only_embeddings_frozen_is_best(make_evidence(studies={"frozen_blocks": study((1, 0, 0))})) == []
 
@@ -159,7 +169,7 @@ def test_the_optimizers_are_compared_at_their_best_rates_on_validation(make_evid
         "learning_rate_adamw": study((1e-3, 40, 50), (1e-2, 30, 99)),
         "learning_rate_sgd": study((0.1, 20, 45), (0.3, 10, 99)),
     }
-    what = "AdamW at 0.001 − SGD at 0.1, each the best on validation"
+    what = "AdamW at 0.001 − SGD at 0.1, each the best on validation (clip-mean on toy, 1 seed a value)"
     assert summary(adamw_beats_sgd(make_evidence(studies=studies))) == [(what, "+5.0", "holds")]
     del studies["learning_rate_sgd"]
     assert adamw_beats_sgd(make_evidence(studies=studies)) == []
@@ -173,7 +183,7 @@ def test_half_of_the_patches_may_cost_two_points_between_recipes_that_differ_in_
         studies={"patch_keep_rate": study((0.5, 0, 57), (1.0, 0, 60))},
     )
     assert summary(half_the_patches_cost_nothing(found)) == [
-        ("keep rate 0.5 − 1", "-3.0", "does not hold"),
+        ("keep rate 0.5 − 1 (clip-mean on toy, 1 seed a value)", "-3.0", "does not hold"),
         ("clip-half-0-mean − clip-all-0-mean (R@1, 1 clip)", "-1.0", "holds"),
     ]
 

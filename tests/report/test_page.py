@@ -100,7 +100,8 @@ def test_systems_that_know_all_queries_are_named(page_of, make_system, retrieval
 def test_actions_show_zero_shot_and_every_number_of_shots(page_of, make_system):
     def probed(base, **top1):
         zero_shot = {"top1": 12.5, "ci95": {"top1": [10.0, 15.0]}}
-        return make_system("actions", base=base, metrics={"top1": top1, "zero_shot": zero_shot})
+        chance = {"chance_top1": 12.5}
+        return make_system("actions", base=base, metrics={"top1": top1, "zero_shot": zero_shot}, protocol=chance)
 
     one, sixteen = {"mean": 30.04, "std": 2.0, "runs": [1, 2]}, {"mean": 55.57, "std": 0.5, "runs": [1, 2]}
     assert rows_of(
@@ -196,7 +197,7 @@ def test_the_page_holds_each_figure_once_and_leaves_out_what_is_long(page_of, ma
     assert "| clip-vc1_norm − clip-vc1_none (R1@0.5) | +100.0 points (+100.0 to +100.0) | holds |" in page
     assert "Queries from the best to the worst of clip-vc1_none:" in page
     assert "- [Batches of fine-tuning](../ablations/batch_size.md)" in page
-    assert "- Not measured here, but by `stillmotion run alignment`: STAN is above mean pooling, " in page
+    assert "- Not measured in this run, but by `stillmotion run alignment`: STAN is above mean pooling, " in page
     assert "\n\n\n" not in page
     headings = [line for line in page.splitlines() if line.startswith("## ")]
     assert len(set(headings)) == len(headings) == 7

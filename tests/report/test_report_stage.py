@@ -35,7 +35,7 @@ def test_a_dataset_with_nothing_to_score_and_no_studies_still_has_its_pages(work
     assert set(files) == {"results.md", "published.md", "index.html"}
     page = files["results.md"].decode()
     assert page.count("The dataset has no ") == 3
-    assert page.count("- Not measured here, but by `stillmotion run ") >= 10
+    assert page.count("- Not measured in this run, but by `stillmotion run ") >= 10
     assert "small_clip: saved at keep rate 0.5 | 33.0 % (counted) | does not hold |" in page
     published = files["published.md"].decode()
     assert (
@@ -69,7 +69,10 @@ def test_results_and_studies_become_figures_and_claims_with_the_same_bytes_each_
     page = files["results.md"].decode()
     assert "| small_clip-mean: 2 clips − 1 clip (R@1) | +100.0 points (+100.0 to +100.0) | holds |" in page
     assert f"| {TUNED}-mean − small_clip-mean (R@1, 1 clip) | +100.0 points" in page
-    assert "| batches of 64 − batches of 8 | +100.0 points (+100.0 to +100.0) | holds |" in page
+    assert (
+        f"| batches of 64 − batches of 8 ({TUNED}-mean on toy, 1 seed a value) | +100.0 points (+100.0 to +100.0) | holds |"
+        in page
+    )
     assert "- [Values of batch_size](../ablations/batch_size.md)" in page
     # of another dataset: its page is linked, but it measures no claim on this one
     assert "- [Values of patch_keep_rate](../ablations/patch_keep_rate.md)" in page

@@ -40,6 +40,12 @@ class Study:
     points: tuple[Point, ...]
     """Those that have results."""
 
+    @property
+    def about(self) -> str:
+        """What was varied, on which dataset, with how many seeds."""
+        seeds = max((point.num_seeds for point in self.points), default=0)
+        return f"{self.system} on {self.dataset}, {seeds} {'seed' if seeds == 1 else 'seeds'} a value"
+
     def at(self, value: int | float | str) -> Point | None:
         """The point of a value."""
         return next((point for point in self.points if point.value == value), None)

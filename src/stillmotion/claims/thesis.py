@@ -127,7 +127,9 @@ def _depth(point: Point) -> str:
 
 
 def _over(evidence: Evidence, what: str, first: Point, second: Point, margin: float = 0.0) -> Measurement:
-    return compared(what, first.hits_Q, second.hits_Q, (first.origin, second.origin), evidence.draws, margin)
+    study = evidence.study(first.origin.key)
+    told = f"{what} ({study.about})" if study else what
+    return compared(told, first.hits_Q, second.hits_Q, (first.origin, second.origin), evidence.draws, margin)
 
 
 @THESIS.claim(

@@ -12,7 +12,7 @@ from stillmotion.report.moments import moment_pairs
 from stillmotion.report.retrieval import retrieval_pairs
 from stillmotion.report.systems import TaskTable
 
-UNDECIDED, UNMEASURED = "undecided or mixed", "not measured here"
+UNDECIDED, UNMEASURED = "undecided or mixed", "not measured in this run"
 VERDICTS_OF = {"holds": "hold", "does not hold": "do not hold"}
 VERDICTS = (*VERDICTS_OF.values(), UNDECIDED, UNMEASURED)
 
@@ -33,8 +33,8 @@ def findings(evidence: Evidence, tables: Mapping[str, TaskTable], claims: Sequen
     lines: tuple[Callable[[], Finding | None], ...] = (
         lambda: _largest(evidence, "retrieval", "R@1", retrieval_pairs(evidence)),
         lambda: _wrong_first(evidence, tables.get("retrieval")),
-        lambda: _largest(evidence, "finding moments", "R1@0.5", moment_pairs(evidence, "R1@0.5")),
-        lambda: _probe(tables.get("actions")),
+        lambda: _largest(evidence, "moment retrieval", "R1@0.5", moment_pairs(evidence, "R1@0.5")),
+        lambda: _probe(evidence, tables.get("actions")),
         lambda: _tally(claims),
     )
     return [finding for line in lines if (finding := line()) is not None]
@@ -61,7 +61,7 @@ def _largest(evidence: Evidence, within: str, measure: str, pairs: Sequence[Pair
     if points < 0:
         better, worse, points, low, high = worse, better, -points, -high, -low
     told = f"{points:.1f} points of {measure} ({low:.1f} to {high:.1f}{'' if low > 0 else ', which may be chance'})."
-    return Finding(f"What gains most in {within} is {better} over {worse}, {told}", pair.origins)
+    return Finding(f"Of changes in one thing, {within} gains most by {better} over {worse}, {told}", pair.origins)
 
 
 def _wrong_first(evidence: Evidence, table: TaskTable | None) -> Finding | None:
@@ -72,18 +72,21 @@ def _wrong_first(evidence: Evidence, table: TaskTable | None) -> Finding | None:
     if best is None or not wrong:
         return None
     event, subject = (100 * wrong.count(name) / len(wrong) for name in SHOWN[1:3])
-    told = f"{best.key} puts a wrong video first for {100 * len(wrong) / len(shows):.0f} % of the captions; of these"
+    share = 100 * len(wrong) / len(shows)
+    told = f"By its first seed, {best.key} puts a wrong video first for {share:.0f} % of the captions; of these"
     shown = f" {subject:.0f} % show the described thing in other motions, {event:.0f} % a described event."
     return Finding(told + shown, (Origin("retrieval", best.key),))
 
 
-def _probe(table: TaskTable | None) -> Finding | None:
+def _probe(evidence: Evidence, table: TaskTable | None) -> Finding | None:
     """The best zero-shot beside the best probe with the most shots."""
     if table is None or table.best is None or len(table.columns) < 2:
         return None
     probed = max(table.rows, key=lambda row: row.cells[-1].value or 0.0)
     rates = (table.best.cells[0].value or 0.0, probed.cells[-1].value or 0.0)
-    beside = f" ({table.beside})" if table.beside else ""
+    best, protocol = table.best.cells[0], evidence.metrics("actions")[table.best.key]["protocol"]
+    contained = best.low is not None and best.high is not None and best.low <= protocol["chance_top1"] <= best.high
+    beside = f" ({table.beside}{', which its interval contains' if contained else ''})" if table.beside else ""
     told = f"{table.best.key} names {rates[0]:.1f} % of actions zero-shot{beside}; {table.columns[-1].title} reach "
     where = f"{rates[1]:.1f} %" + ("." if probed == table.best else f" on {probed.key}.")
     return Finding(told + where, tuple(Origin("actions", row.key) for row in (table.best, probed)))
