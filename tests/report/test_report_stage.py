@@ -69,10 +69,8 @@ def test_results_and_studies_become_figures_and_claims_with_the_same_bytes_each_
     page = files["results.md"].decode()
     assert "| small_clip-mean: 2 clips − 1 clip (R@1) | +100.0 points (+100.0 to +100.0) | holds |" in page
     assert f"| {TUNED}-mean − small_clip-mean (R@1, 1 clip) | +100.0 points" in page
-    assert (
-        f"| batches of 64 − batches of 8 ({TUNED}-mean on toy, 1 seed a value) | +100.0 points (+100.0 to +100.0) | holds |"
-        in page
-    )
+    of_study = f"({TUNED}-mean on toy, 1 seed a value)"
+    assert f"| batches of 64 − batches of 8 {of_study} | +100.0 points (+100.0 to +100.0) | holds |" in page
     assert "- [Values of batch_size](../ablations/batch_size.md)" in page
     # of another dataset: its page is linked, but it measures no claim on this one
     assert "- [Values of patch_keep_rate](../ablations/patch_keep_rate.md)" in page
