@@ -93,7 +93,7 @@ def test_a_lock_in_a_merge_is_left_to_its_owner(project, capsys):
 
 
 @pytest.mark.parametrize("name", ["dvc.yaml", "params.yaml"])
-@pytest.mark.parametrize("content", [b"", b"stag", b"dataset: [toy\n", b"a: \xff\n"])
+@pytest.mark.parametrize("content", [b"", b"stag", b"dataset: [toy\n", b"a: \xff\n", b"day: 2026-13-01\n"])
 def test_a_cut_file_of_the_users_is_told_and_left(project, capsys, name, content):
     (project / name).write_bytes(content)
     assert cli.run(["mend"]) == 2
@@ -111,7 +111,7 @@ def test_outside_of_a_project_it_says_so(tmp_path, monkeypatch, capsys):
     assert "run this from the root of the repository" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["", '{"write": {"a', "[]", '{"read": {"a": [{"cmd": "dvc repro"}]}}'])
+@pytest.mark.parametrize("content", ["", '{"write": {"a', "[]", '{"read": {"a": [{"cmd": "dvc repro"}]}}', "[" * 99999])
 def test_a_cut_list_of_processes_is_removed(project, capsys, content):
     (project / ".dvc/tmp/rwlock").write_text(content, encoding="utf-8")
     assert cli.run(["mend"]) == 0
@@ -160,6 +160,11 @@ def test_a_folder_of_the_run_cache_without_its_entry_is_removed(project, capsys,
     assert [path.name for path in (runs / "ab").iterdir()] == [whole.name]
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith(f"{empty.name}: without its entry, as by a dvc that was killed: removed")
+
+
+def test_a_configuration_that_cannot_be_read_is_left_to_dvc(project):
+    (project / ".dvc/config").write_text("[cache]\n    dir = a\n    dir = b\n", encoding="utf-8")
+    assert cli.run(["mend"]) == 0
 
 
 def test_it_imports_nothing_that_is_slow(project):

@@ -25,7 +25,8 @@ DVC_CONFIGS = (Path(".dvc/config"), Path(".dvc/config.local"))
 _WRITTEN_IN_S = 1.0
 """So long may a dvc that runs take to write the entry for which it has made a folder."""
 _MD5_LENGTH = 32
-_CUT = (ruamel.yaml.YAMLError, UnicodeDecodeError)
+_CUT = (ruamel.yaml.YAMLError, ValueError, RecursionError)
+"""Of no UTF-8, of a date that is none and of brackets without end too."""
 
 
 def mend() -> None:
@@ -125,7 +126,7 @@ def _mend_processes() -> None:
         held = json.loads(PROCESSES.read_bytes())
         writers = {path: info for path, info in held.get("write", {}).items() if _is_dvc(info["pid"])}
         readers = {path: [info for info in held if _is_dvc(info["pid"])] for path, held in held.get("read", {}).items()}
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         PROCESSES.unlink()
         _tell(f"{PROCESSES}: cut short, as by a dvc that was killed: removed")
         return
@@ -138,8 +139,10 @@ def _mend_processes() -> None:
 def _mend_run_cache() -> None:
     """Remove folders that lack their entry, which dvc makes after them: it ends with a TypeError at such a one."""
     settings = configparser.ConfigParser(interpolation=None)
-    with contextlib.suppress(configparser.Error, UnicodeDecodeError):  # of which dvc tells itself
+    try:
         settings.read(DVC_CONFIGS, "utf-8")
+    except (configparser.Error, UnicodeDecodeError):  # of which dvc tells itself
+        return
     runs = Path(".dvc", settings.get("cache", "dir", fallback="cache"), "runs")
     empty = [folder for folder in runs.glob("??/*") if folder.is_dir() and not any(folder.iterdir())]
     if not empty:
