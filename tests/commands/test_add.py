@@ -227,6 +227,7 @@ def test_rows_that_fit_no_video_are_told_and_nothing_is_added(add, clips, projec
     ("arguments", "message"),
     [
         (["absent"], "absent: no such file or folder"),
+        ([""], "the path is empty; name a folder of videos"),
         (["."], "no video files"),
         (["https://me:secret@host/a.mp4"], "https://host/a.mp4: a password or a query would stand in git for good"),
         (["nowhere://host/a.mp4"], "'nowhere://host/a.mp4' is no address; write http://, https://"),
@@ -257,6 +258,10 @@ def test_an_address_is_written_down_for_the_run_that_fetches_it(add, tmp_path):
     assert git("status", "--porcelain") == ""
     assert "nothing has changed" in add(address)
     assert "names other addresses" in add("s3://bucket/other.mp4", "--name", "some_videos", status=2)
+    written = listed.read_bytes()
+    listed.write_bytes(b"\xff")
+    assert "names other addresses" in add(address, status=2)
+    listed.write_bytes(written)
     (tmp_path / "texts.csv").write_text("video,caption\na.mp4,a dog\n")
     add(address, "--captions", tmp_path / "texts.csv")
     assert (listed.parent / "captions.csv").read_text() == "video,caption\na.mp4,a dog\n"

@@ -64,6 +64,8 @@ def add(
     params = load_params()
     if captions is not None and not captions.is_file():
         raise InputError(f"--captions {captions}: no such file")
+    if not path.strip():  # of a variable that is not set: pathlib would take it for this folder
+        raise InputError("the path is empty; name a folder of videos, one video or its address")
     if "://" in path:
         _add_address(path, name, captions, params.download.generated)
         return
@@ -170,7 +172,7 @@ def _add_address(address: str, name: str, captions: Path | None, taken: Collecti
         raise InputError(f"{folder}: there is a dataset of this name, with files; give another --name")
     unpack = "    unpack: true\n" if parts.path.endswith(ARCHIVES) else ""
     text = f"files:\n  - url: {json.dumps(address)}\n{unpack}"
-    if listed.exists() and listed.read_text(encoding="utf-8") != text:
+    if listed.exists() and listed.read_bytes() != text.encode():
         raise InputError(f"{listed}: names other addresses; add a line there, or give another --name")
     if captions is not None:
         read_captions(captions)
