@@ -168,6 +168,11 @@ def test_moments_like_a_span_of_a_video_are_those_of_the_others(built, search, c
     assert "street" not in {row["video_id"] for row in everything}
 
 
+def test_a_span_without_end_is_to_the_end_of_the_video(built, search):
+    found = [search(built, "--like", "street", *end, "--json") for end in ((), ("--end", "inf"), ("--end", "1e300"))]
+    assert found[0] == found[1] == found[2]
+
+
 def test_the_frames_of_each_moment_are_written(built, search, tmp_path):
     out = tmp_path / "out"
     search(built, TEXT, "--selection", "vc1_none", "--top", 2, "--frames", out, "--json", notes="out: 3 frames")

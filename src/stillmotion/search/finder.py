@@ -189,7 +189,7 @@ class Finder:
                 f"--start {start:g}, --end {end:g}: no span of {video.video_id}, which lasts {video.duration:g} s"
             )
         first = int(start // self.clip_length_s)
-        rows = video.clips[first : max(first + 1, math.ceil(end / self.clip_length_s))]
+        rows = video.clips[first : max(first + 1, math.ceil(min(end, video.duration) / self.clip_length_s))]
         mean_D = self.embedded.video_frames(video)[rows].mean(0)
         return mean_D / np.linalg.norm(mean_D)
 
