@@ -284,6 +284,7 @@ def test_what_is_nowhere_does_not_hide_the_rest(copy, compare):
             "befor: no commit, branch, tag or experiment, and no system of the workspace; did you mean",
         ),
         (["after", "sharpe"], "did you mean sharper?"),
+        (["before:dvc.yaml", "after"], "before:dvc.yaml: no commit, branch, tag or experiment"),
         (["xxxxxx", "yyyyyy"], "xxxxxx: no commit, branch, tag or experiment"),
         (["after", "kept"], "after is a revision and kept a system of the workspace; give two of a kind"),
         (["kept", "trained", "--system", "kept"], "--system narrows two revisions to one system"),

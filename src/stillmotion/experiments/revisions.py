@@ -88,7 +88,7 @@ def _reason(error: BaseException) -> str:
 
 
 def find_revision(root: Path, name: str) -> RevisionName | None:
-    """What a name stands for, None where that is nothing.
+    """What a name stands for, None where that is nothing or no commit.
 
     Raises:
         InputError: several experiments have the name.
@@ -97,14 +97,16 @@ def find_revision(root: Path, name: str) -> RevisionName | None:
         return RevisionName(name, None)
     try:
         with closing(SCM(str(root))) as scm:
-            return RevisionName(name, resolve_rev(scm, name))
+            commit = resolve_rev(scm, name)
+            scm.resolve_commit(commit)
+            return RevisionName(name, commit)
     except RevError as error:
         if isinstance(error.__context__, AmbiguousExpRefInfo):
             raise InputError(
                 f"{name}: several experiments have this name; give the commit of one, see git for-each-ref refs/exps"
             ) from None
         return None
-    except SCMError:  # no git repository
+    except (SCMError, AttributeError):  # no git repository; a tree or a file, which have no author
         return None
 
 
