@@ -128,6 +128,12 @@ def test_a_text_ranks_by_the_mean_of_window_and_whole_video(project, search, cli
     assert [row["score"] for row in found] == pytest.approx([0.6, 0.55, 0.3], abs=2e-6)
 
 
+def test_a_recall_that_is_no_number_is_one_line(project, search, clip):
+    with_wholes(project, clip, [0.9, -0.2, 0.7], recall="high")
+    line = search(project, TEXT, "--selection", "vc1_none", status=2)
+    assert "metrics/retrieval/small_clip-mean.json: t2v.R@1 is 'high': Input should be a valid number" in line
+
+
 def test_how_often_a_right_video_is_first_is_measured_on_the_test_texts(project, search, clip):
     # Both captions have 0.3 with the text's vector, in one direction: a whole video of cosine 1 with the text comes
     # first for both, and is right for one.
@@ -359,6 +365,14 @@ EMBEDDED = "data/embeddings/toy-small_clip"
         (f"{EMBEDDED}/index.jsonl", '"offset"', '"others"', "row 1: offset is missing"),
         (f"{EMBEDDED}/index.jsonl", '"clips": [1,', '"clips": ["1",', "row 1: clips.0 is '1'"),
         (f"{EMBEDDED}/index.jsonl", None, -20, "row 3: cut, or no JSON (EOF"),
+        (
+            f"{EMBEDDED}/index.jsonl",
+            '"offset": 6',
+            '"offset": 7',
+            "row 2: its frames begin elsewhere than the row before",
+        ),
+        (f"{EMBEDDED}/index.jsonl", "[1, 3, 5]", "[1, 3, 6]", "row 1: its frames begin elsewhere than"),
+        (f"{EMBEDDED}/model.json", '"system": {', '"system": null, "x": {', "system is None"),
         ("data/frames/toy/frames.jsonl", '"clips"', '"others"', "row 1: clips is missing"),
         ("data/frames/toy/frames.jsonl", None, -20, "row 3: cut, or no JSON (EOF"),
         ("metrics/moments/small_clip-vc1_none.json", "50.0", '"high"', "brief.MR-full-R1@0.5 is 'high'"),

@@ -70,7 +70,7 @@ class _Description(BaseModel):
     dim: int = 0
     logit_scale: float = 0.0
     model: str = ""
-    system: _System | None = None
+    system: _System = _System(model="")
     clip_counts: list[int] = []
     clip_frames: int = 0
     span_views: int = 0
@@ -101,7 +101,16 @@ class Embeddings:
     @cached_property
     def frames(self) -> np.ndarray:
         path = self._optional("frames.npy", "set embed.single_frames: true and embed again")
-        return self._vectors(path, sum(video.count for video in self.videos))
+        num_rows = 0
+        for number, video in enumerate(self.videos, start=1):
+            places = [*video.uniform, *video.clips]
+            if video.offset != num_rows or not video.clips or min(places) < 0 or max(places) >= video.count:
+                where = f"{self.folder / 'index.jsonl'} row {number}"
+                raise InputError(
+                    f"{where}: its frames begin elsewhere than the row before ends, or lack a clip's; {MEND}"
+                )
+            num_rows += video.count
+        return self._vectors(path, num_rows)
 
     @property
     def system(self) -> dict[str, Any]:

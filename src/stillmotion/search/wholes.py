@@ -9,15 +9,28 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
 from stillmotion.config.loading import Params
 from stillmotion.config.scorers import MeanParams, TrainedParams
 from stillmotion.embedding.reader import EmbeddedVideo, Embeddings
 from stillmotion.errors import InputError
-from stillmotion.io.tables import read_json
+from stillmotion.io.checked import STRICT, read_checked
 from stillmotion.stage import importing
 
 METRIC = "R@1"
+
+
+class _Recalls(BaseModel):
+    model_config = STRICT
+
+    first: float | None = Field(None, alias=METRIC)
+
+
+class _Measured(BaseModel):
+    model_config = STRICT
+
+    t2v: _Recalls = _Recalls()
 
 
 @dataclass(frozen=True)
@@ -99,5 +112,5 @@ def _metrics(root: Path, key: str) -> Path:
 
 
 def _recall(root: Path, key: str) -> float | None:
-    recall: float | None = read_json(_metrics(root, key)).get("t2v", {}).get(METRIC)
+    recall: float | None = read_checked(_metrics(root, key), _Measured).get("t2v", {}).get(METRIC)
     return recall
