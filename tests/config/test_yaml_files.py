@@ -23,6 +23,8 @@ BOMB = "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}
         ),
         (b"a: !!bool maybe", "a value can't be read ("),
         (b"a: 2001-99-99", "a value can't be read (month must be in 1..12); mend it"),
+        (b"a: 2026-11-29", "a value can't be read (2026-11-29 is a date to YAML; quote it); mend it"),
+        (b"? [a]\n: 1", "a value can't be read (('a',) is a tuple to YAML; quote it); mend it"),
         (b"#" * (MAX_BYTES + 1), "longer than 1024 KiB; it shall hold params alone"),
         (b"a: !!python/object/apply:os.system [ls]", "not YAML (could not determine a constructor"),
         (b"a: \0", "not YAML (unacceptable character"),
@@ -54,7 +56,7 @@ def test_a_folder_or_nothing_in_its_place_is_told(tmp_path):
 
 
 def test_a_setting_of_the_command_line_and_a_list_of_files_have_the_same_bounds(tmp_path):
-    for value in ("[" * 101 + "]" * 101, "9" * 5000, "0x" + "f" * 5000):
+    for value in ("2026-11-29", "[" * 101 + "]" * 101, "9" * 5000, "0x" + "f" * 5000):
         with pytest.raises(InputError, match="^--set .*is not YAML"):
             layer_of_options([f"threads={value}"], {})
         (tmp_path / "source.yaml").write_text(f"files: {value}")

@@ -105,6 +105,10 @@ FAULTS = {
         {"settings": {"finetuned": {}}},
         ": seeds: no model is fine-tuned, so that nothing takes them; take them out",
     ),
+    "seeds of a record that is none": (
+        {"settings": {"finetuned": {"a": 5}}},
+        ": finetuned: a record that is no section; give each from, recipe and seed",
+    ),
     "a system that is not evaluated": (
         {"collect": {"system": "clip-own"}},
         ": collect.system: retrieval is clip-mean, clip-mug-mean, clip-mug-transformer, clip-mug-cosine; set it to "

@@ -65,6 +65,8 @@ def _expanded_size(value: Any, known: dict[int, int], open_ones: set[int]) -> in
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
         raise ValueError(f"a whole number of {value.bit_length()} bits, and the most is {MAX_INTEGER}")
     if not isinstance(value, dict | list):
+        if not isinstance(value, str | int | float | None):
+            raise ValueError(f"{value} is a {type(value).__name__} to YAML; quote it")
         return 1
     place = id(value)
     if place in known:

@@ -108,12 +108,12 @@ def planned_runs(
 
 def _with_seed(params: Mapping[str, Any], seed: int, where: str) -> dict[str, Any]:
     """The params with this seed in every record of `finetuned`."""
-    if not params["finetuned"]:
+    if not params.get("finetuned"):
         raise InputError(f"{where}: seeds: no model is fine-tuned, so that nothing takes them; take them out")
-    return {
-        **params,
-        "finetuned": {key: {**record, "seed": seed} for key, record in params["finetuned"].items()},
-    }
+    records = params["finetuned"]
+    if not (isinstance(records, Mapping) and all(isinstance(record, Mapping) for record in records.values())):
+        raise InputError(f"{where}: finetuned: a record that is no section; give each from, recipe and seed")
+    return {**params, "finetuned": {key: {**record, "seed": seed} for key, record in records.items()}}
 
 
 def check_params(params: Mapping[str, Any], where: str) -> None:
