@@ -29,7 +29,7 @@ from stillmotion.config.interrupts import leave_to_python
 from stillmotion.embedding.embedder import Embedder
 from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.errors import InputError
-from stillmotion.export.layout import AGGREGATOR, Sampling, read_sampling
+from stillmotion.export.layout import AGGREGATOR, Sampling, check_sampling, read_sampling
 from stillmotion.io.arrays import load_array
 from stillmotion.io.memo import Memo, folder_digest
 from stillmotion.io.tables import read_rows
@@ -104,7 +104,11 @@ class Model:
         """
         if isinstance(texts, str):
             raise InputError("embed_texts takes a list of texts; write [text] for one")
-        return self._embedder.texts(list(texts), "texts")
+        texts = list(texts)
+        for number, text in enumerate(texts, start=1):
+            if not isinstance(text, str):
+                raise InputError(f"text {number} is {text!r}; give texts alone, without an empty cell of a table")
+        return self._embedder.texts(texts, "texts")
 
     def embed_videos(self, paths: Sequence[str | Path], *, frames: bool = True) -> Videos:
         """Embed video files, one after the other.
@@ -190,6 +194,7 @@ class Model:
         >>> best in videos.ids and -1 <= second[1] <= cosine <= 1
         True
         """
+        _check_count("top", top)
         scores_TV = self.embed_texts(texts) @ videos.vectors.T
         return [
             [(videos.ids[place], float(scores_V[place])) for place in np.argsort(-scores_V, kind="stable")[:top]]
@@ -215,6 +220,7 @@ class Model:
         >>> 0 <= best.start < best.end <= 3 and best.video_id.endswith(".mp4")
         True
         """
+        _check_count("top", top)
         if not len(videos.frames):
             raise InputError("the videos have no frames to find moments in; embed them with frames=True")
         (query_D,) = self.embed_texts([text])
@@ -229,6 +235,18 @@ class Model:
             top=top,
             wholes_V=wholes_V,
         )
+
+
+def _check_count(name: str, value: int) -> None:
+    if value < 1:
+        raise InputError(f"{name} is {value}; give 1 or more")
+
+
+def _array(name: str, values: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise InputError(f"{name}: the rows are not of one length; give each as many values") from None
 
 
 def open_model(
@@ -255,7 +273,10 @@ def open_model(
     Traceback (most recent call last):
     stillmotion.errors.InputError: no/such/folder: no model there; run `dvc repro` or `dvc pull` for no/such/folder
     """
+    _check_count("threads", threads)
     folder = Path(folder)
+    if sampling is not None:
+        check_sampling(sampling)
     sampling = sampling or read_sampling(folder)
     fused = None
     if aggregator is not None:
@@ -302,12 +323,12 @@ def score_retrieval(
     >>> score_retrieval([[0.9, 0.1], [0.8, 0.7]])["t2v"]["R@1"]
     50.0
     """
-    scores_TV = check_scores(np.asarray(scores))
+    scores_TV = check_scores(_array("scores", scores))
     if relevance is None:
         if scores_TV.shape[0] != scores_TV.shape[1]:
             raise InputError(f"{scores_TV.shape[0]} texts and {scores_TV.shape[1]} videos; give relevance: the pairs")
         relevance = np.stack([np.arange(len(scores_TV))] * 2, axis=1)
-    pairs_P2 = np.asarray(relevance)
+    pairs_P2 = _array("relevance", relevance)
     return retrieval_summary.score_retrieval(scores_TV, pairs_P2, ties=ties, rng=np.random.default_rng(0))
 
 

@@ -144,6 +144,18 @@ def run_cli():
         (lambda model: model.embed_videos(["notes.txt", "none.mp4"]), "none of 2 videos can be decoded (notes.txt: "),
         (lambda model: api.score_retrieval(np.zeros((2, 3))), "2 texts and 3 videos; give relevance"),
         (lambda model: api.open_model("clip", sampling=api.Sampling(num_clips=9)), "set that to 72 or more"),
+        (lambda model: model.embed_texts(["a ball", float("nan")]), "text 2 is nan; give texts alone"),
+        (lambda model: model.rank(["a ball"], model.embed_videos(["pan.mp4"]), top=-1), "top is -1; give 1 or more"),
+        (lambda model: model.find_moments("a", model.embed_videos(["pan.mp4"]), top=0), "top is 0; give 1 or more"),
+        (lambda model: api.open_model("clip", threads=0), "threads is 0; give 1 or more"),
+        (
+            lambda model: api.open_model("clip", sampling=api.Sampling(geometry="fit")),
+            "geometry is 'fit': Input should",
+        ),
+        (lambda model: api.open_model("clip", sampling=api.Sampling(num_clips=0)), "num_clips is 0: Input should be"),
+        (lambda model: api.open_model("clip", sampling=api.Sampling(clip_length_s=0)), "clip_length_s is 0: Input"),
+        (lambda model: api.score_retrieval([[1, 2], [3]]), "scores: the rows are not of one length"),
+        (lambda model: api.score_moments({"qid": 1}, []), "predictions row 1: qid is None; give it an integer"),
     ],
 )
 def test_a_mistake_is_told_with_its_mend(model, mistake, told):

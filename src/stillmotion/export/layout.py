@@ -11,11 +11,13 @@
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from stillmotion.config.bounds import LEAST_CLIP_LENGTH_S
 from stillmotion.config.loading import Params
+from stillmotion.config.section import Count
 from stillmotion.errors import InputError
 from stillmotion.io.tables import read_json, write_json
 from stillmotion.video.decode import Geometry
@@ -27,17 +29,17 @@ SETTINGS, AGGREGATOR, CARD = "stillmotion.json", "aggregator", "README.md"
 class Sampling:
     """Which frames of a video a model sees; without other word those of the pipeline's default run."""
 
-    num_uniform: int = 64
+    num_uniform: Count = 64
     """Frames from the middles of so many equal parts, of which clips are made."""
-    clip_length_s: float = 2.0
+    clip_length_s: Annotated[float, Field(ge=LEAST_CLIP_LENGTH_S, allow_inf_nan=False)] = 2.0
     """One more frame is kept for each so many seconds: a moment is a run of these."""
     clip_position: Literal["start", "middle"] = "middle"
     geometry: Geometry = "crop"
-    size_px: int = 0
+    size_px: Annotated[int, Field(ge=0)] = 0
     """Of the stored frames; 0 for the size that the model takes."""
-    clip_frames: int = 8
+    clip_frames: Count = 8
     """Of one clip, for models that take any number."""
-    num_clips: int = 1
+    num_clips: Count = 1
     """That stand for a video; an aggregator has a number of its own."""
 
 
@@ -60,6 +62,15 @@ def read_sampling(folder: Path) -> Sampling:
         return TypeAdapter(Sampling).validate_python(read_json(path)["sampling"])
     except (ValidationError, KeyError, TypeError):
         raise InputError(f"{path}: not what an export says of its sampling; export the model again") from None
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Raise InputError where a value of a sampling makes no sense."""
+    try:
+        TypeAdapter(Sampling).validate_python(asdict(sampling))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"Sampling: {first['loc'][0]} is {first['input']!r}: {first['msg']}") from None
 
 
 def require_export(folder: Path) -> None:

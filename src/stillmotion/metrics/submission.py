@@ -58,7 +58,7 @@ def by_qid(rows: Sequence[Row], *, name: str) -> dict[Any, int]:
     """
     index: dict[Any, int] = {}
     for number, row in enumerate(rows):
-        qid = row.get("qid")
+        qid = row.get("qid") if isinstance(row, Mapping) else None
         if isinstance(qid, bool) or not isinstance(qid, int | str):
             raise InputError(f"{name} row {number + 1}: qid is {qid!r}; give it an integer or a string")
         if qid in index:
