@@ -149,6 +149,18 @@ def test_how_often_a_right_video_is_first_is_measured_on_the_test_texts(project,
     )
 
 
+@pytest.mark.parametrize(("kind", "file"), [(Caption, "captions"), (Moment, "moments")])
+def test_texts_of_another_version_of_the_dataset_are_one_line(project, search, clip, kind, file):
+    with_wholes(project, clip, [0.9, -0.2, 0.7])
+    tables = project / "data" / "raw" / "toy" / "tables"
+    row = {"c": Caption("c0", "street", "a", None, None), "m": Moment(0, "a", "street", 5.5, [[0, 2]], [0], [])}[
+        file[0]
+    ]
+    save_records(tables, kind, [row])
+    line = search(project, "--evaluate", "--selection", "vc1_none", status=2)
+    assert f"{tables / file}.jsonl 1; these embeddings are of another dataset: run the embed stage again" in line
+
+
 def test_what_fits_less_than_the_texts_of_the_train_split_is_doubted(project, search, clip):
     with_wholes(project, clip, [0.2, 0.3, 0.25])
     path = project / "data" / "raw" / "toy" / "tables" / "videos.jsonl"

@@ -202,13 +202,17 @@ class Embeddings:
             raise InputError(f"{path}: no such file; {mend}")
         return path
 
-    def require_dataset(self, video_ids: Collection[str], num_captions: int, raw: Path) -> None:
-        """Raise InputError where these are no embeddings of the dataset with those videos and captions in `raw`."""
+    def require_dataset(
+        self, video_ids: Collection[str], num_captions: int, raw: Path, *, num_queries: int | None = None
+    ) -> None:
+        """Raise InputError where these are no embeddings of the dataset with those videos and texts in `raw`."""
         unknown = [video.video_id for video in self.videos if video.video_id not in video_ids]
         if unknown:
             found = f"its video {unknown[0]!r} is not in {raw / 'videos.jsonl'}"
         elif len(self.captions) != num_captions:
             found = f"it has {len(self.captions)} captions and {raw / 'captions.jsonl'} {num_captions}"
+        elif num_queries is not None and len(self.queries) != num_queries:
+            found = f"it has {len(self.queries)} queries and {raw / 'moments.jsonl'} {num_queries}"
         else:
             return
         raise InputError(f"{self.folder}: {found}; these embeddings are of another dataset: run the embed stage again")

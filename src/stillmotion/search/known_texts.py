@@ -32,13 +32,14 @@ class _Texts:
     """The videos of any split that each is said of."""
 
 
-def _texts(raw: Path, split: str) -> tuple[_Texts, _Texts]:
-    """Captions of whole videos, and queries of moments."""
+def _texts(raw: Path, split: str, *embeddings: Embeddings) -> tuple[_Texts, _Texts]:
+    """Captions of whole videos, and queries of moments; InputError where the embeddings are not of them."""
     splits = {video.video_id: video.split for video in load_records(raw, Video)}
-    captions = [
-        (row, each.text, each.video_id) for row, each in enumerate(load_records(raw, Caption)) if each.start is None
-    ]
-    queries = [(row, each.query, each.vid) for row, each in enumerate(load_records(raw, Moment))]
+    said, asked = load_records(raw, Caption), load_records(raw, Moment)
+    for embedded in embeddings:
+        embedded.require_dataset(splits, len(said), raw, num_queries=len(asked))
+    captions = [(row, each.text, each.video_id) for row, each in enumerate(said) if each.start is None]
+    queries = [(row, each.query, each.vid) for row, each in enumerate(asked)]
     return _evenly(captions, splits, split), _evenly(queries, splits, split)
 
 
@@ -69,7 +70,7 @@ class KnownTexts:
         """Cosine that all but `DOUBTED` of the texts find, for those that there are."""
         if "train" not in {video.split for video in self._embedded.videos}:
             return {}
-        captions, queries = _texts(self._raw, "train")
+        captions, queries = _texts(self._raw, "train", self._embedded, self._wholes.embedded)
         captions_TD = np.asarray(self._wholes.embedded.captions[captions.rows])
         wholes_T = (captions_TD @ self._wholes.vectors_VD.T).max(1, initial=-1.0)
         frames_T = _best_frames(self._embedded, np.asarray(self._embedded.queries[queries.rows]))
@@ -123,7 +124,7 @@ def shares_found_first(
     Returns:
         By the kind of text: how many there are, and the share in percent, None where there are none.
     """
-    captions, queries = _texts(raw, "test")
+    captions, queries = _texts(raw, "test", embedded, *([] if wholes is None else [wholes.embedded]))
     shares: dict[str, tuple[int, float | None]] = {}
     for name, texts, vectors, of_wholes in (
         ("captions of videos", captions, embedded.captions, None if wholes is None else wholes.embedded.captions),
