@@ -3,10 +3,10 @@ import sys
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from stillmotion.errors import InputError
-from stillmotion.io.weights import load_tensors, save_tensors
+from stillmotion.io.weights import load_into, load_tensors, save_tensors
 
 WRITE = """
 import sys
@@ -92,3 +92,17 @@ def test_a_file_without_tensors_is_refused(tmp_path):
     with pytest.raises(InputError) as caught:
         load_tensors(path)
     assert str(caught.value) == f"{path}: holds no tensors; remove it and run the stage again"
+
+
+def test_tensors_of_another_module_and_a_state_that_is_none_are_one_line(tmp_path):
+    path = tmp_path / "seed-0.safetensors"
+    for weight in ({"weight": torch.zeros(3, 4)}, {"weight": torch.zeros(3, 2), "other": torch.zeros(1)}):
+        save_tensors(path, {"bias": torch.zeros(3)} | weight)
+        with pytest.raises(
+            InputError, match=r"seed-0\.safetensors: of another module \(.*\); remove it and run"
+        ) as caught:
+            load_into(torch.nn.Linear(2, 3), path)
+        assert "\n" not in str(caught.value)
+    save_file({"weight": torch.zeros(3, 2)}, path, metadata={"state": "{x"})
+    with pytest.raises(InputError, match=r"seed-0\.safetensors: not safetensors \(Expecting property name"):
+        load_tensors(path)

@@ -42,10 +42,25 @@ def load_tensors(path: Path, *, may_be_none: bool = False) -> tuple[dict[str, to
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state: dict[str, Any] = json.loads(metadata.get("state", "{}"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: not safetensors ({error}); remove it and run the stage again") from None
     if not (tensors or may_be_none):
         raise InputError(f"{path}: holds no tensors; remove it and run the stage again")
-    return tensors, json.loads(metadata.get("state", "{}"))
+    return tensors, state
+
+
+def load_into(module: torch.nn.Module, path: Path, *, strict: bool = True) -> None:
+    """Give a module the tensors of a file.
+
+    Raises:
+        InputError: as `load_tensors`, or they are those of another module.
+    """
+    tensors, _ = load_tensors(path)
+    try:
+        module.load_state_dict(tensors, strict=strict)
+    except RuntimeError as error:
+        reason = " ".join(str(error).partition("\n")[2].split())
+        raise InputError(f"{path}: of another module ({reason}); remove it and run the stage again") from None

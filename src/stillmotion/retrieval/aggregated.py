@@ -8,16 +8,17 @@ Shapes: V videos, D embedding dimensions.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from stillmotion.config.scorers import AggregatorParams, ScorerParams
+from stillmotion.config.section import Count
 from stillmotion.embedding.reader import Embeddings
 from stillmotion.errors import InputError
 from stillmotion.io.checked import MEND, STRICT, read_checked
-from stillmotion.io.weights import load_tensors
+from stillmotion.io.weights import load_into
 from stillmotion.metrics.embedding_ranks import rank_embeddings
 from stillmotion.metrics.retrieval import TieRule
 from stillmotion.retrieval.aggregators import aggregate, build_aggregator
@@ -30,8 +31,8 @@ class _Trained(BaseModel):
     model_config = STRICT
 
     model: str
-    dim: int
-    clip_counts: list[int]
+    dim: Count
+    clip_counts: Annotated[list[Count], Field(min_length=1)]
     seeds: list[int]
     selected_on: str
 
@@ -63,8 +64,7 @@ class Aggregated:
         for seed in self.seeds or [0]:
             module = build_aggregator(self.params, dim=self.dim, num_clips=num_clips, seed=seed)
             if self.seeds:
-                tensors, _ = load_tensors(self.folder / f"clips-{num_clips}" / f"seed-{seed}.safetensors")
-                module.load_state_dict(tensors)
+                load_into(module, self.folder / f"clips-{num_clips}" / f"seed-{seed}.safetensors")
             runs.append(aggregate(module, clips_VCD))
         return runs
 

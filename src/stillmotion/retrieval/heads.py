@@ -7,7 +7,7 @@ from typing import Any
 
 from stillmotion.config.scorers import HeadParams
 from stillmotion.errors import InputError
-from stillmotion.io.weights import load_tensors
+from stillmotion.io.weights import load_into
 from stillmotion.metrics.embedding_ranks import rank_embeddings
 from stillmotion.metrics.retrieval import TieRule
 from stillmotion.retrieval.aggregated import read_trained
@@ -34,8 +34,8 @@ class Heads:
         runs = []
         for seed in self.seeds:
             head = build_head(self.params, width=self.inputs.states.width, seed=seed)
-            tensors, _ = load_tensors(self.folder / f"seed-{seed}.safetensors")
-            head.load_state_dict(tensors, strict=False)  # a temperature that is not learned is not there
+            # A temperature that is not learned is not there.
+            load_into(head, self.folder / f"seed-{seed}.safetensors", strict=False)
             vectors = head_vectors(head.to(self.inputs.device), self.inputs, queries.rows)
             runs.append(Ranked(rank_embeddings(*vectors, queries.any_clips.relevance, ties=ties)))
         return runs
