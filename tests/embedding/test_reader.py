@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -103,3 +105,13 @@ def test_a_table_that_is_none_of_this_model_is_named(folder, name, frames):
     if frames.dtype == object:
         told = "not a .npy array (Array can't be memory-mapped: Python objects in dtype.)"
     assert str(caught.value).startswith(f"{folder / name}.npy: {told}")
+
+
+@pytest.mark.parametrize("change", ["other label", "other video", "a row less"])
+def test_labelled_spans_of_another_table_are_refused(folder, change):
+    other = replace(ACTIONS[0], **{"other label": {"label": "x"}, "other video": {"video_id": "x"}}.get(change, {}))
+    save_records(folder, Action, [*ACTIONS[1:], *([] if change == "a row less" else [other])])
+    with pytest.raises(
+        InputError, match=r"actions\.jsonl: not the table of actions\.npy, classes\.json and index\.jsonl"
+    ):
+        Embeddings(folder).labelled_spans("train")

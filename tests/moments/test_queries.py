@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from stillmotion.embedding.reader import EmbeddedVideo, Embeddings
+from stillmotion.errors import InputError
 from stillmotion.io.arrays import save_array
 from stillmotion.io.records import Moment
 from stillmotion.io.tables import write_json, write_rows
@@ -68,4 +71,12 @@ def test_queries_of_videos_without_embeddings_are_left_out(embedded):
 def test_a_split_without_queries_is_none(embedded):
     assert embedded_queries(embedded, MOMENTS, "validation", 2.0) is None
     assert embedded_queries(embedded, [], "train", 2.0) is None
-    assert embedded_queries(embedded, [MOMENTS[1]], "train", 2.0) is None
+    assert embedded_queries(embedded, [replace(each, vid="lost") for each in MOMENTS], "train", 2.0) is None
+
+
+def test_queries_of_another_version_of_the_dataset_are_refused(embedded):
+    # With one less, each after it would be scored by the vector of the one before.
+    with pytest.raises(
+        InputError, match=r"queries\.npy: 5 queries, but moments\.jsonl has 4; run the embed stage again"
+    ):
+        embedded_queries(embedded, MOMENTS[1:], "train", 2.0)

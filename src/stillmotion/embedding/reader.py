@@ -246,8 +246,18 @@ class Embeddings:
         return self.frames[video.offset : video.offset + video.count]
 
     def labelled_spans(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Embeddings (N, D) of a split's labelled spans, and their labels (N,) as rows of `class_names`."""
-        spans = self.action_spans
+        """Embeddings (N, D) of a split's labelled spans, and their labels (N,) as rows of `class_names`.
+
+        Raises:
+            InputError: the spans, their table, the classes and the videos are not of one another.
+        """
+        spans, names = self.action_spans, set(self.class_names)
+        known = (action.video_id in self.row_of and action.label in names for action in self.actions)
+        if len(spans) != len(self.actions) or not all(known):
+            raise InputError(
+                f"{self.folder / 'actions.jsonl'}: not the table of actions.npy, classes.json and index.jsonl beside "
+                f"it; {MEND}"
+            )
         rows = [
             row for row, action in enumerate(self.actions) if self.videos[self.row_of[action.video_id]].split == split
         ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stillmotion.embedding.reader import Embeddings
+from stillmotion.errors import InputError
 from stillmotion.io.records import Moment
 from stillmotion.metrics.submission import Windows
 from stillmotion.moments.curves import Curves, Mask, curves_from_embeddings
@@ -44,7 +45,15 @@ def embedded_queries(
         moments: all queries of the dataset.
         split: train, validation or test.
         clip_length_s: seconds that a frame stands for.
+
+    Raises:
+        InputError: the embeddings are of other queries.
     """
+    if moments and len(embedded.queries) != len(moments):
+        raise InputError(
+            f"{embedded.folder / 'queries.npy'}: {len(embedded.queries)} queries, but moments.jsonl has "
+            f"{len(moments)}; run the embed stage again"
+        )
     videos = {video.video_id: video for video in embedded.videos if video.split == split}
     rows = [row for row, moment in enumerate(moments) if moment.vid in videos]
     if not rows:
