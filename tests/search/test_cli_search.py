@@ -352,6 +352,12 @@ def test_parts_that_are_missing_or_damaged_are_named(project, search):
     assert "videos.jsonl: not built; build it with `dvc repro`" in search(project, *text, status=2)
 
 
+def test_frames_that_could_not_be_written_are_told_before_anything_is_read(tmp_path, search):
+    (tmp_path / "file").touch()
+    error = search(tmp_path, TEXT, "--frames", tmp_path / "file" / "found", status=2)
+    assert "file/found: a folder on the way there is a file; move it, or name another path" in error
+
+
 def test_frames_do_not_go_among_other_files(built, search):
     assert "is there and not an empty folder" in search(built, TEXT, "--frames", built, status=2)
 

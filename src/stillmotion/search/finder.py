@@ -204,8 +204,9 @@ class Finder:
         if question.image is not None:
             return embed_image(backbone, question.image)
         assert question.text is not None
-        if backbone.truncated([question.text])[0]:
-            notes.append("the text is longer than the model reads; its end is left out")
+        note = "the text is longer than the model reads; its end is left out"
+        if backbone.truncated([question.text])[0] and note not in notes:  # by two models it is
+            notes.append(note)
         return embed_text(backbone, question.text)
 
     def _video(self, option: str, video_id: str) -> EmbeddedVideo:

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from stillmotion.errors import InputError
-from stillmotion.io.atomic import atomic_file
+from stillmotion.io.atomic import atomic_file, writable_place
 from stillmotion.search.ranking import FoundMoment
 from stillmotion.video.packed import PackedFrames
 
@@ -16,8 +16,10 @@ LONGEST_ID = 40
 
 
 def check_folder(folder: Path) -> None:
-    """Raise InputError where frames would mix with other files."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    """Raise InputError where frames would mix with other files, or could not be written."""
+    if not folder.exists():
+        writable_place(folder, folder=True)
+    elif not folder.is_dir() or any(folder.iterdir()):
         raise InputError(f"--frames {folder}: is there and not an empty folder; name a new one")
 
 

@@ -24,7 +24,7 @@ METRIC = "R@1"
 class _Recalls(BaseModel):
     model_config = STRICT
 
-    first: float | None = Field(None, alias=METRIC)
+    first: float | None = Field(default=None, alias="R@1")
 
 
 class _Measured(BaseModel):
