@@ -49,7 +49,9 @@ def test_what_is_within_bounds_is_read(tmp_path):
 
 
 def test_a_folder_or_nothing_in_its_place_is_told(tmp_path):
-    for path, reason in ((tmp_path, "is a folder"), (tmp_path / "none.yaml", "no such file; run this from the root")):
+    (tmp_path / "file").touch()
+    gone = "no such file; run this from the root"
+    for path, reason in ((tmp_path, "is a folder"), (tmp_path / "a.yaml", gone), (tmp_path / "file" / "a.yaml", gone)):
         with pytest.raises(InputError) as caught:
             read_yaml(path)
         assert str(caught.value).startswith(f"{path}: {reason}")

@@ -116,3 +116,12 @@ def test_any_value_is_written_as_python_s_own_reader_reads_it(tmp_path_factory, 
     path = tmp_path_factory.mktemp("json") / "x.json"
     write_json(path, value)
     assert json.loads(path.read_text(encoding="utf-8")) == value
+
+
+@pytest.mark.parametrize("read", [read_json, read_rows])
+def test_a_folder_in_the_place_of_a_file_and_a_file_on_the_way_are_one_line(tmp_path, read):
+    (tmp_path / "file").touch()
+    for path, reason in ((tmp_path, "is a folder; name a file in it"), (tmp_path / "file" / "a.json", "no such file")):
+        with pytest.raises(InputError) as caught:
+            read(path)
+        assert str(caught.value) == f"{path}: {reason}"

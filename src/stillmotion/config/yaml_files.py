@@ -30,7 +30,7 @@ def read_yaml(path: Path) -> Any:
         if len(content) > MAX_BYTES:
             raise InputError(f"{path}: longer than {MAX_BYTES // 1024} KiB; it shall hold params alone")
         return parse_yaml(content.decode("utf-8-sig"), path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: no such file; run this from the root of the repository") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder; a file of params has to stand there") from None
