@@ -119,3 +119,16 @@ def test_titles_from_params_are_no_markup(monkeypatch, tmp_path, capsys):
     page = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert "<img" not in page.replace(page.split("<script>")[1].split("</script>")[0], "")
     assert page.count("</script>") == 2
+
+
+@pytest.mark.parametrize(
+    ("drawn", "message"),
+    [
+        ({}, "dvc knows no plot with data here; run make repro"),
+        ({"errors": [{"msg": "unable to read: 'dvc.yaml'"}]}, "dvc plots: unable to read: 'dvc.yaml'; mend that"),
+    ],
+)
+def test_no_project_and_a_pipeline_that_dvc_cannot_read_are_one_line(monkeypatch, tmp_path, capsys, drawn, message):
+    monkeypatch.setattr("stillmotion.experiments.dvc_queue._dvc", lambda *arguments: json.dumps(drawn))
+    assert cli.run(["plots", "--output", str(tmp_path / "index.html")]) == 2
+    assert message in capsys.readouterr().err

@@ -76,10 +76,12 @@ def plots(
     writable_place(output)
     named = revisions or []
     drawn = json.loads(_dvc("plots", *(("diff", *named) if named else ("show",)), "--json"))
+    if errors := [] if "data" in drawn else drawn.get("errors", []):
+        raise InputError(f"dvc plots: {errors[0]['msg']}; mend that, and run this again")
     found = {
         # Without the schema of dvc's templates, whose version is older than vega's here: it would complain of that.
         name: [plot["content"] | {"$schema": None} for plot in plots_of_name if plot["type"] == "vega"]
-        for name, plots_of_name in drawn["data"].items()
+        for name, plots_of_name in drawn.get("data", {}).items()
     }
     specs = [spec for specs_of_name in found.values() for spec in specs_of_name]
     if not specs:
