@@ -307,6 +307,11 @@ def test_a_name_of_several_experiments_is_refused_with_the_mend(copy, compare):
     assert "sharper: several experiments have this name; give the commit of one, see git for-each-ref" in error
 
 
+def test_a_damaged_git_is_none(copy, compare):
+    (copy / ".git/HEAD").unlink()
+    assert "HEAD: no commit, branch, tag or experiment" in compare(copy, "HEAD", "workspace", status=2)
+
+
 def test_a_pipeline_that_dvc_cannot_read_is_named(copy, compare):
     (copy / "dvc.yaml").write_text("stages: [")
     assert "workspace: dvc can't read its pipeline (" in compare(copy, "after", "workspace", status=2)

@@ -16,6 +16,7 @@ from dvc.fs import DVCFileSystem, LocalFileSystem
 from dvc.repo import Repo
 from dvc.repo.experiments.utils import AmbiguousExpRefInfo, exp_refs
 from dvc.scm import SCM, RevError, SCMError, resolve_rev
+from scmrepo.exceptions import SCMError as DamagedError
 
 from stillmotion.errors import InputError
 from stillmotion.io.predictions import FILE_OF_TASK, FOLDER, TaskName, predictions_path
@@ -106,7 +107,7 @@ def find_revision(root: Path, name: str) -> RevisionName | None:
                 f"{name}: several experiments have this name; give the commit of one, see git for-each-ref refs/exps"
             ) from None
         return None
-    except (SCMError, AttributeError):  # no git repository; a tree or a file, which have no author
+    except (SCMError, DamagedError, AttributeError):  # no git repository; a tree or a file, which have no author
         return None
 
 
@@ -115,7 +116,7 @@ def close_name(root: Path, name: str, others: Sequence[str]) -> str | None:
     try:
         with closing(SCM(str(root))) as scm:
             names = [*scm.list_branches(), *scm.list_tags(), *(ref.name for ref in exp_refs(scm))]
-    except SCMError:
+    except (SCMError, DamagedError):
         return None
     return next(iter(difflib.get_close_matches(name, [WORKSPACE, *map(str, names), *others], n=1)), "")
 
