@@ -92,7 +92,9 @@ def benchmark(site, source, film):
         site.files[names[split]] = "\n".join(map(json.dumps, rows)).encode()
     site.files |= {"/a_0.0_4.0.mp4": film, "/b_0.0_4.0.mp4": film[:-1] + b"x"}
     address = site.url.replace("http://", "http://me:pass@")
-    videos = [{"url": f"{address}/{name}_0.0_4.0.mp4?sig=geheim", "path": f"videos/{name}_0.0_4.0.mp4"} for name in "abc"]
+    videos = [
+        {"url": f"{address}/{name}_0.0_4.0.mp4?sig=geheim", "path": f"videos/{name}_0.0_4.0.mp4"} for name in "abc"
+    ]
     source(*videos, *({"url": site.url + name} for name in names.values()))
     return site
 

@@ -137,6 +137,21 @@ def test_more_like_a_moment_looks_in_other_videos_and_back_goes_back(opened):
     assert hits(page, 3)[0] == "street"
 
 
+def test_an_image_that_is_chosen_while_the_page_loads_is_looked_for(opened, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (40, 40), (200, 0, 0)).save(tmp_path / "red.png")
+    page, held = opened().page, []
+    page.route("**/api/datasets", lambda route: held.append(route))
+    page.reload(wait_until="commit")
+    while not held:
+        page.wait_for_timeout(20)
+    page.set_input_files("#file", tmp_path / "red.png")
+    held[0].continue_()
+    hits(page)
+    assert page.text_content("#asked-text") == "Like the image red.png"
+
+
 def test_an_image_is_looked_for_when_it_is_chosen(opened, tmp_path):
     from PIL import Image
 

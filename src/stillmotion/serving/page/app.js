@@ -257,4 +257,6 @@ state = fromAddress();
 if (!state.q && box.value.trim()) state.q = box.value; // typed while the page was loading
 show();
 if (!state.at) box.focus();
-search();
+const [early] = get("file").files; // chosen while the page was loading
+if (early && !asked()) take(early);
+else search();
