@@ -222,6 +222,22 @@ def test_a_whole_file_whose_last_frame_stands_for_long_is_no_truncated_one(make_
     assert reason(path).startswith("truncated: ")
 
 
+@pytest.mark.parametrize("options", [{}, {"movflags": "frag_every_frame+empty_moov"}])
+@pytest.mark.parametrize("behind", [b"\n", b"\0\0", b"abc", b"end\n", b"\0" * 9, b"appended by a tool\n" * 9])
+def test_what_stands_behind_the_last_box_of_mp4_is_no_cut(make_video, tmp_path, options, behind):
+    path = make_video(tmp_path / "a.mp4", num_frames=10, container_options=options)
+    path.write_bytes(path.read_bytes() + behind)
+    assert probe_video(path).num_frames == 10
+
+
+def test_mp4_that_ends_between_two_fragments_is_held_to_the_duration_that_it_states(make_video, tmp_path):
+    options = {"movflags": "frag_keyframe+empty_moov+global_sidx+default_base_moof"}
+    path = make_video(tmp_path / "a.mp4", num_frames=400, options={"g": "20"}, container_options=options)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"moof", 0, len(content) // 2) - 4])
+    assert reason(path).startswith("truncated: ")
+
+
 def test_names_with_spaces_unicode_and_leading_dashes_are_read(make_video, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ["two words.mp4", "-dash.mp4", "Übung 動画 🎬.mp4", "50%.mp4", "http:x.mp4"]:

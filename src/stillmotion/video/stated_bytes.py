@@ -17,6 +17,7 @@ _HEAD_BYTES = 1 << 16
 """Where the size of an ASF or FLV file is looked for."""
 _OGG_HEADER_BYTES = 27
 _GIF_HEADER_BYTES = 13
+_LONG_BOX_HEADER_BYTES = 16
 _NEVER_WRITTEN = bytes(256)
 """The end of a file whose room was taken before it had come."""
 
@@ -90,16 +91,16 @@ def _ogg(data: mmap.mmap) -> int | None:
 
 
 def _mp4(data: mmap.mmap) -> int | None:
-    """The end of the last box, where that is of a fragment; without them the index says which frames there are."""
+    """The end of the last box where that is of a fragment and cut; otherwise the index says what there should be."""
     at, fragmented, kind = 0, False, b""
-    while at < len(data):
+    while at + _LONG_BOX_HEADER_BYTES <= len(data):
         (size,), kind = struct.unpack_from(">I", data, at), data[at + 4 : at + 8]
         if size == 1:
             (size,) = struct.unpack_from(">Q", data, at + 8)
         if size < 8 or not kind.isalnum():
             return None  # to the end of the file, or what stands behind it
         at, fragmented = at + size, fragmented or kind == b"moof"
-    return at if fragmented and kind in (b"moof", b"mdat") else None
+    return at if fragmented and kind in (b"moof", b"mdat") and at > len(data) else None
 
 
 def _gif(data: mmap.mmap) -> int | None:
