@@ -7,6 +7,10 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, processors
 from transformers import (
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextImageProcessor,
+    LlavaNextProcessor,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     LlavaOnevisionImageProcessor,
@@ -52,7 +56,7 @@ TEMPLATE = (
     "{% if part.type == 'video' %}VIDEO{% else %}{{ part.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-MEMBERS = ("video_llama_3", "qwen2_vl", "qwen3_vl", "smolvlm", "llava_onevision")
+MEMBERS = ("video_llama_3", "qwen2_vl", "qwen3_vl", "smolvlm", "llava_onevision", "llava_next")
 LLM: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
@@ -148,6 +152,27 @@ def configured(
             scale_factor=scale_factor,
         )
         kind = SmolVLMForConditionalGeneration
+    elif member == "llava_next":
+        pinpoints = [[2 * size_px, size_px], [size_px, 2 * size_px], [2 * size_px, 2 * size_px]]
+        processor = LlavaNextProcessor(
+            LlavaNextImageProcessor(
+                size={"shortest_edge": size_px},
+                crop_size={"height": size_px, "width": size_px},
+                image_grid_pinpoints=pinpoints,
+            ),
+            text,
+            patch_size=14,
+            vision_feature_select_strategy="default",
+            num_additional_image_tokens=1,
+            chat_template=_qwen_like("<image>").replace("part.type == 'video'", "part.type == 'image'"),
+        )
+        config = LlavaNextConfig(
+            text_config={"model_type": "llama", **llm},
+            vision_config={"model_type": "clip_vision_model", "image_size": size_px, "patch_size": 14, **vision},
+            image_token_index=IDS["<image>"],
+            image_grid_pinpoints=pinpoints,
+        )
+        kind = LlavaNextForConditionalGeneration
     else:
         size = {"height": size_px, "width": size_px}
         processor = LlavaOnevisionProcessor(

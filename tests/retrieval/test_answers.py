@@ -21,7 +21,7 @@ from stillmotion.retrieval.scoring import Queries, ScorerInputs, open_scorer
 
 CPU = torch.device("cpu")
 PROMPT = "{video}does it show {text}?"
-ASKED = ("video_llama_3", "llava_onevision", "smolvlm")
+ASKED = ("video_llama_3", "llava_onevision", "smolvlm", "llava_next")
 """By their visual tokens alone."""
 WHOLE = ("qwen2_vl", "qwen3_vl")
 """By what the vision pass makes, in the prompt that their processor writes."""
@@ -56,23 +56,23 @@ def noise(*counts, seed=0):
 def directly(video_llm, member, tokens, text):
     """The answer's logits by the public class alone: ids with places for the tokens, which it puts there itself."""
     tokenizer, config = video_llm.tokenizer, video_llm.model.config
-    place = config.image_token_id if member == "smolvlm" else config.video_token_id
+    kind = "image" if member in ("smolvlm", "llava_next") else "video"
+    place = getattr(config, f"{kind}_token_id")
     before = "<|im_start|>user\n" if member != "smolvlm" else "<|im_start|>User:"
     after = "<|im_end|>\n<|im_start|>assistant\n" if member != "smolvlm" else "<end_of_utterance>\nAssistant:"
     middle = PROMPT.replace("{text}", text).removeprefix("{video}")
     rendered = video_llm.processor.apply_chat_template(
-        [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": middle}]}],
+        [{"role": "user", "content": [{"type": video_llm.part_type}, {"type": "text", "text": middle}]}],
         add_generation_prompt=True,
         tokenize=False,
     )
-    head, tail = rendered.split(video_llm.processor.video_token)
+    head, tail = rendered.split("<image>" if member == "llava_next" else video_llm.processor.video_token)
     assert head.startswith(before)
     assert tail.endswith(after)
     ids = tokenizer(head)["input_ids"] + [place] * len(tokens) + tokenizer(tail, add_special_tokens=False)["input_ids"]
     inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.int64)}
     with torch.no_grad():
-        found = SimpleNamespace(pooler_output=[tokens] if member == "video_llama_3" else tokens[None])
-        kind = "image" if member == "smolvlm" else "video"
+        found = SimpleNamespace(pooler_output=[tokens] if member in ("video_llama_3", "llava_next") else tokens[None])
         return video_llm.model(**inputs, mm_encoder_outputs={kind: found}).logits[0, -1]
 
 

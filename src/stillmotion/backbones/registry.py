@@ -21,6 +21,7 @@ PUBLISHED_VIDEO_LLMS = {
     "qwen3_vl": "stillmotion.backbones.video_llm.qwen3_vl",
     "smolvlm": "stillmotion.backbones.video_llm.smolvlm",
     "llava_onevision": "stillmotion.backbones.video_llm.llava_onevision",
+    "llava_next": "stillmotion.backbones.video_llm.llava_next",
     "instructblipvideo": "stillmotion.backbones.video_llm.instruct_blip_video",
     "video_llama": "stillmotion.backbones.video_llm.video_llama",
 }

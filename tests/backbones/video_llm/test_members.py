@@ -2,10 +2,12 @@ import importlib
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 from tiny_video_llms import MEMBERS, SETTINGS, TEMPLATE, write
 from transformers.video_utils import VideoMetadata
@@ -16,13 +18,17 @@ from stillmotion.config.video_llms import VideoLLMSettings
 from stillmotion.errors import InputError
 
 CPU = torch.device("cpu")
+REPOSITORY = Path(__file__).resolve().parents[3]
 OVER = {"smolvlm": "text_model"}
+IMAGES = ("smolvlm", "llava_next")
+"""Whose frames are images."""
 TOKEN = {
     "video_llama_3": "<|video_pad|>",
     "qwen2_vl": "<|video_pad|>",
     "qwen3_vl": "<|video_pad|>",
     "smolvlm": "<video>",
     "llava_onevision": "<video>",
+    "llava_next": "<image>",
 }
 USER = {  # what `own` of the settings renders, written out; SmolVLM's processor has a template of its own for videos
     **dict.fromkeys(MEMBERS, "<|im_start|>user\nTOKEN\nwhat happens?<|im_end|>\n<|im_start|>assistant\n"),
@@ -52,21 +58,26 @@ def directly(video_llm, member, video, seconds):
     metadata = VideoMetadata(
         len(video), fps=1000, duration=seconds[-1], frames_indices=[int(1000 * s) for s in seconds]
     )
-    prompt = USER[member].replace("TOKEN", TOKEN[member])
-    inputs = processor(
-        text=[prompt], videos=[video], video_metadata=[metadata], do_sample_frames=False, return_tensors="pt"
+    prompt = USER[member].replace("TOKEN", TOKEN[member] * (len(video) if member == "llava_next" else 1))
+    inputs = (
+        processor(text=[prompt], images=list(video), return_tensors="pt")
+        if member == "llava_next"
+        else processor(
+            text=[prompt], videos=[video], video_metadata=[metadata], do_sample_frames=False, return_tensors="pt"
+        )
     )
     inputs = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
     with torch.no_grad():
         out = model.model(**inputs, output_hidden_states=True)
-        pixels = {name: value for name, value in inputs.items() if "pixel" in name or name.startswith("video_")}
+        pixels = {name: value for name, value in inputs.items() if name.startswith(("pixel", "video_", "image_"))}
         mask = pixels.pop("video_compression_mask", None)
-        features = (model.model.get_image_features if member == "smolvlm" else model.model.get_video_features)(**pixels)
+        features = (model.model.get_image_features if member in IMAGES else model.model.get_video_features)(**pixels)
     tokens = features.pooler_output
+    tokens = torch.cat(list(tokens)) if member == "llava_next" else tokens
     tokens = tokens[0] if isinstance(tokens, tuple | list) or tokens.dim() == 3 else tokens
     tokens = tokens if mask is None else tokens[mask]
     is_visual = inputs["input_ids"][0] == processor.tokenizer.convert_tokens_to_ids(
-        "<image>" if member == "smolvlm" else TOKEN[member]
+        "<image>" if member in IMAGES else TOKEN[member]
     )
     return tokens, out, is_visual
 
@@ -165,6 +176,34 @@ def test_qwen3_vl_embeddings_way_of_pooling_is_settings_alone(folders, videos):
     wanted = torch.nn.functional.normalize(hidden[:, -1], p=2, dim=-1)
     _, clips = video_llm.embed_video(videos[0], np.arange(4)[None], frames_a_pass=4, single_frames=False)
     torch.testing.assert_close(clips, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_e5_vs_way_of_embedding_is_the_settings_of_its_experiment(folders, videos):
+    """Against its authors' way, written out: a prompt for images, another for sentences, the last state, L2."""
+    with (REPOSITORY / "experiments" / "e5_v_msrvtt.yaml").open(encoding="utf-8") as file:
+        block = YAML(typ="safe").load(file)["set"]["backbones.e5_v"]
+    told = {name: value for name, value in block.items() if name in VideoLLMSettings.model_fields}
+    video_llm = opened("llava_next", folders["llava_next"], **told)
+    model, processor = video_llm.model, video_llm.processor
+    template = "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
+    template += "<|start_header_id|>assistant<|end_header_id|>\n\n \n"
+    about_image = template.format("<image>\nSummary above image in one word: ")
+    about_text = template.format("<sent>\nSummary above sentence in one word: ")
+    texts, frames = ["a red circle moves left", "rain"], list(videos[0])
+
+    processor.tokenizer.padding_side = "left"
+    read = processor(text=[about_text.replace("<sent>", text) for text in texts], return_tensors="pt", padding=True)
+    seen = processor(text=[about_image] * len(frames), images=frames, return_tensors="pt", padding=True)
+    with torch.no_grad():
+        of_texts, of_frames = (
+            torch.nn.functional.normalize(model(**inputs, output_hidden_states=True).hidden_states[-1][:, -1], dim=-1)
+            for inputs in (read, seen)
+        )
+    processor.tokenizer.padding_side = "right"
+
+    torch.testing.assert_close(video_llm.text_vectors(texts), of_texts, atol=1e-5, rtol=1e-5)
+    _, clips = video_llm.embed_video(videos[0], np.arange(4)[:, None], frames_a_pass=4, single_frames=False)
+    torch.testing.assert_close(clips, of_frames, atol=1e-5, rtol=1e-5)
 
 
 def test_the_times_of_frames_are_told(folders, videos):

@@ -29,23 +29,28 @@ def _render(processor: Any, template: str, system: str, content: list[dict[str, 
     return rendered
 
 
-def video_prompt(settings: VideoLLMSettings, processor: Any) -> str:
+def video_prompt(settings: VideoLLMSettings, processor: Any, part_type: str = "video") -> str:
     """The whole prompt of a video, with the processor's token in its place.
+
+    Args:
+        settings: with the prompt.
+        processor: of the model.
+        part_type: `video` or `image`, as the processor has a token for it and the template knows it.
 
     Raises:
         InputError: the template fails, or leaves out the video.
     """
-    token = processor.video_token
+    token: str = getattr(processor, f"{part_type}_token")
     if settings.chat_template == "none":
         return settings.prompt.replace("{video}", token)
     before, after = settings.prompt.split("{video}")
-    content = [{"type": "text", "text": before}, {"type": "video"}, {"type": "text", "text": after}]
+    content = [{"type": "text", "text": before}, {"type": part_type}, {"type": "text", "text": after}]
     content = [part for part in content if part.get("text") != ""]
     rendered = _render(processor, settings.chat_template, settings.system, content)
     if rendered.count(token) != 1:
         raise InputError(
             f"params.yaml: the chat template makes {rendered.count(token)} places for a video of the prompt; set "
-            "chat_template: none, or one that writes a video's token once"
+            f"chat_template: none, or one that writes the token of {part_type} once"
         )
     return rendered
 

@@ -42,7 +42,8 @@ class TransformersVideoLLM(VideoLLM):
     """Name in the configuration of the token that stands for each visual one."""
     language_model: ClassVar[str] = "language_model"
     """Its name in the model."""
-
+    part_type: ClassVar[str] = "video"
+    """What its processor has a token for: a `video`, or an `image`, which each frame is then."""
     least_frames: ClassVar[int] = 1
     """Of fewer, the last is repeated."""
 
@@ -59,7 +60,7 @@ class TransformersVideoLLM(VideoLLM):
         self.tokenizer = processor.tokenizer
         self.tokenizer.padding_side = "right"
         self.norm = self.decoder(model).norm
-        self.video_prompt = video_prompt(settings, processor)
+        self.video_prompt = video_prompt(settings, processor, self.part_type)
         self.text_prompt = text_prompt(settings, processor)
 
     @classmethod
@@ -195,7 +196,8 @@ class TransformersVideoLLM(VideoLLM):
         self, visual: Sequence[Mapping[str, torch.Tensor]], texts: Sequence[str], prompt: str
     ) -> torch.Tensor:
         settings = self.settings.model_copy(update={"prompt": prompt.replace("{text}", TEXT)})
-        before, after = video_prompt(settings, self.processor).split(self.processor.video_token)
+        whole = video_prompt(settings, self.processor, self.part_type)
+        before, after = whole.split(getattr(self.processor, f"{self.part_type}_token"))
         around = [(before.replace(TEXT, text), after.replace(TEXT, text)) for text in texts]
         logits: torch.Tensor = self.model.get_output_embeddings()(self.asked(visual, around))
         return logits
