@@ -27,6 +27,8 @@ from stillmotion.io.weights import save_tensors
 CONFIG = family_files.OPEN_CLIP
 WEIGHTS = "open_clip_model.safetensors"
 SOURCE = "source.json"
+LANES = 16
+"""Sums over tokens go so many at a time, at most: padding in whole steps adds zeros to them, and moves no bit."""
 _CLIP_TEXT = ("token_embedding", "positional_embedding", "transformer.", "ln_final", "text_projection")
 """How names of the text tower's parameters begin where the tower is no module of its own."""
 
@@ -87,8 +89,15 @@ class OpenClipBackbone(Backbone):
         return (longer[:, length] != _padding_id(self.tokenizer)).numpy()
 
     def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self._embed_texts(tokens, 1)
+
+    def text_vectors(self, texts: list[str]) -> torch.Tensor:
+        """Unit vectors (N, D) of texts: on a CPU what open_clip makes of the whole context, to the bit."""
+        return self._embed_texts(self.tokens(texts), LANES)
+
+    def _embed_texts(self, tokens: torch.Tensor, multiple_of: int) -> torch.Tensor:
         if self._cuts_padding():
-            x = self._token_states(tokens)
+            x = self._token_states(tokens, multiple_of)
             texts = _project(self.model, x[torch.arange(len(x), device=x.device), tokens.argmax(-1)])
         else:
             texts = self.model.encode_text(tokens)
@@ -98,9 +107,10 @@ class OpenClipBackbone(Backbone):
         model = self.model
         return type(model) is open_clip.CLIP and model.text_pool_type == "argmax" and model.attn_mask is not None
 
-    def _token_states(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Token ids (N, context) to what the text tower makes of them, up to the end of the longest text."""
-        length = int(tokens.argmax(-1).max()) + 1  # the end token has the highest number
+    def _token_states(self, tokens: torch.Tensor, multiple_of: int = 1) -> torch.Tensor:
+        """Token ids (N, context) to what the text tower makes of them, up to the longest text's end, or a multiple."""
+        end = int(tokens.argmax(-1).max()) + 1  # the end token has the highest number
+        length = min(-(-end // multiple_of) * multiple_of, tokens.shape[1])
         model = self.model
         if not self._cuts_padding():
             found = model.forward_intermediates(
