@@ -1,5 +1,6 @@
 """The page of the project's own plots, by its dvc.yaml and templates, as a browser without a network shows it."""
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -95,6 +96,39 @@ def test_a_difference_has_a_line_for_each_revision(plots, project, browser):
         loss = titled(page, "Fine-tuning of small_clip-patch_dropout")
         assert loss.locator("svg .mark-line.role-mark path").count() == 2
         assert {"HEAD", "workspace"} <= set(loss.locator("text").all_text_contents())
+
+
+def asked_of_dvc(root, *options):
+    command = [sys.executable, "-m", "dvc", "plots", "diff", "HEAD", "--json", "--out", str(root / "static"), *options]
+    done = subprocess.run(command, cwd=root, check=True, capture_output=True)
+    plots = {name: of_name for name, of_name in json.loads(done.stdout)["data"].items() if of_name}
+    return {name: plot for name, (plot,) in plots.items()}
+
+
+def filled(template, definitions):
+    """A template with each anchor's definition in its place, as DVC's extension for VS Code puts them there."""
+    if isinstance(template, dict):
+        return {key: filled(value, definitions) for key, value in template.items()}
+    if isinstance(template, list):
+        return [filled(value, definitions) for value in template]
+    return definitions.get(template, template)
+
+
+@pytest.mark.slow
+def test_the_extension_for_vs_code_is_handed_the_same_plots_with_a_place_for_its_sizes_and_colours(project):
+    whole, split = asked_of_dvc(project), asked_of_dvc(project, "--split")
+    assert len(split) == len(whole) > 0
+    for name, plot in split.items():
+        definitions = plot["anchor_definitions"]
+        assert {"<DVC_METRIC_PLOT_WIDTH>", "<DVC_METRIC_PLOT_HEIGHT>"} <= set(definitions)
+        spec = filled(plot["content"], definitions)
+        assert "<DVC_METRIC" not in json.dumps(spec)
+        sizes = {side: "container" for side in ("width", "height")}
+        assert spec | sizes == whole[name]["content"] | sizes
+    colours = split[LOSS.as_posix()]["anchor_definitions"]["<DVC_METRIC_COLOR>"]["scale"]["range"]
+    svg = importlib.import_module("vl_convert").vegalite_to_svg(whole[LOSS.as_posix()]["content"])
+    assert len(set(colours)) == 2
+    assert all(f'stroke="{colour}"' in svg for colour in colours)
 
 
 @pytest.mark.slow
