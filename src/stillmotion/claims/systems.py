@@ -190,8 +190,18 @@ def origins_of(*rows: Mapping[str, Any]) -> tuple[Origin, ...]:
 
 
 def seeds_label(row: Mapping[str, Any]) -> str:
-    """The name of a pooled row in a table: `clip-mug`, `clip-mug, 3 seeds`."""
-    return f"{row['key']}, {row['num_seeds']} seeds" if row["num_seeds"] > 1 else str(row["key"])
+    """The name of a pooled row in a table: `clip-mug-0-mean`, `clip-mug-mean, 3 seeds`."""
+    return f"{shared_name(row['keys'])}, {row['num_seeds']} seeds" if row["num_seeds"] > 1 else str(row["key"])
+
+
+def shared_name(names: Sequence[str]) -> str:
+    """What the names of seeds have in common, word for word, and where that is nothing the first.
+
+    Example:
+        `clip-mug-0-mean` and `clip-mug-1-mean` are `clip-mug-mean`.
+    """
+    places = zip(*(name.split("-") for name in names), strict=False)
+    return "-".join(place[0] for place in places if len(set(place)) == 1) or names[0]
 
 
 def settings_but(frame: pd.DataFrame, *left_out: str) -> list[str]:

@@ -132,7 +132,9 @@ def _table(
     every = {key: values for group in groups.values() for key, values in group.items()}
     winner = headline_values({task: every}).get(task, {}).get("best_system")
     with_most = {"measure": MEASURES.get(task), "task": task, "has_most_clips": (True, None)}
-    compared = {row["key"]: row | {"num_seeds": 1} for row in records(select(evidence.values, with_most))}
+    compared = {
+        row["key"]: row | {"num_seeds": 1, "keys": [row["key"]]} for row in records(select(evidence.values, with_most))
+    }
     rows = {}
     for key, values in every.items():
         is_compared = key != winner and {key, winner} <= compared.keys()
