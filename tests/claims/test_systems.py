@@ -79,16 +79,18 @@ def test_the_value_of_a_caption_is_its_mean_over_the_seeds_of_an_aggregator_by_n
     assert set(values["recipe.similarity"]) == {"mug"}
 
 
-def test_values_of_a_window_are_percent_and_recall_counts_from_an_iou_of_a_half():
+def test_values_of_a_window_are_percent_and_recall_counts_from_its_iou():
     rows = [
         {"top1_iou": 0.5, "average_precision": 0.25, "frame_iou": 0.125},
         {"top1_iou": 0.4999, "average_precision": 0.5, "frame_iou": 0.0},
+        {"top1_iou": 0.7, "average_precision": 0.0, "frame_iou": 1.0},
     ]
     values = values_frame(frame_of("moments"), ranks={}, windows={"moments": rows}, spans={})
     assert {row["measure"]: row["values"].tolist() for row in values.to_dict("records")} == {
-        "R1@0.5": [100.0, 0.0],
-        "mAP": [25.0, 50.0],
-        "frame IoU": [12.5, 0.0],
+        "R1@0.5": [100.0, 0.0, 100.0],
+        "R1@0.7": [0.0, 0.0, 100.0],
+        "mAP": [25.0, 50.0, 0.0],
+        "frame IoU": [12.5, 0.0, 100.0],
     }
 
 

@@ -28,8 +28,8 @@ ALIKE = ("task", *MODEL, "scorer")
 BLOCKS = {"expansion": ("expansions",), "recipe": ("recipes",), "scorer": ("scorers", "selections", "shot_detectors")}
 """The sections of params.yaml that a field of a system is a key of."""
 RECALLS = {"R@1": 1, "R@5": 5}
-WINDOWS_IOU = 0.5
-"""From which a window counts for R1@0.5."""
+WINDOWS_IOU = (0.5, 0.7)
+"""From which a window counts for R1@0.5 and R1@0.7."""
 STUDIES = "studies"
 
 
@@ -133,7 +133,7 @@ def _recalls(rows: Rows) -> Iterator[dict[str, Any]]:
 def _window_values(rows: Rows) -> Iterator[dict[str, Any]]:
     if rows:
         values = {
-            "R1@0.5": [100.0 * (row["top1_iou"] >= WINDOWS_IOU) for row in rows],
+            **{f"R1@{iou}": [100.0 * (row["top1_iou"] >= iou) for row in rows] for iou in WINDOWS_IOU},
             "mAP": [100.0 * row["average_precision"] for row in rows],
             "frame IoU": [100.0 * row["frame_iou"] for row in rows],
         }
