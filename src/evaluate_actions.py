@@ -25,9 +25,10 @@ import typer
 from stillmotion.actions.evaluation import Probed, recognise
 from stillmotion.config.loading import load_params
 from stillmotion.embedding.reader import Embeddings
+from stillmotion.errors import InputError
 from stillmotion.io.arrays import load_array
 from stillmotion.io.atomic import atomic_folder
-from stillmotion.io.checked import read_checked_rows
+from stillmotion.io.checked import MEND, read_checked_rows
 from stillmotion.io.records import Action, Video, load_records
 from stillmotion.io.tables import write_json, write_rows
 from stillmotion.stage import run_stage
@@ -52,13 +53,17 @@ def main(
     actions = load_records(raw, Action)
     missing = sum(action.video_id in lost for action in actions)
     rows = read_checked_rows(probes / "probes.jsonl", Probed)
+    weights, fitted = load_array(probes / "weights.npy"), (len(rows), len(embedded.classes), spans.shape[1] + 1)
     if not len(spans):
         _log.warning("the test split has no actions: an empty result")
+    elif weights.shape != fitted:
+        told = f"but probes.jsonl beside it and {embeddings} tell of {fitted}"
+        raise InputError(f"{probes / 'weights.npy'}: of shape {weights.shape}, {told}; {MEND}")
     recognition = recognise(
         spans,
         labels,
         classes_KD=embedded.classes,
-        weights_RKD1=load_array(probes / "weights.npy"),
+        weights_RKD1=weights,
         shots_R=[row["shots"] for row in rows],
         num_missing=missing,
         rng=np.random.default_rng(params.evaluate_actions.seed),

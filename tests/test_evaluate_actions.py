@@ -138,3 +138,21 @@ def test_a_file_that_is_read_by_key_and_damaged_is_one_line(evaluate, tmp_path, 
     assert message in str(caught.value)
     assert str(caught.value).endswith("; make it anew with `dvc repro`")
     assert not (tmp_path / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3), (3, 2, 3), (2, 3, 3), (2, 2, 2)])
+def test_weights_that_are_not_of_the_probes_or_the_classes_are_refused(evaluate, tmp_path, monkeypatch, shape):
+    whole = save_dataset
+
+    def damaged(root, actions):
+        whole(root, actions)
+        save_array(root / "probes" / "weights.npy", np.zeros(shape))
+
+    monkeypatch.setitem(evaluate.__globals__, "save_dataset", damaged)
+    with pytest.raises(InputError) as caught:
+        evaluate(ACTIONS)
+    assert str(caught.value) == (
+        f"probes/weights.npy: of shape {shape}, but probes.jsonl beside it and embeddings tell of (2, 2, 3); "
+        "make it anew with `dvc repro`"
+    )
+    assert not (tmp_path / "metrics.json").exists()

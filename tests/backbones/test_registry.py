@@ -40,6 +40,17 @@ def test_a_damaged_model_folder_is_one_line_with_the_mend(tmp_path, kind):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("error", [ImportError("no module"), torch.OutOfMemoryError("CUDA out of memory")])
+def test_what_the_machine_lacks_is_no_damage_of_the_folder(tmp_path, monkeypatch, error):
+    def fail(folder, device):
+        raise error
+
+    monkeypatch.setattr("stillmotion.backbones.open_clip_backbone.load_open_clip", fail)
+    (tmp_path / OPEN_CLIP).write_text("{}")
+    with pytest.raises(type(error)):
+        load_backbone(tmp_path, torch.device("cpu"))
+
+
 @pytest.mark.parametrize("content", ["[]", "{}", "null", '{"system": 3}', "{", "1" * 5000])
 def test_a_source_that_says_nothing_of_its_system_is_one_line(tmp_path, content):
     (tmp_path / "source.json").write_text(content)

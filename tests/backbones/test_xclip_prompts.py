@@ -79,9 +79,11 @@ def test_best_items_come_best_first_and_ties_by_index():
 
 def test_items_that_are_not_scored_again_keep_their_order_below_the_others():
     scores = np.array([[0.9, 0.1, 0.8, 0.2]], np.float32)
-    reranked = rerank(scores, np.array([[0, 2]]), np.array([[-0.5, 0.05]]))
-    assert np.argsort(-reranked[0]).tolist() == [2, 0, 3, 1]
-    assert reranked[0, [1, 3]].tolist() == scores[0, [1, 3]].tolist()
+    # cosines, the logarithms of two probabilities, and what a model gives everything
+    for again in ([-0.5, 0.05], [-9.0, -8.5], [-800.0, 700.0]):
+        reranked = rerank(scores, np.array([[0, 2]]), np.array([again]))
+        assert np.argsort(-reranked[0]).tolist() == [2, 0, 3, 1]
+        assert reranked[0, [1, 3]].tolist() == scores[0, [1, 3]].tolist()
 
 
 def test_the_best_of_each_text_and_of_each_video_are_scored_again_and_each_pair_once():
@@ -96,8 +98,8 @@ def test_the_best_of_each_text_and_of_each_video_are_scored_again_and_each_pair_
 
     t2v, v2t = rescore_best(scores, score_pairs, top_k=1)
     assert sorted(asked) == [(0, 0), (1, 0), (1, 1), (2, 2)]
-    np.testing.assert_allclose(t2v, [[4.1, 0.1, 0.2], [4.5, 0.3, 0.4], [0.1, 0.2, 4.3]])
-    np.testing.assert_allclose(v2t, [[4.1, 0.1, 0.2], [0.8, 4.2, 0.4], [0.1, 0.2, 4.3]])
+    np.testing.assert_allclose(t2v, [[1.9, 0.1, 0.2], [1.8, 0.3, 0.4], [0.1, 0.2, 1.7]])
+    np.testing.assert_allclose(v2t, [[1.9, 0.1, 0.2], [0.8, 1.3, 0.4], [0.1, 0.2, 1.7]])
 
 
 def test_with_a_top_of_everything_the_order_is_that_of_the_new_scores():

@@ -85,7 +85,7 @@ def test_a_pair_is_named_by_what_is_compared_with_the_clips_and_seeds(make_syste
 
     assert names({"recipe": None, "clips": 4}, {"recipe": None, "clips": 1}) == ["clip-mean: 4 clips − 1 clip (R@1)"]
     assert names({"recipe": "half"}, {"recipe": None, "clips": 1}) == [
-        "clip-half-0-mean (4 clips) − clip-mean (1 clip) (R@1, 2 and 1 seeds)"
+        "clip-half-mean (4 clips) − clip-mean (1 clip) (R@1, 2 and 1 seeds)"
     ]
 
 

@@ -81,8 +81,8 @@ def test_stan_is_compared_with_each_head_on_the_same_clip_over_the_seeds(make, m
         make(99, expansion="xclip"),
     ]
     assert summary(stan_beats_heads(make_evidence(*stans, *others))) == [
-        ("clip-stan-half-0-mean − clip-seq_lstm-half-0-mean (R@1, 1 clip, 2 seeds)", "+4.0", "holds"),
-        ("clip-stan-half-0-mean − clip-tight-half-0-own (R@1, 1 clip, 2 and 1 seeds)", "+6.0", "holds"),
+        ("clip-stan-half-mean − clip-seq_lstm-half-mean (R@1, 1 clip, 2 seeds)", "+4.0", "holds"),
+        ("clip-stan-half-mean − clip-tight-half-0-own (R@1, 1 clip, 2 and 1 seeds)", "+6.0", "holds"),
     ]
     assert stan_beats_heads(make_evidence(*others)) == []
 
@@ -121,7 +121,7 @@ def test_the_cosine_of_guided_embeddings_is_ours_and_so_is_a_stan_with_class_tok
     more = [make(60, **guided), make(62, **guided, seed=1), make(47, expansion="stan_frame")]
     found = make_evidence(*arms, *more)
     assert summary(mug_beats_cosine(found))[2:] == [
-        ("clip-mug_cosine-0-mug_cosine − clip-half-0-mean (R@1, 1 clip, 2 and 1 seeds)", "+21.0", "holds")
+        ("clip-mug_cosine-mug_cosine − clip-half-0-mean (R@1, 1 clip, 2 and 1 seeds)", "+21.0", "holds")
     ]
     assert [row.is_ours for row in mug_beats_cosine(found)] == [False, False, True] * 2
     assert [row.is_ours for row in stan_beats_mean_pooling(found)] == [False, True] * 2
@@ -269,7 +269,7 @@ def test_recognition_is_compared_over_seeds_and_with_the_spans_of_a_video_drawn_
             model(0, 0, 0, 0, 0, expansion="stan", recipe="half"),
         )
     )
-    assert found.what == "clip-stan-motions-0 − clip-motions-0 (top-1, 2 seeds) of 4 spans"
+    assert found.what == "clip-stan-motions − clip-motions (top-1, 2 seeds) of 4 spans"
     # Gains of 50 on the span of a and of 50, 100 and 100 on those of b: 75 on all. Of two drawn videos both are a in
     # a quarter of the resamples, and both b in another: 50 and 250 / 3 are the ends.
     assert found.effect == "+75.0 points (+50.0 to +83.3)"

@@ -1,10 +1,12 @@
 import numpy as np
+import pytest
 
 from stillmotion.claims.systems import (
     pooled,
     seeds_label,
     select,
     settings_but,
+    shared_name,
     systems_frame,
     systems_of,
     values_frame,
@@ -77,16 +79,18 @@ def test_the_value_of_a_caption_is_its_mean_over_the_seeds_of_an_aggregator_by_n
     assert set(values["recipe.similarity"]) == {"mug"}
 
 
-def test_values_of_a_window_are_percent_and_recall_counts_from_an_iou_of_a_half():
+def test_values_of_a_window_are_percent_and_recall_counts_from_its_iou():
     rows = [
         {"top1_iou": 0.5, "average_precision": 0.25, "frame_iou": 0.125},
         {"top1_iou": 0.4999, "average_precision": 0.5, "frame_iou": 0.0},
+        {"top1_iou": 0.7, "average_precision": 0.0, "frame_iou": 1.0},
     ]
     values = values_frame(frame_of("moments"), ranks={}, windows={"moments": rows}, spans={})
     assert {row["measure"]: row["values"].tolist() for row in values.to_dict("records")} == {
-        "R1@0.5": [100.0, 0.0],
-        "mAP": [25.0, 50.0],
-        "frame IoU": [12.5, 0.0],
+        "R1@0.5": [100.0, 0.0, 100.0],
+        "R1@0.7": [0.0, 0.0, 100.0],
+        "mAP": [25.0, 50.0, 0.0],
+        "frame IoU": [12.5, 0.0, 100.0],
     }
 
 
@@ -126,7 +130,7 @@ def test_systems_that_differ_in_the_seed_alone_are_one_with_the_mean_of_their_va
         ["clip-half-1-mean", "clip-half-3-mean"],
     )
     np.testing.assert_allclose(first["values"], [40.0, 40.0])
-    assert [seeds_label(row) for row in (first, second)] == ["clip-half-1-mean, 2 seeds", "clip-half-1-mug"]
+    assert [seeds_label(row) for row in (first, second)] == ["clip-half-mean, 2 seeds", "clip-half-1-mug"]
 
 
 def test_recipes_are_alike_but_for_what_is_left_out(make_system, make_evidence):
@@ -136,3 +140,16 @@ def test_recipes_are_alike_but_for_what_is_left_out(make_system, make_evidence):
     assert whole != half
     half, whole, *_ = settings_but(systems, "patch_keep_rate")
     assert half == whole
+
+
+@pytest.mark.parametrize(
+    ("names", "shared"),
+    [
+        (["a-mug-1-mean", "a-mug-11-mean"], "a-mug-mean"),
+        (["a-mug-0-mean"], "a-mug-0-mean"),
+        (["first", "second"], "first"),
+        (["tuned-0", "tuned-0-more"], "tuned-0"),
+    ],
+)
+def test_seeds_are_called_by_the_words_that_their_names_share(names, shared):
+    assert shared_name(names) == shared

@@ -76,7 +76,7 @@ def test_fine_tuning_is_compared_with_one_clip_over_the_seeds_and_together_with_
     ]
     found = make_evidence(*systems)
     assert summary(finetuning_helps(found)) == [
-        ("clip-half-0-mean − clip-mean (R@1, 1 clip, 2 and 1 seeds)", "+13.0", "holds")
+        ("clip-half-mean − clip-mean (R@1, 1 clip, 2 and 1 seeds)", "+13.0", "holds")
     ]
     assert summary(both_together(found)) == [
         ("clip-half-0-transformer_mean − clip-mean (R@1, 4 clips)", "+20.0", "holds")

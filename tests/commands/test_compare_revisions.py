@@ -317,6 +317,12 @@ def test_a_pipeline_that_dvc_cannot_read_is_named(copy, compare):
     assert "workspace: dvc can't read its pipeline (" in compare(copy, "after", "workspace", status=2)
 
 
+def test_a_setting_of_dvc_that_names_another_is_told(copy, compare):
+    (copy / ".dvc/config").write_text("[core]\n    site_cache_dir = %(x)s/a\n")
+    told = 'after: dvc can\'t read .dvc/config (missing option "x" in interpolation); take %(...)s out of it'
+    assert told in compare(copy, "after", "workspace", status=2)
+
+
 def test_two_systems_of_the_workspace_are_compared_as_ever(repository, compare):
     lines = compare(repository, "trained", "kept").splitlines()
     assert lines[0] == "R@1 of 8 queries"

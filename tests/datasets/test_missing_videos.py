@@ -246,7 +246,7 @@ def test_without_actions_there_are_no_spans_to_name(run, embedded):
 def test_queries_about_missing_videos_count_as_answered_wrongly_in_the_pessimistic_value(run, embedded):
     (embedded / "thresholds").mkdir()
     found = {
-        "method": "vc1", "post_processing": "none", "frozen_range": None, "least_cosine": 0.0,
+        "method": "vc1", "post_processing": "none", "frozen_range": None, "least_cosine": 1e-6,
         "parameters": {"threshold": 0.5},
     }  # fmt: skip
     write_json(embedded / "thresholds" / "thresholds.json", found)

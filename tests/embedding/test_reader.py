@@ -74,6 +74,15 @@ def test_clips_of_each_count_lie_behind_those_of_the_smaller_ones(folder):
     assert embedded.clips(2)[1, :, 0].tolist() == [8, 9]
 
 
+@pytest.mark.parametrize("shape", [(2, 6, 2), (2, 8, 2), (2, 7, 1, 2), (2, 2)])
+def test_clips_of_other_counts_are_refused(folder, shape):
+    save_array(folder / "clips.npy", np.zeros(shape, np.float32))
+    with pytest.raises(InputError) as caught:
+        Embeddings(folder).clips(4)
+    told = f"float32 of shape {shape}, but model.json beside it tells of 7 clips a video; make it anew with `dvc repro`"
+    assert str(caught.value) == f"{folder / 'clips.npy'}: {told}"
+
+
 def test_a_folder_without_embeddings_is_named_with_the_mend(tmp_path):
     with pytest.raises(InputError) as caught:
         Embeddings(tmp_path)

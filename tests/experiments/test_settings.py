@@ -1,4 +1,5 @@
 import copy
+import shlex
 
 import pytest
 import ruamel.yaml
@@ -89,7 +90,21 @@ def test_an_option_of_the_experiment_sets_its_params_to_the_words_between_colons
     [
         ("threads", "--set 'threads': write it as key=value, such as threads=1"),
         ("=1", "--set '=1': write it as key=value, such as threads=1"),
-        ("a=[1", "--set 'a=[1': '[1' is not YAML; quote it, or close its brackets"),
+        (
+            "a=[1",
+            "--set 'a=[1': not YAML (while parsing a flow sequence expected ',' or ']', but got '<stream end>'); "
+            "mend it, or as a text: --set 'a=\"[1\"'",
+        ),
+        (
+            "a=2024-01-01",
+            "--set 'a=2024-01-01': a value can't be read (2024-01-01 is a date to YAML; quote it); "
+            "mend it, or as a text: --set 'a=\"2024-01-01\"'",
+        ),
+        (
+            "a=!b it's",
+            "--set \"a=!b it's\": not YAML (could not determine a constructor for the tag '!b'); "
+            """mend it, or as a text: --set 'a="!b it'"'"'s"'""",
+        ),
         ("model=ViT-B-16", "--set 'model=ViT-B-16': write it as model=ARCHITECTURE:PRETRAINED"),
         ("model=:openai", "--set 'model=:openai': write it as model=ARCHITECTURE:PRETRAINED"),
     ],
@@ -98,6 +113,9 @@ def test_an_option_at_fault_is_one_line(option, message):
     with pytest.raises(InputError) as caught:
         layer_of_options([option], {"model": ["backbones.clip.architecture", "backbones.clip.pretrained"]})
     assert str(caught.value) == message
+    if "as a text: --set " in message:
+        (quoted,) = shlex.split(message.rpartition("--set ")[2])
+        assert layer_of_options([quoted], {}).settings == {"a": option.partition("=")[2]}
 
 
 def written(path, before, sets, *, queued):

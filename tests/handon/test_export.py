@@ -21,6 +21,7 @@ from stillmotion.backbones.stan_expansion import expand_stan
 from stillmotion.backbones.stan_settings import StanSettings
 from stillmotion.backbones.xclip_expansion import expand_clip
 from stillmotion.config.models import XClipExpansionParams
+from stillmotion.export import push
 from stillmotion.io.tables import read_json, write_json
 
 CPU = torch.device("cpu")
@@ -340,6 +341,13 @@ def test_a_push_that_xet_refuses_is_told_in_one_line(export, hub, capsys):
     assert said.count("\n") == 1
     assert hub_stub.TOKEN not in said
     assert not hub.commit
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_bug_in_a_push_is_no_refusal_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr(push, "HfApi", lambda: None)  # which has no create_repo
+    with pytest.raises(AttributeError, match="create_repo"):
+        push.push(tmp_path, "me/toy")
 
 
 def test_a_hub_out_of_reach_is_told_in_one_line(export, hub, monkeypatch, capsys):

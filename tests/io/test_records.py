@@ -88,6 +88,41 @@ def test_a_column_too_few_or_too_many_is_named_with_its_row(tmp_path, change, od
     assert str(caught.value).startswith(f"{path} row 2: columns {odd} are missing or unknown; it holds ['caption_id'")
 
 
+MOMENT = Moment(7, "q", "v", 150.0, [[0.0, 4.0]], [0, 1], [[1, 2, 3], [4, 4, 4]])
+
+
+@pytest.mark.parametrize(
+    ("record", "column", "value", "told"),
+    [
+        (video("v"), "duration", "10.0", "duration is '10.0': Input should be a valid number"),
+        (video("v"), "num_frames", 250.5, "num_frames is 250.5: Input should be a valid integer"),
+        (video("v"), "status", None, "status is None: Input should be a valid string"),
+        (Caption("c", "v", "t", None, None), "text", ["t"], "text is ['t']: Input should be a valid string"),
+        (Caption("c", "v", "t", 0.0, 1.0), "end", float("nan"), "end is nan: Input should be a finite number"),
+        (MOMENT, "qid", "7", "qid is '7': Input should be a valid integer"),
+        (MOMENT, "duration", None, "duration is None: Input should be a valid number"),
+        (MOMENT, "relevant_windows", [[0, "4"]], "relevant_windows.0.1 is '4': Input should be a valid number"),
+        (MOMENT, "saliency_scores", [1], "saliency_scores.0 is 1: Input should be a valid list"),
+        (Action("v", "run", 0.0, 1.0), "start", True, "start is True: Input should be a valid number"),
+    ],
+)
+def test_a_value_of_another_type_is_named_with_its_row_and_column(tmp_path, record, column, value, told):
+    save_records(tmp_path, type(record), [record])
+    (path,) = tmp_path.iterdir()
+    row = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(row) + "\n" + json.dumps(row | {column: value}) + "\n", encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        load_records(tmp_path, type(record))
+    assert str(caught.value).startswith(f"{path} row 2: {told}")
+    assert str(caught.value).endswith("; make it anew with `dvc repro`")
+
+
+def test_a_whole_number_of_seconds_is_a_number_and_stays_as_it_is(tmp_path):
+    path = tmp_path / "actions.jsonl"
+    path.write_text('{"video_id": "v", "label": "run", "start": 0, "end": 12}\n', encoding="utf-8")
+    assert load_records(tmp_path, Action) == [Action("v", "run", 0, 12)]
+
+
 def test_a_table_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError) as caught:
         load_records(tmp_path, Action)

@@ -144,6 +144,17 @@ def test_no_credentials_are_told_with_the_mend(endpoint, get, monkeypatch, tmp_p
     assert answer.reason.startswith("there are no credentials for it; set AWS_ACCESS_KEY_ID")
 
 
+def test_a_fault_of_another_store_is_not_taken_for_the_hubs(get, monkeypatch):
+    class ResourceNotFoundError(Exception):  # of Azure
+        pass
+
+    def fail(self, path):
+        raise ResourceNotFoundError
+
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.info", fail)
+    assert get(Wanted("memory://a.mp4")).reason == "reading it failed (ResourceNotFoundError)"
+
+
 def test_a_local_file_is_an_address_too(get, tmp_path):
     (tmp_path / "a.mp4").write_bytes(CONTENT)
     assert get(Wanted(f"file://{tmp_path}/a.mp4")).file.read_bytes() == CONTENT

@@ -117,3 +117,15 @@ def test_a_resample_is_the_mean_over_the_queries_that_it_has_drawn():
     first_Q, cluster_Q = np.array([0.0, 60.0, 0.0, 0.0]), np.array(["b", "a", "b", "b"])
     found = clustered_bootstrap(first_Q, np.zeros(4), cluster_Q, seed=0, num_resamples=400)
     assert found == (15.0, 0.0, 60.0)
+
+
+def test_a_resample_in_which_means_over_three_seeds_cancel_counts_on_both_sides():
+    # hits of three seeds: in thirds no rounding keeps a sum of gains from zero
+    rng = np.random.default_rng(4)
+    first, second = rng.integers(0, 4, (2, 24))
+    values = np.array([np.mean([100.0] * hits + [0.0] * (3 - hits)) for hits in range(4)])
+    found = paired_bootstrap(values[first], values[second], rng=np.random.default_rng(7), num_resamples=1000)
+    gains = (first - second)[np.random.default_rng(7).integers(24, size=(1000, 24))].sum(axis=1)
+    fewer = min(np.sum(gains <= 0), np.sum(gains >= 0))
+    assert found.p_value == pytest.approx(2 * (fewer + 1) / 1001)
+    assert np.sum(gains == 0) > 20

@@ -107,3 +107,12 @@ def test_the_same_query_about_another_video_differs():
     ours = [Query("a", "v", "one")]
     with pytest.raises(InputError, match="about v.*about w"):
         check_same_queries(ours, [Query("a", "w", "one")], ("A", "B"))
+
+
+def test_equal_moves_are_equal_though_the_means_over_seeds_are_rounded():
+    # R@1 rises by 1/3 for both, from 0 and from 1/3; the ranks of the second move further
+    found = compare(answers([1, 2, 2], [1, 1, 4]), answers([2, 2, 2], [1, 9, 9]), "R@1")
+    assert found.first_better == [1, 0]
+    # 1 / 4.5 is the mean of 1/4, 1/4 and 1/6, so that by MRR the rank alone tells the two apart
+    found = compare(answers([4, 4, 6]), answers(4.5), "MRR")
+    assert (found.first_better, found.second_better) == ([], [0])

@@ -61,7 +61,7 @@ def test_scorers_are_compared_with_the_first_fine_tuned_with_their_base_and_expa
 def test_the_seeds_of_a_model_are_compared_as_one(make, make_evidence):
     tuned = [make("mean", {1: 40 + 20 * seed}, recipe="half", seed=seed) for seed in (0, 1)]
     (row,) = rows_of(differences_table(make_evidence(make("mean", {1: 30}), *tuned)))[2:]
-    assert row[:2] == ["clip-half-0-mean, 2 seeds − clip-mean", "+20.0 (+20.0 to +20.0)"]
+    assert row[:2] == ["clip-half-mean, 2 seeds − clip-mean", "+20.0 (+20.0 to +20.0)"]
 
 
 def test_systems_without_queries_or_anything_beside_them_are_compared_with_nothing(make, make_evidence):
@@ -78,7 +78,7 @@ def test_the_seeds_of_a_recipe_are_averaged_and_what_has_one_seed_or_no_result_i
     found = make_evidence(tuned(0, 50.0), tuned(1, 54.0), tuned(2, None), tuned(0, 60.0, "all"))
     # by hand: (50 + 54) / 2, and the sample deviation √(2² + 2²)
     assert rows_of(seeds_table(found))[2:] == [
-        ["clip-half-0-mean, 2 seeds", "52.0 ± 2.8", "70.0 ± 0.0", "80.1 ± 0.0", "1.5 ± 0.0", "3.0 ± 0.0"]
+        ["clip-half-mean, 2 seeds", "52.0 ± 2.8", "70.0 ± 0.0", "80.1 ± 0.0", "1.5 ± 0.0", "3.0 ± 0.0"]
     ]
     assert seeds_table(make_evidence(tuned(0, 50.0))) == ""
 
@@ -107,7 +107,7 @@ def test_the_first_videos_of_all_seeds_are_one_row(make, make_evidence):
     systems = [make("mean", {}, recipe="half", seed=seed) for seed in (0, 1)]
     shows = {"clip-half-0-mean": ["neither"] * 2, "clip-half-1-mean": ["neither", "the right one"]}
     table = first_videos_table(make_evidence(*systems, first_shows=shows))
-    assert rows_of(table)[2:] == [["clip-half-0-mean, 2 seeds", "25.0", "0.0", "0.0", "75.0"]]
+    assert rows_of(table)[2:] == [["clip-half-mean, 2 seeds", "25.0", "0.0", "0.0", "75.0"]]
 
 
 def test_captions_of_one_length_and_videos_of_which_nothing_is_known_have_no_table(make, make_evidence):
@@ -127,7 +127,7 @@ def test_each_system_has_its_recall_in_each_group_of_coverage_with_the_most_clip
     assert table[3][0] == "clip-mean"
     assert table[3][1].startswith("66.7 (")
     assert table[3][2:] == ["–", "100.0 (100.0 to 100.0)"]
-    assert table[4] == ["clip-half-0-mug, 2 seeds", "50.0 (50.0 to 50.0)", "–", "50.0 (50.0 to 50.0)"]
+    assert table[4] == ["clip-half-mug, 2 seeds", "50.0 (50.0 to 50.0)", "–", "50.0 (50.0 to 50.0)"]
     assert len(table) == 5
     assert coverage_table(make_evidence(make("mean", {}), coverage=[])) == ""
 
@@ -147,6 +147,6 @@ def test_models_whose_frames_were_compared_are_listed_once_with_how_alike_these_
     assert rows_of(frame_cosines_table(found))[2:] == [
         ["clip", "0.46"],
         ["clip-stan", "–"],
-        ["clip-half-0, 2 seeds", "0.62"],
+        ["clip-half, 2 seeds", "0.62"],
     ]
     assert frame_cosines_table(make_evidence(make("mean", {}))) == ""

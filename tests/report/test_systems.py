@@ -43,6 +43,25 @@ def test_each_is_held_to_the_best_with_its_most_clips_query_by_query(tables):
     assert table.beside == "chance 2.0"
 
 
+def test_a_rate_of_two_decimals_is_shown_from_the_queries_so_that_it_is_rounded_once(
+    make_selection, make_evidence, moment_metrics
+):
+    # 770 of 1,104 are 69.746 %, which the official evaluator writes as 69.75; 53.94 is no rate of these queries
+    windows = [{"top1_iou": 0.7, "average_precision": 0.3215}] * 770 + [
+        {"top1_iou": 0.0, "average_precision": 0.3204}
+    ] * 334
+    brief = {"MR-full-R1@0.5": 53.94, "MR-full-R1@0.7": 69.75, "MR-full-mAP": 32.12}
+    metrics = moment_metrics | {"brief": moment_metrics["brief"] | brief}
+    system = make_selection("vc1", "none", []) | {
+        "windows": [row | {"frame_iou": 0.0} for row in windows],
+        "metrics": metrics,
+    }
+    (row,) = task_tables(make_evidence(system))["moments"].rows
+    assert [f"{cell.value:.1f}" for cell in row.cells[:3]] == ["53.9", "69.7", "32.1"]
+    assert row.cells[1].value == pytest.approx(77000 / 1104)
+    assert metrics["brief"]["MR-full-R1@0.7"] == 69.75
+
+
 def test_the_best_of_moments_is_made_by_a_model_and_seen_beside_the_best_reference(
     make_selection, make_system, make_evidence, moment_metrics
 ):

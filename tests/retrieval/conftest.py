@@ -50,7 +50,7 @@ def with_states(queries):
     write_rows(folder / "index.jsonl", [EmbeddedVideo(n, splits[n], 4.0, 0, 1, [0], [0]).row() for n in names])
     captions = [Caption(f"{name}#0", name, f"about {name}", None, None) for name in sorted(splits)]
     num_videos, num_texts = len(names), len(captions)
-    save_array(folder / "clips.npy", unit(num_videos, 3, seed=0))
+    save_array(folder / "clips.npy", unit(num_videos, 1, seed=0))
     save_array(folder / "captions.npy", unit(num_texts, seed=2))
     videos = rng.standard_normal((2, 2, num_videos, DIM)).astype(np.float32)
     texts = rng.standard_normal((2, 2, num_texts, DIM)).astype(np.float32)

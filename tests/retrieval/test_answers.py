@@ -234,6 +234,19 @@ def test_pairs_that_the_model_is_equally_sure_of_share_their_rank(asked, monkeyp
     assert list(ranked.ranks.directions["t2v"].ranks_Q) == [2, 2, 2]
 
 
+def test_the_best_stay_above_the_others_however_unlikely_a_yes_is(asked, monkeypatch):
+    queries, inputs, _, _ = asked
+    ranks = {}
+    for sure in (0.0, -12.0):
+        scorer = open_scorer(RerankParams(**RERANK | {"top_k": 2}), queries, inputs)
+        monkeypatch.setattr(
+            scorer.model, "answers", lambda visual, texts, prompt, sure=sure, **words: torch.full((len(texts),), sure)
+        )
+        (ranked,) = scorer.rank(queries, 1, "average")
+        ranks[sure] = [list(found.ranks_Q) for found in ranked.ranks.directions.values()]
+    assert ranks[-12.0] == ranks[0.0]
+
+
 def test_the_protocol_says_what_was_asked(asked):
     queries, inputs, _, _ = asked
     scorer = open_scorer(RerankParams(**RERANK), queries, inputs)

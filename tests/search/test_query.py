@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +70,13 @@ def test_what_is_no_image_is_named_with_the_mend(tmp_path, photo):
     (tmp_path / "text.png").write_text("not an image")
     photo.save(tmp_path / "half.png")
     (tmp_path / "half.png").write_bytes((tmp_path / "half.png").read_bytes()[:80])
-    for name in ("text.png", "half.png", "."):
+    for name in ("text.png", "half.png"):
         with pytest.raises(InputError, match="can't be read as an image; give --image a PNG or a JPEG"):
             read_image(tmp_path / name)
+
+
+def test_a_pipe_is_refused_before_it_is_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path, tmp_path / "pipe.png", Path(os.devnull)):
+        with pytest.raises(InputError, match=f"^{path}: not a regular file; give --image a PNG or a JPEG"):
+            read_image(path)

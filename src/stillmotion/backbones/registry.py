@@ -54,7 +54,7 @@ def load_embeds(folder: Path, device: torch.device) -> Embeds:
     """
     try:
         return _load(folder, device)
-    except InputError:
+    except (InputError, ImportError, torch.OutOfMemoryError):  # of what is no fault of the folder
         raise
     except Exception as error:  # damaged files make torch, safetensors, open_clip and transformers raise a dozen kinds
         if isinstance(error, OSError | MemoryError) and machine_refusal(error):

@@ -28,7 +28,6 @@ _SETTINGS = (
     "prompt_attention_dropout",
     "prompt_projection_dropout",
 )
-_ABOVE_COSINES = 4.0
 
 
 def prompt_settings(model: XCLIPModel) -> dict[str, Any]:
@@ -95,16 +94,19 @@ def best_items(scores_QG: np.ndarray, count: int) -> np.ndarray:
 
 
 def rerank(scores_QG: np.ndarray, items_QK: np.ndarray, rescored_QK: np.ndarray) -> np.ndarray:
-    """Put new cosines of each query's best items in the place of the old ones, above those of all other items.
+    """Put new scores of each query's best items in the place of the old ones, above those of all other items.
+
+    The new ones may be of another kind, such as logarithms of probabilities: they are moved above the old ones.
 
     Example:
-        Old cosines 0.9, 0.8, 0.1; the first two scored again as 0.2 and 0.3: 4.2, 4.3, 0.1.
+        Old cosines 0.9, 0.8, 0.1; the first two scored again as -9 and -8.5: 1.9, 2.4, 0.1.
 
     Returns:
         (Q, G) float64, to be ranked by only.
     """
     reranked_QG = scores_QG.astype(np.float64)
-    np.put_along_axis(reranked_QG, items_QK, rescored_QK + _ABOVE_COSINES, axis=1)
+    moved_Q1 = 1 + reranked_QG.max(axis=1, keepdims=True) - rescored_QK.min(axis=1, keepdims=True)
+    np.put_along_axis(reranked_QG, items_QK, rescored_QK + moved_Q1, axis=1)
     return reranked_QG
 
 
@@ -115,7 +117,7 @@ def rescore_best(
 
     Args:
         scores_TV: unconditional cosines.
-        score_pairs: new cosines (M,) of pairs (M, 2) of text and video.
+        score_pairs: new scores (M,) of pairs (M, 2) of text and video.
         top_k: how many of each are scored again; the others keep their order below them.
 
     Returns:

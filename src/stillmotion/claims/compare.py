@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stillmotion.claims.systems import Origin, origins_of, pooled, select
+from stillmotion.claims.systems import Origin, origins_of, pooled, select, shared_name
 from stillmotion.metrics.bootstrap import (
     PairedDifference,
     clustered_bootstrap,
@@ -72,10 +72,10 @@ class Pair:
     def __str__(self) -> str:
         """`a − b (R@1, 1 clip, 3 seeds)`, and of one system `a: 4 clips − 1 clip (R@1)`."""
         rows = (self.better, self.worse)
-        keys, clips = [row["key"] for row in rows], [row["clips"] for row in rows]
+        keys, clips = [shared_name(row["keys"]) for row in rows], [row["clips"] for row in rows]
         counts = [num_clips(count) for count in clips if count is not None]
         details = [rows[0]["measure"]]
-        if keys[0] == keys[1]:
+        if rows[0]["key"] == rows[1]["key"]:
             return f"{keys[0]}: {' − '.join(counts)} ({details[0]})"
         if len(set(counts)) > 1:
             keys = [f"{key} ({count})" for key, count in zip(keys, counts, strict=True)]

@@ -28,8 +28,8 @@ ALIKE = ("task", *MODEL, "scorer")
 BLOCKS = {"expansion": ("expansions",), "recipe": ("recipes",), "scorer": ("scorers", "selections", "shot_detectors")}
 """The sections of params.yaml that a field of a system is a key of."""
 RECALLS = {"R@1": 1, "R@5": 5}
-WINDOWS_IOU = 0.5
-"""From which a window counts for R1@0.5."""
+WINDOWS_IOU = (0.5, 0.7)
+"""From which a window counts for R1@0.5 and R1@0.7."""
 STUDIES = "studies"
 
 
@@ -133,7 +133,7 @@ def _recalls(rows: Rows) -> Iterator[dict[str, Any]]:
 def _window_values(rows: Rows) -> Iterator[dict[str, Any]]:
     if rows:
         values = {
-            "R1@0.5": [100.0 * (row["top1_iou"] >= WINDOWS_IOU) for row in rows],
+            **{f"R1@{iou}": [100.0 * (row["top1_iou"] >= iou) for row in rows] for iou in WINDOWS_IOU},
             "mAP": [100.0 * row["average_precision"] for row in rows],
             "frame IoU": [100.0 * row["frame_iou"] for row in rows],
         }
@@ -190,8 +190,18 @@ def origins_of(*rows: Mapping[str, Any]) -> tuple[Origin, ...]:
 
 
 def seeds_label(row: Mapping[str, Any]) -> str:
-    """The name of a pooled row in a table: `clip-mug`, `clip-mug, 3 seeds`."""
-    return f"{row['key']}, {row['num_seeds']} seeds" if row["num_seeds"] > 1 else str(row["key"])
+    """The name of a pooled row in a table: `clip-mug-0-mean`, `clip-mug-mean, 3 seeds`."""
+    return f"{shared_name(row['keys'])}, {row['num_seeds']} seeds" if row["num_seeds"] > 1 else str(row["key"])
+
+
+def shared_name(names: Sequence[str]) -> str:
+    """What the names of seeds have in common, word for word, and where that is nothing the first.
+
+    Example:
+        `clip-mug-0-mean` and `clip-mug-1-mean` are `clip-mug-mean`.
+    """
+    places = zip(*(name.split("-") for name in names), strict=False)
+    return "-".join(place[0] for place in places if len(set(place)) == 1) or names[0]
 
 
 def settings_but(frame: pd.DataFrame, *left_out: str) -> list[str]:

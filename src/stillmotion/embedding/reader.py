@@ -129,7 +129,12 @@ class Embeddings:
 
     @cached_property
     def _clips(self) -> np.ndarray:
-        return self._vectors(self.folder / "clips.npy", len(self.videos))
+        path = self.folder / "clips.npy"
+        array, num_clips = self._vectors(path, len(self.videos)), sum(self.clip_counts)
+        if array.shape[1:-1] != (num_clips,):
+            told = f"but model.json beside it tells of {num_clips} clips a video"
+            raise InputError(f"{path}: {array.dtype} of shape {array.shape}, {told}; {MEND}")
+        return array
 
     def _vectors(self, path: Path, num_rows: int | None = None) -> np.ndarray:
         """Rows of vectors as this model makes them; InputError where another table stands there."""

@@ -132,6 +132,9 @@ def open_revision(root: Path, of: RevisionName) -> Iterator[Revision]:
         repo = Repo.open(str(root), rev=of.commit, uninitialized=True, config=_remote(root))
     except DvcException as error:
         raise InputError(f"{of.name}: dvc can't open it ({error}); give a commit of this project") from None
+    except SyntaxError as error:  # configobj's, of %(x)s, which dvc does not catch
+        reason = str(error).rstrip(".")
+        raise InputError(f"{of.name}: dvc can't read .dvc/config ({reason}); take %(...)s out of it") from None
     with closing(repo):
         if repo.dvc_dir is None:
             raise InputError(f"{of.name}: it has no .dvc folder; give a revision of a dvc project")

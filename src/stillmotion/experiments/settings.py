@@ -1,7 +1,9 @@
 """What an experiment sets: onto the params, and as `dvc exp run --set-param` takes it."""
 
 import copy
+import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +13,8 @@ from stillmotion.experiments.definition import Experiment, Layer, suggestion
 from stillmotion.experiments.products import FIELDS, records, spliced
 
 _WORD = re.compile(r"[A-Za-z_][\w.-]*")
+_PLACE = re.compile(r' in "<unicode string>", line \d+, column \d+:.*?\^ \(line: \d+\)')
+"""Of a fault in a YAML text, which is no line of a file here."""
 _NO_WORDS = ("true", "false", "null", "nan", "inf")
 
 
@@ -86,9 +90,11 @@ def layer_of_options(options: Sequence[str], short: Mapping[str, Sequence[str]])
             settings |= zip(short[key], words, strict=True)
             continue
         try:
-            settings[key] = parse_yaml(text, "--set")
-        except InputError:
-            raise InputError(f"--set {option!r}: {text!r} is not YAML; quote it, or close its brackets") from None
+            settings[key] = parse_yaml(text, f"--set {option!r}")
+        except InputError as error:
+            reason = _PLACE.sub("", str(error).rpartition(";")[0])
+            quoted = shlex.quote(f"{key}={json.dumps(text, ensure_ascii=False)}")
+            raise InputError(f"{reason}; mend it, or as a text: --set {quoted}") from None
     return Layer("--set", settings)
 
 

@@ -6,7 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, get_token
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HFValidationError, HTTPError
 from huggingface_hub.utils import disable_progress_bars, logging, validate_repo_id
 
 from stillmotion.backbones.hub import silence
@@ -61,7 +61,7 @@ def push(folder: Path, repository: str) -> str:
         hub.upload_folder(repo_id=repository, folder_path=folder, commit_message=said, delete_patterns=list(STALE))
     except InputError:
         raise
-    except Exception as error:  # of huggingface_hub, its HTTP library or hf_xet, and what they wrap in one another
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:  # of huggingface_hub, httpx or hf_xet, or wrapped
         cause: BaseException = error
         while not (status := getattr(getattr(cause, "response", None), "status_code", 0)) and cause.__cause__:
             cause = cause.__cause__

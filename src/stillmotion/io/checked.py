@@ -67,7 +67,12 @@ def _checked(text: bytes, form: Any, where: str) -> Any:
         _adapter(form).validate_json(text)
         return json.loads(text)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        raise refusal(error, where) from None
+
+
+def refusal(error: ValidationError, where: str) -> InputError:
+    """The first fault of what is not of its form, with its key and the mend."""
+    first = error.errors(include_url=False)[0]
     key = ".".join(map(str, first["loc"]))
     if first["type"] == "json_invalid":
         fault = f"cut, or no JSON ({first['ctx']['error']})"
@@ -77,4 +82,4 @@ def _checked(text: bytes, form: Any, where: str) -> Any:
         fault = str(first["ctx"]["error"])
     else:
         fault = f"{key or 'it'} is {repr(first['input'])[:60]}: {first['msg']}"
-    raise InputError(f"{where}: {fault}; {MEND}")
+    return InputError(f"{where}: {fault}; {MEND}")

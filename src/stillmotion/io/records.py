@@ -6,10 +6,14 @@ id. `load` and `save` of each table live here so that a column has one spelling.
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from pydantic import BaseModel, ValidationError, create_model
+
 from stillmotion.errors import InputError
+from stillmotion.io.checked import STRICT, refusal
 from stillmotion.io.tables import read_rows, write_rows
 
 Split = Literal["train", "validation", "test"]
@@ -108,7 +112,7 @@ def load_records(folder: Path, kind: type[Record]) -> list[Record]:
     """Read the table of `kind` from `folder`.
 
     Raises:
-        InputError: a row lacks a column or has one too many; names the file and the row.
+        InputError: a row lacks a column, has one too many, or one of another type; names the file and the row.
     """
     path = folder / TABLES[kind]
     names = {field.name for field in fields(kind)}
@@ -117,6 +121,16 @@ def load_records(folder: Path, kind: type[Record]) -> list[Record]:
         if not names - _OPTIONAL <= row.keys() <= names:
             odd = sorted(names ^ row.keys())
             raise InputError(f"{path} row {number}: columns {odd} are missing or unknown; it holds {sorted(names)}")
+        try:
+            _form(kind).model_validate(row)
+        except ValidationError as error:
+            raise refusal(error, f"{path} row {number}") from None
         values: dict[str, Any] = row
         records.append(kind(**values))
     return records
+
+
+@cache
+def _form(kind: type[Record]) -> type[BaseModel]:
+    columns: dict[str, Any] = {each.name: (each.type, [] if each.name in _OPTIONAL else ...) for each in fields(kind)}
+    return create_model(kind.__name__, __config__=STRICT, **columns)

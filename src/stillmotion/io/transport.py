@@ -23,7 +23,6 @@ BLOCK = 8 << 20
 """Bytes that a file system other than http is asked for at once."""
 _MAX_REDIRECTS = 10
 _BUSY = (408, 425, 429)
-_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,13 +221,15 @@ class Transport:
         except ImportError as error:
             raise InputError(f"source.yaml: {' '.join(str(error).split())}") from None
         except Exception as error:
-            name = type(error).__name__
-            if name in _CREDENTIALS:
+            from botocore.exceptions import NoCredentialsError, PartialCredentialsError
+            from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+            if isinstance(error, NoCredentialsError | PartialCredentialsError):
                 mend = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or FSSPEC_S3_ANON=true for a public bucket"
                 raise FetchError(f"there are no credentials for it; {mend}") from None
-            if name.endswith("NotFoundError"):
+            if isinstance(error, EntryNotFoundError | RepositoryNotFoundError | RevisionNotFoundError):
                 raise FetchError("the hub has no such dataset, revision or folder") from None
-            raise FetchError(f"reading it failed ({name})", again=True) from None
+            raise FetchError(f"reading it failed ({type(error).__name__})", again=True) from None
 
 
 def too_slow(timeout_s: float) -> FetchError:

@@ -19,6 +19,9 @@ from stillmotion.errors import InputError
 Statistic = Literal["mean", "median"]
 
 NUM_RESAMPLES = 1000
+_ROUNDED = 1e-11
+"""A difference below this share of the largest value is none: values that are means over seeds are rounded, so that
+those of a resample seldom cancel to the last bit."""
 _CHUNK_DRAWS = 2_000_000
 """Draws held at once: bounds the memory to about 50 MB whatever the number of queries."""
 
@@ -106,11 +109,17 @@ def bootstrap_intervals(
 ) -> NDArray[np.float64]:
     """Percentile intervals (M, 2) as low, high; see `resample` for the arguments and errors.
 
-    Where every query has the same value, low and high are that value.
+    Where every query has the same value, low and high are that value, to the last digit or two.
     """
     tail = 50.0 * (1.0 - level)
     statistics_MR = resample(values_MQ, statistics, rng=rng, num_resamples=num_resamples)
     return np.percentile(statistics_MR, [tail, 100.0 - tail], axis=1).T
+
+
+def _cancelled(differences_R: NDArray[np.float64], *values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The differences, those that only rounding keeps from zero as zero."""
+    largest = max(float(np.abs(values_Q).max()) for values_Q in values)
+    return np.where(np.abs(differences_R) <= _ROUNDED * largest, 0.0, differences_R)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +171,7 @@ def paired_bootstrap(
         both_2R = resample(np.stack([first_Q, second_Q]), [statistic] * 2, rng=rng, num_resamples=num_resamples)
         differences_R = both_2R[0] - both_2R[1]
         difference = float(np.median(first_Q) - np.median(second_Q))
+    differences_R = _cancelled(differences_R, first_Q, second_Q)
     tail = 50.0 * (1.0 - level)
     low, high = np.percentile(differences_R, [tail, 100.0 - tail])
     fewer_side = min((differences_R <= 0).sum(), (differences_R >= 0).sum())
@@ -177,7 +187,7 @@ def unpaired_bootstrap(
         resample(values_Q, ["mean"], rng=np.random.default_rng([seed, place]), num_resamples=num_resamples)[0]
         for place, values_Q in enumerate((first_Q, second_Q))
     )
-    low, high = np.percentile(first_R - second_R, [2.5, 97.5])
+    low, high = np.percentile(_cancelled(first_R - second_R, first_Q, second_Q), [2.5, 97.5])
     return float(first_Q.mean() - second_Q.mean()), float(low), float(high)
 
 
@@ -207,5 +217,5 @@ def clustered_bootstrap(
     sums_C, sizes_C = np.bincount(place_Q, weights=first_Q - second_Q), np.bincount(place_Q)
     rng = np.random.default_rng(seed)
     sum_R, size_R = resample(np.stack([sums_C, sizes_C]), ["mean", "mean"], rng=rng, num_resamples=num_resamples)
-    low, high = np.percentile(sum_R / size_R, [2.5, 97.5])
+    low, high = np.percentile(_cancelled(sum_R / size_R, first_Q, second_Q), [2.5, 97.5])
     return float(np.mean(first_Q - second_Q)), float(low), float(high)

@@ -16,6 +16,8 @@ from stillmotion.metrics.bootstrap import NUM_RESAMPLES, PairedDifference, paire
 from stillmotion.metrics.retrieval_summary import RECALL_AT
 
 Floats = NDArray[np.floating]
+_GAIN_DIGITS = 9
+"""Decimals of percent and ranks by which gains differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,8 @@ def compare_answers(
 
 def _gained(value_gain_Q: Floats, outcome_gain_Q: Floats) -> list[int]:
     """Queries with a gain, the largest first, equal gains in the order of the queries."""
+    # means over seeds are rounded: 2/3 - 1/3 is not 1/3 - 0
+    value_gain_Q, outcome_gain_Q = np.round(value_gain_Q, _GAIN_DIGITS), np.round(outcome_gain_Q, _GAIN_DIGITS)
     order = np.lexsort((-outcome_gain_Q, -value_gain_Q))
     gained_Q = (value_gain_Q > 0) | ((value_gain_Q == 0) & (outcome_gain_Q > 0))
     return order[gained_Q[order]].tolist()

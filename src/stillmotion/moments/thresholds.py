@@ -1,9 +1,9 @@
 """Reads thresholds.json, which stage optimise_thresholds writes."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from stillmotion.config.evaluation import Method
 from stillmotion.io.checked import STRICT, read_checked
@@ -21,7 +21,7 @@ class _Thresholds(BaseModel):
 
     method: Method
     post_processing: PostProcessing
-    least_cosine: float
+    least_cosine: Annotated[float, Field(gt=0, lt=1)]
     parameters: dict[str, float]
     frozen_range: tuple[float, float] | None
 
@@ -33,6 +33,11 @@ class _Thresholds(BaseModel):
                 raise ValueError(f"parameters.{name} is missing, which {self.method}, {self.post_processing} needs")
         if self.post_processing == "adjust_norm" and self.frozen_range is None:
             raise ValueError("frozen_range is null, which adjust_norm needs")
+        if not 0 < self.parameters.get("share", 1) <= 1:
+            raise ValueError(f"parameters.share is {self.parameters['share']}: it is above 0 and at most 1")
+        window = self.parameters.get("window", 3)
+        if window < 3 or window % 2 != 1:
+            raise ValueError(f"parameters.window is {window:g}: it is odd and at least 3")
         return self
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from stillmotion.claims.claim import Measured
 from stillmotion.claims.compare import Pair, measured
 from stillmotion.claims.evidence import Evidence
-from stillmotion.claims.systems import Origin
+from stillmotion.claims.systems import Origin, shared_name
 from stillmotion.report.first_videos import SHOWN
 from stillmotion.report.moments import moment_pairs
 from stillmotion.report.retrieval import retrieval_pairs
@@ -57,7 +57,7 @@ def _largest(evidence: Evidence, within: str, measure: str, pairs: Sequence[Pair
     if not known:
         return None
     pair, (points, low, high) = max(known, key=lambda effect: abs(effect[1][0]))
-    better, worse = pair.better["key"], pair.worse["key"]
+    better, worse = shared_name(pair.better["keys"]), shared_name(pair.worse["keys"])
     if points < 0:
         better, worse, points, low, high = worse, better, -points, -high, -low
     told = f"{points:.1f} points of {measure} ({low:.1f} to {high:.1f}{'' if low > 0 else ', which may be chance'})."

@@ -20,7 +20,7 @@ import pandas as pd
 
 from stillmotion.claims.compare import num_clips
 from stillmotion.claims.evidence import Evidence
-from stillmotion.claims.systems import STUDIES, Origin, records
+from stillmotion.claims.systems import STUDIES, Origin, records, shared_name
 from stillmotion.errors import InputError
 
 NUMBER = ("system", "dataset", "split", "metric", "value", "source")
@@ -136,8 +136,8 @@ def _beside(matches: list[dict[str, Any]]) -> Published:
 
 
 def _label(rows: list[dict[str, Any]]) -> str:
-    """The system of one value, the first of several seeds."""
-    return rows[0]["label"] + (f", {len(rows)} seeds" if len(rows) > 1 else "")
+    """The system of one value, of several seeds what their names share."""
+    return shared_name([row["label"] for row in rows]) + (f", {len(rows)} seeds" if len(rows) > 1 else "")
 
 
 def _difference(published: str, *of_bases: list[dict[str, Any]]) -> str:

@@ -98,6 +98,8 @@ COSTS = (
 )
 ORACLE = "oracle"
 """The reference that answers with the truth."""
+_ROUNDED_BY = 0.005 + 1e-4
+"""Half of the second decimal, and what the values of the queries, of six decimals, add to it."""
 MEASURES = {"retrieval": "R@1", "moments": "R1@0.5", "actions": "top-1"}
 """What systems are held to each other by: a measure of `systems.values_frame`."""
 
@@ -132,22 +134,28 @@ def _table(
     every = {key: values for group in groups.values() for key, values in group.items()}
     winner = headline_values({task: every}).get(task, {}).get("best_system")
     with_most = {"measure": MEASURES.get(task), "task": task, "has_most_clips": (True, None)}
-    compared = {row["key"]: row | {"num_seeds": 1} for row in records(select(evidence.values, with_most))}
+    compared = {
+        row["key"]: row | {"num_seeds": 1, "keys": [row["key"]]} for row in records(select(evidence.values, with_most))
+    }
+    # the official evaluator rounds to two decimals, of which one decimal would be rounded again
+    of_queries = records(select(evidence.values, {"task": task})) if task == "moments" else ()
+    means = {(row["key"], row["measure"]): float(row["values"].mean()) for row in of_queries}
     rows = {}
     for key, values in every.items():
         is_compared = key != winner and {key, winner} <= compared.keys()
         pair = Pair(compared[key], compared[str(winner)]) if is_compared else None
         behind = None if pair is None else measured(pair, evidence.draws).interval
-        cells, is_made = [_cell(values, column) for column in columns], values["system"]["model"] is not None
+        cells = [_cell(values, column, means.get((key, column.title))) for column in columns]
+        is_made = values["system"]["model"] is not None
         rows[key] = SystemRow(key, cells, behind, is_made)
     shown = {title: [rows[key] for key in group] for title, group in groups.items()}
-    return TaskTable(task, columns, shown, rows.get(str(winner)), _beside(task, every))
+    return TaskTable(task, columns, shown, rows.get(str(winner)), _beside(task, every, rows))
 
 
-def _beside(task: str, metrics: Mapping[str, Mapping[str, Any]]) -> str:
+def _beside(task: str, metrics: Mapping[str, Mapping[str, Any]], rows: Mapping[str, SystemRow]) -> str:
     if task == "moments":
         rates = {
-            key: values["brief"]["MR-full-R1@0.5"]
+            key: rows[key].cells[0].value or 0.0
             for key, values in metrics.items()
             if values["protocol"]["kind"] == "reference" and key != ORACLE
         }
@@ -158,8 +166,11 @@ def _beside(task: str, metrics: Mapping[str, Mapping[str, Any]]) -> str:
     return f"chance {chance:.1f}" if chance else ""
 
 
-def _cell(values: Mapping[str, Any], column: Column) -> Cell:
+def _cell(values: Mapping[str, Any], column: Column, unrounded: float | None) -> Cell:
+    """The value of the file, or the mean over the queries where it is the same before it was rounded."""
     value = at_path(values, column.path)
+    if value is not None and unrounded is not None and abs(unrounded - value) <= _ROUNDED_BY:
+        value = unrounded
     low, high = (at_path(values, column.interval) if column.interval else None) or (None, None)
     spread = at_path(values, column.spread) if column.spread else None
     scaled = (None if number is None else number * column.scale for number in (value, low, high, spread))

@@ -25,6 +25,8 @@ def read_image(path: Path) -> Image.Image:
     Raises:
         InputError: there is no such file, or it is no image.
     """
+    if path.exists() and not path.is_file():  # of a pipe or a device a reader waits for ever
+        raise InputError(f"{path}: not a regular file; give --image a PNG or a JPEG")
     try:
         with Image.open(path) as image:
             return _upright(image)
