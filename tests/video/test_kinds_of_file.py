@@ -19,17 +19,6 @@ X265 = {"x265-params": "open-gop=1:keyint=10:min-keyint=10:bframes=4:scenecut=0:
 REALTIME = {"deadline": "realtime", "cpu-used": "8", "g": "12"}
 
 
-@pytest.fixture
-def numbers(number_of):
-    """The numbers that all frames of a file show, as decoded for the store."""
-
-    def read(path):
-        probe = probe_video(path)
-        return [number_of(frame) for frame in decode_frames(path, probe, range(probe.num_frames), 64, "squash")]
-
-    return read
-
-
 def remux(source, target, *, keep=lambda number, packet: True, before=lambda number: []):
     """Copy the packets that `keep` lets through; `before` gives the bytes of further ones before each."""
     with av.open(str(source)) as given, av.open(str(target), "w") as output:

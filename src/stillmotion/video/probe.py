@@ -40,10 +40,10 @@ from numpy.typing import NDArray
 from stillmotion.config.bounds import MAX_DURATION_S
 from stillmotion.io.memo import file_digest
 from stillmotion.video.clock import Timeline, frame_timeline
-from stillmotion.video.geometry import Crop, Orientation, orientation_of, stated_crop
+from stillmotion.video.geometry import Crop, Orientation, num_pictures, orientation_of, stated_crop
 from stillmotion.video.joined_flv import JoinedFlv
 from stillmotion.video.packets import Packets, read_packets, tell_frames
-from stillmotion.video.pictures import frames_of, stamp_of
+from stillmotion.video.pictures import frames_of, packets_of, stamp_of
 from stillmotion.video.stated_bytes import missing_bytes
 
 # Text, pictures and lists of other files, which FFmpeg can open as if they were videos.
@@ -199,13 +199,21 @@ def _missing_end(path: Path, container: InputContainer, stream: VideoStream, pac
     return None
 
 
+def _goes_on_elsewhere(container: InputContainer, packets: Packets) -> bool:
+    """Whether another stream takes over, as in transport streams around advertisements."""
+    if num_pictures(container) > len(container.streams.video):
+        return True
+    after = (container.streams[index].type for index in packets.after)
+    return container.format.name == "mpegts" and "video" in after
+
+
 def _timeline_by_decoding(path: Path, packets: Packets) -> Timeline:
     """When the frames are shown that come out of the decoder: all of them are decoded."""
     with open_video(path) as container:
         stream = video_stream(container)
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"skip_loop_filter": "all"}  # what the pixels are matters elsewhere
-        frames = frames_of(container.demux(stream), stream, lenient=True)
+        frames = frames_of(packets_of(container, stream), stream, lenient=True)
         stamps = [(stamp_of(frame), frame.dts) for frame in frames]
         return frame_timeline(container, stream, packets, [pts for pts, _ in stamps], [dts for _, dts in stamps])
 
@@ -226,6 +234,8 @@ def probe_video(path: Path) -> Probe:
         lost = _missing_end(path, container, stream, packets)
         if lost is not None:
             raise VideoError(f"truncated: {lost}")
+        if _goes_on_elsewhere(container, packets):
+            raise VideoError("corrupt: its picture goes on in another stream")
         if not packets.pts:
             raise VideoError("no frames")
         if packets.begins_damaged:
