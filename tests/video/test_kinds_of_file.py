@@ -158,6 +158,25 @@ def test_a_still_in_a_recording_that_starts_late_is_no_jump_where_the_sound_goes
     assert probe.num_mends == 0
 
 
+def test_stamps_rounded_out_of_order_by_a_coarse_clock_are_no_new_start(make_video, numbers, tmp_path):
+    whole = make_video(tmp_path / "whole.mp4", num_frames=40, rate=10, options=B_FRAMES)
+    path, written = tmp_path / "a.mp4", []
+    with av.open(str(whole)) as given, av.open(str(path), "w", options={"video_track_timescale": "3"}) as output:
+        copy = output.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.size:
+                # Each is decoded a tick after the one before, as `ffmpeg` mends it, and shown no earlier than that.
+                shown = round(3 * packet.pts * packet.time_base)
+                packet.time_base, packet.dts, packet.duration, packet.stream = Fraction(1, 3), len(written) - 1, 1, copy
+                packet.pts = max(packet.dts, shown)
+                written.append(packet.pts)
+                output.mux(packet)
+    probe = probe_video(path)
+    np.testing.assert_allclose(probe.timestamps, (np.sort(written) - min(written)) / 3, atol=1e-6)
+    assert (probe.duration, probe.num_mends) == (pytest.approx((max(written) - min(written) + 1) / 3), 0)
+    assert numbers(path) == list(range(40))
+
+
 # Packets and stamps that yield no frame
 
 

@@ -52,6 +52,12 @@ class Packets:
         stamps = [stamp for stamp in self.pts if stamp is not None]
         return len(stamps) == len(self.pts) and all(one < other for one, other in pairwise(stamps))
 
+    @property
+    def dts_rise(self) -> bool:
+        """Whether the packets say that they are decoded one after another: then no clock starts again."""
+        stamps = [stamp for stamp in self.dts if stamp is not None]
+        return bool(stamps) and all(one <= other for one, other in pairwise(stamps))
+
 
 def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
     """Read all packets, and decode until the first frame comes out.
