@@ -91,3 +91,8 @@ def numbers(number_of):
         return [number_of(frame) for frame in decode_frames(path, probe, range(probe.num_frames), 64, "squash")]
 
     return read
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[[int, int, int], np.ndarray]:
+    return draw_number

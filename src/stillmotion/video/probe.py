@@ -47,7 +47,10 @@ from stillmotion.video.pictures import frames_of, packets_of, stamp_of
 from stillmotion.video.stated_bytes import missing_bytes
 
 # Text, pictures and lists of other files, which FFmpeg can open as if they were videos.
-_OTHER_FORMATS = {"tty", "bin", "xbin", "adf", "idf", "image2", "hls", "concat", "dash", "sdp", "rtsp"}
+_OTHER_FORMATS = {"tty", "bin", "xbin", "adf", "idf", "image2", "ico", "hls", "concat", "dash", "sdp", "rtsp"}
+# Images in the container of MP4, by its major brand: FFmpeg gives one of their tiles.
+_IMAGE_BRANDS = ("avif", "heic", "heix", "heim", "heis", "mif1")
+_STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image | Disposition.dependent
 # Containers whose header states how long the file should be.
 _STATES_DURATION = ("mov", "matroska", "avi", "asf", "flv")
 # Containers of blocks of which the last says how long it should be.
@@ -102,6 +105,9 @@ def open_video(path: Path) -> InputContainer:
     try:
         # With its protocol named, no part of the path can be taken for another one.
         container = av.open(f"file:{path}", metadata_errors="ignore", options={"protocol_whitelist": "file"})
+        if container.format.name == "mjpeg" and not _head(path).startswith(b"\xff\xd8"):
+            container.close()
+            raise VideoError("not a video (it has pictures in it)")
         if container.format.name == "flv" and (parts := JoinedFlv(path)).num_parts > 1:
             container.close()
             return av.open(parts, mode="r", metadata_errors="ignore")
@@ -111,11 +117,7 @@ def open_video(path: Path) -> InputContainer:
     except (PermissionError, IsADirectoryError):
         raise VideoError("not a readable file") from None
     except (av.error.FFmpegError, ValueError):
-        try:
-            with path.open("rb") as file:
-                head = file.read(12)
-        except OSError as error:
-            raise _unreadable(error) from None
+        head = _head(path)
         if not head:
             raise VideoError("empty file") from None
         if head[4:8] == b"ftyp":
@@ -123,6 +125,15 @@ def open_video(path: Path) -> InputContainer:
         if head.startswith((b"RIFF", b"\x1aE\xdf\xa3")):
             raise VideoError("truncated: it ends before its first frame") from None
         raise VideoError("not a video (no format that FFmpeg knows)") from None
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file, which tell its kind."""
+    try:
+        with path.open("rb") as file:
+            return file.read(12)
+    except OSError as error:
+        raise _unreadable(error) from None
 
 
 def _require_regular(path: Path) -> None:
@@ -152,7 +163,7 @@ def _unreadable(error: OSError) -> VideoError:
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """The first video stream that is no cover picture and has a decoder: every stage takes this one.
+    """The first video stream that is no still picture and has a decoder: every stage takes this one.
 
     Raises:
         VideoError: there is none.
@@ -162,7 +173,10 @@ def video_stream(container: InputContainer) -> VideoStream:
         raise VideoError(f"not a video (FFmpeg reads it as {names[0]})")
     if not any(stream.type in ("video", "audio", "subtitle") for stream in container.streams):
         raise VideoError("truncated: its header names no stream")
-    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if (brand := container.metadata.get("major_brand")) in _IMAGE_BRANDS:
+        raise VideoError(f"not a video (FFmpeg reads it as {brand})")
+    streams = [stream for stream in container.streams.video if not stream.disposition & _STILLS]
+    streams.sort(key=lambda stream: stream.frames == 1)  # before a video, as of a camera or an animation, it is a still
     if not streams:
         raise VideoError("no video stream")
     for stream in streams:
@@ -259,7 +273,8 @@ def probe_video(path: Path) -> Probe:
         plain = context.pix_fmt == "yuv420p" and orientation == (False, 0) and not any(crop) and len(packets.sizes) == 1
         steady = told and whole and timeline.pts is not None and container.duration is not None
         num_frames = len(timeline.timestamps)
-        in_decord = codec == "vp9" and plain and steady and num_frames == len(packets.dts)
+        alone = len(container.streams.video) == 1  # of several, decord has an opinion of its own
+        in_decord = codec == "vp9" and plain and steady and alone and num_frames == len(packets.dts)
         return Probe(
             duration=timeline.duration,
             fps=num_frames / (timeline.duration - float(timeline.timestamps[0])),
