@@ -44,7 +44,7 @@ from stillmotion.video.geometry import Crop, Orientation, num_pictures, orientat
 from stillmotion.video.joined_flv import JoinedFlv
 from stillmotion.video.packets import Packets, read_packets, tell_frames
 from stillmotion.video.pictures import frames_of, packets_of, stamp_of
-from stillmotion.video.stated_bytes import missing_bytes
+from stillmotion.video.stated_bytes import is_broken, missing_bytes
 
 # Text, pictures and lists of other files, which FFmpeg can open as if they were videos.
 _OTHER_FORMATS = {"tty", "bin", "xbin", "adf", "idf", "image2", "ico", "hls", "concat", "dash", "sdp", "rtsp"}
@@ -54,7 +54,7 @@ _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.
 # Containers whose header states how long the file should be.
 _STATES_DURATION = ("mov", "matroska", "avi", "asf", "flv")
 # Containers of blocks of which the last says how long it should be.
-_ENDS_IN_A_BLOCK = ("mov", "ogg", "gif")
+_ENDS_IN_A_BLOCK = ("mov", "ogg", "gif", "ivf")
 
 
 class VideoError(Exception):
@@ -188,13 +188,16 @@ def video_stream(container: InputContainer) -> VideoStream:
 def _missing_end(path: Path, container: InputContainer, stream: VideoStream, packets: Packets) -> str | None:
     """What shows that the file once was longer, or None."""
     names = container.format.name.split(",")
-    if "mov" in names and packets.num_samples < len(stream.index_entries):
-        return f"{packets.num_samples} of {len(stream.index_entries)} frames are there"
+    num_indexed = sum(entry.size > 0 for entry in stream.index_entries) if "mov" in names else 0
+    if packets.num_samples < num_indexed:
+        return f"{packets.num_samples} of {num_indexed} frames are there"
     if packets.cut and any(name in _STATES_DURATION for name in names):
         return "its last packet is incomplete"
     missing = missing_bytes(path, container.format.name)
     if missing and any(name in _ENDS_IN_A_BLOCK for name in names):
         return "its last block is incomplete"
+    if missing and "avi" in names and packets.num_samples < stream.frames:
+        return f"{packets.num_samples} of {stream.frames} frames are there"
     if missing and container.duration is None:  # FFmpeg gives none of ASF that is much shorter than it says
         return f"{missing:,} bytes are missing at its end"
     if missing != 0 and container.duration is not None and any(name in _STATES_DURATION for name in names):
@@ -248,6 +251,8 @@ def probe_video(path: Path) -> Probe:
         lost = _missing_end(path, container, stream, packets)
         if lost is not None:
             raise VideoError(f"truncated: {lost}")
+        if is_broken(path, container.format.name):
+            raise VideoError("corrupt: its parts do not follow one another")
         if _goes_on_elsewhere(container, packets):
             raise VideoError("corrupt: its picture goes on in another stream")
         if not packets.pts:
