@@ -6,6 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 from av.stream import Disposition
 
 from stillmotion.io.memo import Memo
@@ -355,6 +356,24 @@ def test_the_whole_display_matrix_is_applied(tmp_path, name, mirrored, turned):
     assert (probe.width, probe.height) == (128, 96)
     (frame,) = decode_frames(tmp_path / name, probe, [0], 96, "crop")
     assert np.abs(frame.astype(int) - upright[:, 16:112]).mean() < 4
+
+
+def test_an_orientation_that_only_key_frames_state_is_that_of_all_frames(draw, numbers, tmp_path):
+    # As phones send it live; the picture is to be turned anticlockwise.
+    path = tmp_path / "a.ts"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=20, options={"g": "10"})
+        stream.width, stream.height, stream.pix_fmt = 96, 128, "yuv420p"
+        turning = BitStreamFilterContext("h264_metadata=display_orientation=insert:rotate=90", stream)
+        for number in range(31):
+            coded = np.ascontiguousarray(np.rot90(draw(number, 128, 96), k=-1))
+            frame = av.VideoFrame.from_ndarray(coded, format="rgb24") if number < 30 else None
+            for packet in stream.encode(frame):
+                output.mux(turning.filter(packet))
+    with av.open(str(path)) as container:
+        assert sum("DISPLAYMATRIX" in frame.side_data for frame in container.decode(video=0)) == 3
+    assert (probe_video(path).width, probe_video(path).height) == (128, 96)
+    assert numbers(path) == list(range(30))
 
 
 def with_clean_aperture(path, width, height):

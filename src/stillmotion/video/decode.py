@@ -53,7 +53,7 @@ def centre_crop(frame_HWC: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]
 
 
 def _upright(frame: av.VideoFrame, probe: Probe, size_px: int, geometry: Geometry) -> NDArray[np.uint8]:
-    orientation = orientation_of(frame)
+    orientation = orientation_of(frame, probe.orientation)
     if any(probe.crop):
         image: NDArray[Any] = frame.to_ndarray(format="rgb24", interpolation=_BICUBIC)
         left, right, top, bottom = probe.crop

@@ -23,6 +23,9 @@ class Orientation(NamedTuple):
         return np.rot90(image[:, ::-1] if self.mirrored else image, k=-self.rotation // 90)
 
 
+UPRIGHT = Orientation(False, 0)
+
+
 class Crop(NamedTuple):
     """Pixels of a decoded frame that are not shown, at each side."""
 
@@ -32,11 +35,14 @@ class Crop(NamedTuple):
     bottom: int
 
 
-def orientation_of(frame: av.VideoFrame) -> Orientation:
-    """The display matrix of a frame, to the nearest quarter turn."""
+def orientation_of(frame: av.VideoFrame, otherwise: Orientation = UPRIGHT) -> Orientation:
+    """The display matrix of a frame, to the nearest quarter turn; `otherwise` where it has none.
+
+    H.264 that keeps its own says it with key frames, and FFmpeg of these alone.
+    """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
-        return Orientation(False, 0)
+        return otherwise
     a, b, _, c, d = np.frombuffer(memoryview(matrix), dtype=np.int32)[:5].tolist()  # type: ignore[arg-type]
     quarters: dict[int, Literal[0, 90, 180, 270]] = {0: 0, 1: 90, 2: 180, 3: 270}
     return Orientation(a * d < b * c, quarters[round(math.atan2(-c, d) / (math.pi / 2)) % 4])

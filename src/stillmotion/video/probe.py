@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from stillmotion.config.bounds import MAX_DURATION_S
 from stillmotion.io.memo import file_digest
 from stillmotion.video.clock import Timeline, frame_timeline
-from stillmotion.video.geometry import Crop, Orientation, num_pictures, orientation_of, stated_crop
+from stillmotion.video.geometry import UPRIGHT, Crop, Orientation, num_pictures, orientation_of, stated_crop
 from stillmotion.video.joined_flv import JoinedFlv
 from stillmotion.video.packets import Packets, read_packets, tell_frames
 from stillmotion.video.pictures import frames_of, packets_of, stamp_of
@@ -275,7 +275,7 @@ def probe_video(path: Path) -> Probe:
             raise VideoError(f"longer than {MAX_DURATION_S:,.0f} s, the most that a video may be")
         codec = context.codec.canonical_name
         whole = any(name in ("mov", "matroska") for name in container.format.name.split(","))
-        plain = context.pix_fmt == "yuv420p" and orientation == (False, 0) and not any(crop) and len(packets.sizes) == 1
+        plain = context.pix_fmt == "yuv420p" and orientation == UPRIGHT and not any(crop) and len(packets.sizes) == 1
         steady = told and whole and timeline.pts is not None and container.duration is not None
         num_frames = len(timeline.timestamps)
         alone = len(container.streams.video) == 1  # of several, decord has an opinion of its own
