@@ -79,6 +79,21 @@ def test_of_joined_matroska_two_are_read_and_more_are_no_two(make_video, numbers
         probe_video(path)
 
 
+def test_of_joined_mp4_in_fragments_no_fragment_is_silently_gone(make_video, numbers, tmp_path):
+    # As of a live stream that was interrupted; FFmpeg hides what has the time of an earlier fragment.
+    fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    settings = {"num_frames": 24, "options": {"bf": "0", "g": "12"}, "container_options": fragments}
+    parts = [make_video(tmp_path / f"{first}.mp4", first=first, **settings).read_bytes() for first in (0, 24)]
+    (tmp_path / "a.mp4").write_bytes(parts[0] + parts[1])
+    with pytest.raises(VideoError, match="^corrupt: its parts do not follow one another$"):
+        probe_video(tmp_path / "a.mp4")
+    # The index before another fragment does no harm.
+    second = parts[0].rindex(b"moof") - 4
+    index = parts[0][parts[0].index(b"moov") - 4 : parts[0].index(b"moof") - 4]
+    (tmp_path / "b.mp4").write_bytes(parts[0][:second] + index + parts[0][second:])
+    assert numbers(tmp_path / "b.mp4") == list(range(24))
+
+
 def test_a_part_of_flv_without_its_header_is_read_too(make_video, numbers, tmp_path):
     parts = [make_video(tmp_path / f"{first}.flv", num_frames=30, first=first) for first in (0, 30)]
     (tmp_path / "a.flv").write_bytes(parts[0].read_bytes() + parts[1].read_bytes()[13:])

@@ -43,6 +43,8 @@ class Packets:
     """The last packet is shorter than it says."""
     begins_damaged: bool = False
     """The first key frame can't be decoded."""
+    hidden: bool = False
+    """FFmpeg hides what starts anew, as the first fragment of a second file in one of MP4."""
     in_doubt: bool = False
     """A packet may give no frame, or is stamped out of order."""
 
@@ -104,6 +106,7 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
             found.in_doubt = True  # the start of a GOP is missing
         if packet.dts is not None:
             found.in_doubt |= last_dts is not None and packet.dts <= last_dts
+            found.hidden |= packet.is_discard and last_dts is not None and packet.dts < last_dts
             last_dts = packet.dts
         found.dts.append(packet.dts)
         placeholder = codec == "mpeg4" and packet.size < _SMALLEST_FRAME_BYTES

@@ -251,7 +251,8 @@ def probe_video(path: Path) -> Probe:
         lost = _missing_end(path, container, stream, packets)
         if lost is not None:
             raise VideoError(f"truncated: {lost}")
-        if is_broken(path, container.format.name):
+        # An index that is written again does no harm.
+        if (packets.hidden or "mov" not in container.format.name) and is_broken(path, container.format.name):
             raise VideoError("corrupt: its parts do not follow one another")
         if _goes_on_elsewhere(container, packets):
             raise VideoError("corrupt: its picture goes on in another stream")

@@ -10,7 +10,7 @@ Format Specification" E.5, RFC 3533 (Ogg), ISO/IEC 14496-12 4.2 (MP4), "Graphics
 import mmap
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _SEGMENT = b"\x18\x53\x80\x67"
@@ -57,7 +57,7 @@ def is_broken(path: Path, format_name: str) -> bool:
 
     Args:
         path: of the file.
-        format_name: FFmpeg's name for its container; of others than Matroska and Ogg nothing is known.
+        format_name: FFmpeg's name for its container; of others than Matroska, Ogg and MP4 nothing is known.
     """
     known = [_BROKEN[name] for name in format_name.split(",") if name in _BROKEN]
     if not known:
@@ -114,17 +114,24 @@ def _ogg(data: mmap.mmap) -> int | None:
     return None if at < 0 else lacing + count + sum(data[lacing : lacing + count])
 
 
-def _mp4(data: mmap.mmap) -> int | None:
-    """The end of the last box where that is of a fragment and cut; otherwise the index says what there should be."""
-    at, fragmented, kind = 0, False, b""
+def _boxes(data: mmap.mmap) -> Iterator[tuple[bytes, int]]:
+    """Name and end of each box of MP4, up to one to the end of the file, or what stands behind the last."""
+    at = 0
     while at + _LONG_BOX_HEADER_BYTES <= len(data):
         (size,), kind = struct.unpack_from(">I", data, at), data[at + 4 : at + 8]
         if size == 1:
             (size,) = struct.unpack_from(">Q", data, at + 8)
         if size < 8 or not kind.isalnum():
-            return None  # to the end of the file, or what stands behind it
-        at, fragmented = at + size, fragmented or kind == b"moof"
-    return at if fragmented and kind in (b"moof", b"mdat") and at > len(data) else None
+            return
+        at += size
+        yield kind, at
+
+
+def _mp4(data: mmap.mmap) -> int | None:
+    """The end of the last box where that is of a fragment and cut; otherwise the index says what there should be."""
+    boxes = list(_boxes(data))
+    fragmented = any(kind == b"moof" for kind, _ in boxes)
+    return boxes[-1][1] if fragmented and boxes[-1][0] in (b"moof", b"mdat") and boxes[-1][1] > len(data) else None
 
 
 def _gif(data: mmap.mmap) -> int | None:
@@ -195,6 +202,16 @@ def _matroska_broken(data: mmap.mmap) -> bool:
     return False
 
 
+def _mp4_broken(data: mmap.mmap) -> bool:
+    """Whether an index stands behind a fragment: another file follows, or the same index is written again."""
+    fragmented = False
+    for kind, _ in _boxes(data):
+        if fragmented and kind == b"moov":
+            return True
+        fragmented = fragmented or kind == b"moof"
+    return False
+
+
 def _ogg_broken(data: mmap.mmap) -> bool:
     """Whether a page has another checksum than it states, or something stands before the next."""
     at = max(0, data.find(b"OggS"))
@@ -227,4 +244,8 @@ _STATED: dict[str, Callable[[mmap.mmap], int | None]] = {
     "ivf": _ivf,
 }
 """By FFmpeg's name of a container."""
-_BROKEN: dict[str, Callable[[mmap.mmap], bool]] = {"matroska": _matroska_broken, "ogg": _ogg_broken}
+_BROKEN: dict[str, Callable[[mmap.mmap], bool]] = {
+    "matroska": _matroska_broken,
+    "ogg": _ogg_broken,
+    "mov": _mp4_broken,
+}
