@@ -53,7 +53,7 @@ def _description(container: InputContainer) -> str:
     level = av.logging.get_level()
     av.logging.set_level(av.logging.INFO)
     try:
-        return container.dumps_format()  # type: ignore[attr-defined,no-any-return]  # not in PyAV's stubs
+        return container.dumps_format()  # type: ignore[attr-defined]  # not in PyAV's stubs
     finally:
         av.logging.set_level(level)
 
