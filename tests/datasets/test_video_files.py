@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from stillmotion.datasets.video_files import find_videos, list_files
+from stillmotion.datasets.video_files import find_videos, is_video, list_files
 from stillmotion.errors import InputError
 
 
@@ -24,6 +24,18 @@ def test_files_are_listed_by_path_and_hidden_ones_and_those_of_dvc_are_not(folde
     listed = list_files(folder("b.mp4", "a/c.txt", ".DS_Store", ".cache/d.mp4", "b.mp4.dvc"))
     assert list(listed) == ["a/c.txt", "b.mp4"]
     assert listed["a/c.txt"].is_file()
+
+
+@pytest.mark.parametrize(
+    "name", ["a.MP4", "a.b/c.mxf", "a.rmvb", "a.m2t", "a.qt", "a.divx", "a.h264", "a.y4m", "a.ivf"]
+)
+def test_what_cameras_programs_and_encoders_call_a_video_is_one(name):
+    assert is_video(name)
+
+
+@pytest.mark.parametrize("name", ["a.mp4.part", "a.f137.mp4.ytdl", "a", ".mp4", "a.gif", "a.jpg", "a.mp4.html"])
+def test_a_download_that_was_left_half_done_and_an_image_are_none_by_their_name(name):
+    assert not is_video(name)
 
 
 def test_linked_folders_are_followed_and_circles_end(folder, tmp_path):

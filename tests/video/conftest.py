@@ -8,6 +8,9 @@ import av
 import numpy as np
 import pytest
 
+from stillmotion.video.decode import decode_frames
+from stillmotion.video.probe import probe_video
+
 NUM_BITS = 8
 
 
@@ -77,3 +80,19 @@ def make_video() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def number_of() -> Callable[[np.ndarray], int]:
     return read_number
+
+
+@pytest.fixture
+def numbers(number_of):
+    """The numbers that all frames of a file show, as decoded for the store."""
+
+    def read(path):
+        probe = probe_video(path)
+        return [number_of(frame) for frame in decode_frames(path, probe, range(probe.num_frames), 64, "squash")]
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[[int, int, int], np.ndarray]:
+    return draw_number

@@ -6,6 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 from av.stream import Disposition
 
 from stillmotion.io.memo import Memo
@@ -17,17 +18,6 @@ from stillmotion.video.probe import VideoError, open_video, probe_video, video_s
 B_FRAMES = {"bf": "3", "g": "12"}
 X265 = {"x265-params": "open-gop=1:keyint=10:min-keyint=10:bframes=4:scenecut=0:pools=none:log-level=none"}
 REALTIME = {"deadline": "realtime", "cpu-used": "8", "g": "12"}
-
-
-@pytest.fixture
-def numbers(number_of):
-    """The numbers that all frames of a file show, as decoded for the store."""
-
-    def read(path):
-        probe = probe_video(path)
-        return [number_of(frame) for frame in decode_frames(path, probe, range(probe.num_frames), 64, "squash")]
-
-    return read
 
 
 def remux(source, target, *, keep=lambda number, packet: True, before=lambda number: []):
@@ -63,6 +53,7 @@ def remux(source, target, *, keep=lambda number, packet: True, before=lambda num
         ("a.mpg", "mpeg1video", {"rate": 25}),
         ("a.flv", "libx264", {"options": B_FRAMES}),
         ("a.flv", "flv", {}),
+        ("a.webm", "libvpx", {"options": REALTIME, "container_options": {"live": "1"}}),
     ],
 )
 def test_files_joined_end_to_end_are_one_video(make_video, numbers, tmp_path, name, codec, settings):
@@ -76,6 +67,31 @@ def test_files_joined_end_to_end_are_one_video(make_video, numbers, tmp_path, na
     assert probe.duration == pytest.approx(90 / rate, abs=1e-3)
     np.testing.assert_allclose(probe.timestamps, np.arange(90) / rate, atol=2e-3)
     assert probe.num_mends == 2
+
+
+def test_of_joined_matroska_two_are_read_and_more_are_no_two(make_video, numbers, tmp_path):
+    parts = [make_video(tmp_path / f"{first}.mkv", num_frames=30, first=first).read_bytes() for first in (0, 30, 60)]
+    path = tmp_path / "a.mkv"
+    path.write_bytes(b"".join(parts[:2]))
+    assert numbers(path) == list(range(60))
+    path.write_bytes(b"".join(parts))
+    with pytest.raises(VideoError, match="^corrupt: its parts do not follow one another$"):
+        probe_video(path)
+
+
+def test_of_joined_mp4_in_fragments_no_fragment_is_silently_gone(make_video, numbers, tmp_path):
+    # As of a live stream that was interrupted; FFmpeg hides what has the time of an earlier fragment.
+    fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    settings = {"num_frames": 24, "options": {"bf": "0", "g": "12"}, "container_options": fragments}
+    parts = [make_video(tmp_path / f"{first}.mp4", first=first, **settings).read_bytes() for first in (0, 24)]
+    (tmp_path / "a.mp4").write_bytes(parts[0] + parts[1])
+    with pytest.raises(VideoError, match="^corrupt: its parts do not follow one another$"):
+        probe_video(tmp_path / "a.mp4")
+    # The index before another fragment does no harm.
+    second = parts[0].rindex(b"moof") - 4
+    index = parts[0][parts[0].index(b"moov") - 4 : parts[0].index(b"moof") - 4]
+    (tmp_path / "b.mp4").write_bytes(parts[0][:second] + index + parts[0][second:])
+    assert numbers(tmp_path / "b.mp4") == list(range(24))
 
 
 def test_a_part_of_flv_without_its_header_is_read_too(make_video, numbers, tmp_path):
@@ -169,6 +185,25 @@ def test_a_still_in_a_recording_that_starts_late_is_no_jump_where_the_sound_goes
     assert probe.num_mends == 0
 
 
+def test_stamps_rounded_out_of_order_by_a_coarse_clock_are_no_new_start(make_video, numbers, tmp_path):
+    whole = make_video(tmp_path / "whole.mp4", num_frames=40, rate=10, options=B_FRAMES)
+    path, written = tmp_path / "a.mp4", []
+    with av.open(str(whole)) as given, av.open(str(path), "w", options={"video_track_timescale": "3"}) as output:
+        copy = output.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.size:
+                # Each is decoded a tick after the one before, as `ffmpeg` mends it, and shown no earlier than that.
+                shown = round(3 * packet.pts * packet.time_base)
+                packet.time_base, packet.dts, packet.duration, packet.stream = Fraction(1, 3), len(written) - 1, 1, copy
+                packet.pts = max(packet.dts, shown)
+                written.append(packet.pts)
+                output.mux(packet)
+    probe = probe_video(path)
+    np.testing.assert_allclose(probe.timestamps, (np.sort(written) - min(written)) / 3, atol=1e-6)
+    assert (probe.duration, probe.num_mends) == (pytest.approx((max(written) - min(written) + 1) / 3), 0)
+    assert numbers(path) == list(range(40))
+
+
 # Packets and stamps that yield no frame
 
 
@@ -234,25 +269,30 @@ def test_packets_of_no_bytes_are_a_picture_that_stays(make_video, numbers, tmp_p
     np.testing.assert_allclose(probe_video(path).timestamps, np.array(times_ms) / 1000, atol=1e-3)
 
 
-def test_samples_of_no_bytes_in_mp4_are_no_missing_data(make_video, numbers, tmp_path):
-    whole = make_video(tmp_path / "whole.mov", "mjpeg", num_frames=20, pix_fmt="yuvj420p")
+@pytest.mark.parametrize(
+    ("codec", "empty", "pix_fmt", "options"),
+    [("mjpeg", (4, 5, 19), "yuvj420p", {}), ("libx264", (18, 19), "yuv420p", {"bf": "0"})],
+)
+def test_samples_of_no_bytes_in_mp4_are_no_missing_data(make_video, numbers, tmp_path, codec, empty, pix_fmt, options):
+    whole = make_video(tmp_path / "whole.mov", codec, num_frames=20, pix_fmt=pix_fmt, options=options)
     with av.open(str(whole)) as container:
         sizes = [packet.size for packet in container.demux(video=0) if packet.size]
     content = bytearray(whole.read_bytes())
     table = content.index(b"stsz") + 16
     assert int.from_bytes(content[table : table + 4], "big") == sizes[0]
-    for number in (4, 5, 19):
+    for number in empty:
         content[table + 4 * number : table + 4 * number + 4] = bytes(4)
     # In a chunk each sample follows the one before, so their bytes go too.
     data = content.index(b"mdat")
-    for number in (19, 5, 4):
+    for number in reversed(empty):
         start = data + 4 + sum(sizes[:number])
         del content[start : start + sizes[number]]
         length = int.from_bytes(content[data - 4 : data], "big") - sizes[number]
         content[data - 4 : data] = length.to_bytes(4, "big")
     (tmp_path / "a.mov").write_bytes(content)
-    assert numbers(tmp_path / "a.mov") == [number for number in range(20) if number not in (4, 5, 19)]
-    assert probe_video(tmp_path / "a.mov").duration == pytest.approx(1.0)
+    assert numbers(tmp_path / "a.mov") == [number for number in range(20) if number not in empty]
+    # FFmpeg hands out those of codecs without a parser alone.
+    assert probe_video(tmp_path / "a.mov").duration == pytest.approx(1.0 if codec == "mjpeg" else 0.9)
 
 
 def test_a_damaged_key_frame_is_damage_and_no_late_start(make_video, tmp_path):
@@ -331,6 +371,24 @@ def test_the_whole_display_matrix_is_applied(tmp_path, name, mirrored, turned):
     assert (probe.width, probe.height) == (128, 96)
     (frame,) = decode_frames(tmp_path / name, probe, [0], 96, "crop")
     assert np.abs(frame.astype(int) - upright[:, 16:112]).mean() < 4
+
+
+def test_an_orientation_that_only_key_frames_state_is_that_of_all_frames(draw, numbers, tmp_path):
+    # As phones send it live; the picture is to be turned anticlockwise.
+    path = tmp_path / "a.ts"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=20, options={"g": "10"})
+        stream.width, stream.height, stream.pix_fmt = 96, 128, "yuv420p"
+        turning = BitStreamFilterContext("h264_metadata=display_orientation=insert:rotate=90", stream)
+        for number in range(31):
+            coded = np.ascontiguousarray(np.rot90(draw(number, 128, 96), k=-1))
+            frame = av.VideoFrame.from_ndarray(coded, format="rgb24") if number < 30 else None
+            for packet in stream.encode(frame):
+                output.mux(turning.filter(packet))
+    with av.open(str(path)) as container:
+        assert sum("DISPLAYMATRIX" in frame.side_data for frame in container.decode(video=0)) == 3
+    assert (probe_video(path).width, probe_video(path).height) == (128, 96)
+    assert numbers(path) == list(range(30))
 
 
 def with_clean_aperture(path, width, height):

@@ -157,6 +157,7 @@ def test_a_file_all_of_whose_packets_are_empty_has_no_frames(tmp_path):
         ("msmpeg4", "a.wmv", {}),
         ("libx264", "a.flv", {}),
         ("libvpx", "a.ogg", {}),
+        ("libvpx", "a.ivf", {}),
     ],
 )
 def test_a_file_that_was_cut_off_is_truncated(make_video, tmp_path, codec, name, options, share):
@@ -185,6 +186,29 @@ def test_the_last_seconds_of_a_long_video_are_not_silently_gone(make_video, tmp_
     # Its room was taken before it had come: by length it is whole.
     path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
     assert name == "a.ogg" or reason(path).startswith("truncated: ")
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "damages"),
+    [
+        ("libx264", "a.mkv", ["gone", "zeros", "noise"]),
+        ("libvpx", "a.webm", ["gone", "zeros", "noise"]),
+        ("libvpx", "a.ogg", ["gone", "zeros", "noise"]),
+        ("mjpeg", "a.avi", ["gone"]),
+    ],
+)
+def test_a_file_that_is_damaged_in_its_middle_is_not_silently_short(make_video, tmp_path, codec, name, damages):
+    # FFmpeg goes on where it finds a part that it knows, as of Matroska the next cluster.
+    pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    options = {"g": "10", "deadline": "realtime", "cpu-used": "8"} if codec == "libvpx" else {"g": "10"}
+    path = make_video(tmp_path / name, codec, num_frames=100, pix_fmt=pix_fmt, options=options)
+    assert probe_video(path).num_frames == 100
+    content = path.read_bytes()
+    half, num = len(content) // 2, 1000
+    middles = {"gone": b"", "zeros": bytes(num), "noise": np.random.default_rng(0).bytes(num)}
+    for damage in damages:
+        path.write_bytes(content[:half] + middles[damage] + content[half + num :])
+        assert reason(path).startswith(("truncated: ", "corrupt: ")), damage
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,9 @@ from stillmotion.errors import InputError
 VIDEO_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
     | {".ogv", ".ts", ".vob", ".webm", ".wmv"}
+    # Of older programs, cameras and studios, and bare streams.
+    | {".divx", ".dv", ".f4v", ".m2t", ".m2v", ".mpe", ".mxf", ".ogm", ".qt", ".rm", ".rmvb"}
+    | {".h264", ".h265", ".hevc", ".ivf", ".mjpeg", ".y4m"}
 )
 _MAX_NAMED = 5
 

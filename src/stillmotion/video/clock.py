@@ -100,8 +100,8 @@ def frame_timeline(
     unit = stream.time_base or Fraction(0)
     rate = float(stream.average_rate or stream.guessed_rate or 25)
     known = [value for value in pts if value is not None]
-    misordered = packets.in_file_order and known != sorted(known)
-    if misordered:  # as ASF keeps them: stamped when they are decoded
+    misordered = known != sorted(known) and packets.dts_rise
+    if misordered:  # stamped when they are decoded, as ASF keeps them, or rounded to a coarse clock
         known.sort()
     stamps: NDArray[np.int64] | None = None
     if len(known) < len(pts) or keeps_no_pts(container, stream):

@@ -22,7 +22,7 @@ from av.video.reformatter import Interpolation
 from numpy.typing import ArrayLike, NDArray
 
 from stillmotion.video.geometry import orientation_of
-from stillmotion.video.pictures import frames_of, stamp_of
+from stillmotion.video.pictures import frames_of, packets_of, stamp_of
 from stillmotion.video.probe import Probe, VideoError, open_video, video_stream
 
 _BICUBIC = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT
@@ -53,7 +53,7 @@ def centre_crop(frame_HWC: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]
 
 
 def _upright(frame: av.VideoFrame, probe: Probe, size_px: int, geometry: Geometry) -> NDArray[np.uint8]:
-    orientation = orientation_of(frame)
+    orientation = orientation_of(frame, probe.orientation)
     if any(probe.crop):
         image: NDArray[Any] = frame.to_ndarray(format="rgb24", interpolation=_BICUBIC)
         left, right, top, bottom = probe.crop
@@ -89,7 +89,7 @@ def decoded_frames(
     with open_video(path) as container:
         stream = video_stream(container)
         stream.codec_context.thread_count = 1
-        packets: Iterable[Packet] = container.demux(stream)
+        packets: Iterable[Packet] = packets_of(container, stream)
         if skip:
             packets = _skipping(packets, stream.codec_context, left)
         for count, frame in enumerate(frames_of(packets, stream, lenient=lenient)):

@@ -23,6 +23,9 @@ class Orientation(NamedTuple):
         return np.rot90(image[:, ::-1] if self.mirrored else image, k=-self.rotation // 90)
 
 
+UPRIGHT = Orientation(False, 0)
+
+
 class Crop(NamedTuple):
     """Pixels of a decoded frame that are not shown, at each side."""
 
@@ -32,27 +35,36 @@ class Crop(NamedTuple):
     bottom: int
 
 
-def orientation_of(frame: av.VideoFrame) -> Orientation:
-    """The display matrix of a frame, to the nearest quarter turn."""
+def orientation_of(frame: av.VideoFrame, otherwise: Orientation = UPRIGHT) -> Orientation:
+    """The display matrix of a frame, to the nearest quarter turn; `otherwise` where it has none.
+
+    H.264 that keeps its own says it with key frames, and FFmpeg of these alone.
+    """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
-        return Orientation(False, 0)
+        return otherwise
     a, b, _, c, d = np.frombuffer(memoryview(matrix), dtype=np.int32)[:5].tolist()  # type: ignore[arg-type]
     quarters: dict[int, Literal[0, 90, 180, 270]] = {0: 0, 1: 90, 2: 180, 3: 270}
     return Orientation(a * d < b * c, quarters[round(math.atan2(-c, d) / (math.pi / 2)) % 4])
 
 
-def stated_crop(container: InputContainer, stream: VideoStream) -> Crop:
-    """The crop that the container states (`clap` of MP4, PixelCrop of Matroska), beside the codec's own.
-
-    PyAV hands it out in FFmpeg's description of a file alone.
-    """
+def _description(container: InputContainer) -> str:
+    """FFmpeg's description of a file, which alone hands out some of what it knows."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.INFO)
     try:
-        description = container.dumps_format()  # type: ignore[attr-defined]  # not in PyAV's stubs
+        return container.dumps_format()  # type: ignore[attr-defined]  # not in PyAV's stubs
     finally:
         av.logging.set_level(level)
-    _, _, ours = description.partition(f"\n  Stream #0:{stream.index}")
+
+
+def num_pictures(container: InputContainer) -> int:
+    """How many streams of pictures a file has as far as it was read: PyAV lists those of its start."""
+    return len(re.findall(r"^  Stream #0:\d+\S*: Video: ", _description(container), re.MULTILINE))
+
+
+def stated_crop(container: InputContainer, stream: VideoStream) -> Crop:
+    """The crop that the container states (`clap` of MP4, PixelCrop of Matroska), beside the codec's own."""
+    _, _, ours = _description(container).partition(f"\n  Stream #0:{stream.index}")
     stated = re.search(r"^ +Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)", ours.partition("\n  Stream #")[0], re.MULTILINE)
     return Crop(*map(int, stated.groups())) if stated else Crop(0, 0, 0, 0)

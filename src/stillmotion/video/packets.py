@@ -9,7 +9,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from stillmotion.video.pictures import Pictures, mpeg_sizes, vp9_sizes
+from stillmotion.video.pictures import Pictures, mpeg_sizes, packets_of, vp9_sizes
 
 # The encoder delay in packed MPEG-4 is a packet of one byte; a frame's start code alone has four. One that says that
 # nothing has changed, and gives no frame, has up to 19 (FFmpeg's MAX_NVOP_SIZE).
@@ -31,6 +31,8 @@ class Packets:
     """Stamps of the other streams, in seconds."""
     sizes: set[tuple[int, int]] = field(default_factory=set)
     """Those that VP9 and MPEG-2 state."""
+    after: set[int] = field(default_factory=set)
+    """Streams that begin behind all that is of the video stream."""
     first: av.VideoFrame | None = None
     """The first frame that comes out."""
     end_s: float = 0.0
@@ -41,6 +43,8 @@ class Packets:
     """The last packet is shorter than it says."""
     begins_damaged: bool = False
     """The first key frame can't be decoded."""
+    hidden: bool = False
+    """FFmpeg hides what starts anew, as the first fragment of a second file in one of MP4."""
     in_doubt: bool = False
     """A packet may give no frame, or is stamped out of order."""
 
@@ -49,6 +53,12 @@ class Packets:
         """Whether the stamps of the packets only rise."""
         stamps = [stamp for stamp in self.pts if stamp is not None]
         return len(stamps) == len(self.pts) and all(one < other for one, other in pairwise(stamps))
+
+    @property
+    def dts_rise(self) -> bool:
+        """Whether the packets say that they are decoded one after another: then no clock starts again."""
+        stamps = [stamp for stamp in self.dts if stamp is not None]
+        return bool(stamps) and all(one <= other for one, other in pairwise(stamps))
 
 
 def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
@@ -64,7 +74,9 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
     # A packet makes its time base a fraction each time that it is asked.
     units = {stream.index: float(stream.time_base or 0) for stream in container.streams}
     last_dts: int | None = None
-    for packet in container.demux():
+    begins: dict[int, int] = {}
+    last_byte = 0
+    for packet in packets_of(container):
         ours = packet.stream_index == stream.index
         if packet.pts is not None:
             duration, unit = packet.duration or 0, units.get(packet.stream_index, 0.0)
@@ -78,7 +90,9 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
             continue
         found.cut = packet.is_corrupt
         if not ours:
+            begins.setdefault(packet.stream_index, packet.pos or 0)
             continue
+        last_byte = max(last_byte, packet.pos or 0)
         if found.first is None:
             try:
                 found.first = next(iter(context.decode(packet)), None)
@@ -92,6 +106,7 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
             found.in_doubt = True  # the start of a GOP is missing
         if packet.dts is not None:
             found.in_doubt |= last_dts is not None and packet.dts <= last_dts
+            found.hidden |= packet.is_discard and last_dts is not None and packet.dts < last_dts
             last_dts = packet.dts
         found.dts.append(packet.dts)
         placeholder = codec == "mpeg4" and packet.size < _SMALLEST_FRAME_BYTES
@@ -99,6 +114,7 @@ def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
         if not packet.is_discard and not placeholder and pictures.held_by(packet):
             found.pts.append(packet.pts)
             found.in_doubt |= codec == "mpeg4" and packet.size <= _LARGEST_UNCODED_BYTES
+    found.after = {index for index, byte in begins.items() if byte > last_byte}
     # MPEG-2 drops a frame where the size changes; stamps that rise in the order of decoding are not those of B-frames.
     found.in_doubt |= codec != "vp9" and len(found.sizes) > 1
     found.in_doubt |= bool(context.has_b_frames) and found.in_file_order and not keeps_no_pts(container, stream)

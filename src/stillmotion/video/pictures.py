@@ -7,10 +7,12 @@ a stream was cut, give no frame, or an error, without any damage.
 Sources: ITU-T H.264 and H.265, 7.3.1 and table 7-1; VP9 Bitstream Specification 6.2 and annex B.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 
 import av
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
@@ -57,6 +59,12 @@ class Pictures:
         """Whether a first packet that can't be decoded is damaged: a later one of its GOP can't be in any case."""
         broken = self._codec in _LENGTH_AT and -1 in self._unit_heads(packet)
         return broken or (packet.is_keyframe and self.held_by(packet))
+
+
+def packets_of(container: InputContainer, *streams: VideoStream) -> Iterator[Packet]:
+    """The packets of some streams or all, in file order; PyAV ends with an IndexError where a stream began late."""
+    with contextlib.suppress(IndexError):
+        yield from container.demux(*streams)
 
 
 def stamp_of(frame: av.VideoFrame) -> int | None:

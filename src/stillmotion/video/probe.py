@@ -40,18 +40,21 @@ from numpy.typing import NDArray
 from stillmotion.config.bounds import MAX_DURATION_S
 from stillmotion.io.memo import file_digest
 from stillmotion.video.clock import Timeline, frame_timeline
-from stillmotion.video.geometry import Crop, Orientation, orientation_of, stated_crop
+from stillmotion.video.geometry import UPRIGHT, Crop, Orientation, num_pictures, orientation_of, stated_crop
 from stillmotion.video.joined_flv import JoinedFlv
 from stillmotion.video.packets import Packets, read_packets, tell_frames
-from stillmotion.video.pictures import frames_of, stamp_of
-from stillmotion.video.stated_bytes import missing_bytes
+from stillmotion.video.pictures import frames_of, packets_of, stamp_of
+from stillmotion.video.stated_bytes import is_broken, missing_bytes
 
 # Text, pictures and lists of other files, which FFmpeg can open as if they were videos.
-_OTHER_FORMATS = {"tty", "bin", "xbin", "adf", "idf", "image2", "hls", "concat", "dash", "sdp", "rtsp"}
+_OTHER_FORMATS = {"tty", "bin", "xbin", "adf", "idf", "image2", "ico", "hls", "concat", "dash", "sdp", "rtsp"}
+# Images in the container of MP4, by its major brand: FFmpeg gives one of their tiles.
+_IMAGE_BRANDS = ("avif", "heic", "heix", "heim", "heis", "mif1")
+_STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image | Disposition.dependent
 # Containers whose header states how long the file should be.
 _STATES_DURATION = ("mov", "matroska", "avi", "asf", "flv")
 # Containers of blocks of which the last says how long it should be.
-_ENDS_IN_A_BLOCK = ("mov", "ogg", "gif")
+_ENDS_IN_A_BLOCK = ("mov", "ogg", "gif", "ivf")
 
 
 class VideoError(Exception):
@@ -102,6 +105,9 @@ def open_video(path: Path) -> InputContainer:
     try:
         # With its protocol named, no part of the path can be taken for another one.
         container = av.open(f"file:{path}", metadata_errors="ignore", options={"protocol_whitelist": "file"})
+        if container.format.name == "mjpeg" and not _head(path).startswith(b"\xff\xd8"):
+            container.close()
+            raise VideoError("not a video (it has pictures in it)")
         if container.format.name == "flv" and (parts := JoinedFlv(path)).num_parts > 1:
             container.close()
             return av.open(parts, mode="r", metadata_errors="ignore")
@@ -111,11 +117,7 @@ def open_video(path: Path) -> InputContainer:
     except (PermissionError, IsADirectoryError):
         raise VideoError("not a readable file") from None
     except (av.error.FFmpegError, ValueError):
-        try:
-            with path.open("rb") as file:
-                head = file.read(12)
-        except OSError as error:
-            raise _unreadable(error) from None
+        head = _head(path)
         if not head:
             raise VideoError("empty file") from None
         if head[4:8] == b"ftyp":
@@ -123,6 +125,15 @@ def open_video(path: Path) -> InputContainer:
         if head.startswith((b"RIFF", b"\x1aE\xdf\xa3")):
             raise VideoError("truncated: it ends before its first frame") from None
         raise VideoError("not a video (no format that FFmpeg knows)") from None
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file, which tell its kind."""
+    try:
+        with path.open("rb") as file:
+            return file.read(12)
+    except OSError as error:
+        raise _unreadable(error) from None
 
 
 def _require_regular(path: Path) -> None:
@@ -152,7 +163,7 @@ def _unreadable(error: OSError) -> VideoError:
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """The first video stream that is no cover picture and has a decoder: every stage takes this one.
+    """The first video stream that is no still picture and has a decoder: every stage takes this one.
 
     Raises:
         VideoError: there is none.
@@ -162,7 +173,10 @@ def video_stream(container: InputContainer) -> VideoStream:
         raise VideoError(f"not a video (FFmpeg reads it as {names[0]})")
     if not any(stream.type in ("video", "audio", "subtitle") for stream in container.streams):
         raise VideoError("truncated: its header names no stream")
-    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if (brand := container.metadata.get("major_brand")) in _IMAGE_BRANDS:
+        raise VideoError(f"not a video (FFmpeg reads it as {brand})")
+    streams = [stream for stream in container.streams.video if not stream.disposition & _STILLS]
+    streams.sort(key=lambda stream: stream.frames == 1)  # before a video, as of a camera or an animation, it is a still
     if not streams:
         raise VideoError("no video stream")
     for stream in streams:
@@ -174,13 +188,16 @@ def video_stream(container: InputContainer) -> VideoStream:
 def _missing_end(path: Path, container: InputContainer, stream: VideoStream, packets: Packets) -> str | None:
     """What shows that the file once was longer, or None."""
     names = container.format.name.split(",")
-    if "mov" in names and packets.num_samples < len(stream.index_entries):
-        return f"{packets.num_samples} of {len(stream.index_entries)} frames are there"
+    num_indexed = sum(entry.size > 0 for entry in stream.index_entries) if "mov" in names else 0
+    if packets.num_samples < num_indexed:
+        return f"{packets.num_samples} of {num_indexed} frames are there"
     if packets.cut and any(name in _STATES_DURATION for name in names):
         return "its last packet is incomplete"
     missing = missing_bytes(path, container.format.name)
     if missing and any(name in _ENDS_IN_A_BLOCK for name in names):
         return "its last block is incomplete"
+    if missing and "avi" in names and packets.num_samples < stream.frames:
+        return f"{packets.num_samples} of {stream.frames} frames are there"
     if missing and container.duration is None:  # FFmpeg gives none of ASF that is much shorter than it says
         return f"{missing:,} bytes are missing at its end"
     if missing != 0 and container.duration is not None and any(name in _STATES_DURATION for name in names):
@@ -199,13 +216,21 @@ def _missing_end(path: Path, container: InputContainer, stream: VideoStream, pac
     return None
 
 
+def _goes_on_elsewhere(container: InputContainer, packets: Packets) -> bool:
+    """Whether another stream takes over, as in transport streams around advertisements."""
+    if num_pictures(container) > len(container.streams.video):
+        return True
+    after = (container.streams[index].type for index in packets.after)
+    return container.format.name == "mpegts" and "video" in after
+
+
 def _timeline_by_decoding(path: Path, packets: Packets) -> Timeline:
     """When the frames are shown that come out of the decoder: all of them are decoded."""
     with open_video(path) as container:
         stream = video_stream(container)
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"skip_loop_filter": "all"}  # what the pixels are matters elsewhere
-        frames = frames_of(container.demux(stream), stream, lenient=True)
+        frames = frames_of(packets_of(container, stream), stream, lenient=True)
         stamps = [(stamp_of(frame), frame.dts) for frame in frames]
         return frame_timeline(container, stream, packets, [pts for pts, _ in stamps], [dts for _, dts in stamps])
 
@@ -226,6 +251,11 @@ def probe_video(path: Path) -> Probe:
         lost = _missing_end(path, container, stream, packets)
         if lost is not None:
             raise VideoError(f"truncated: {lost}")
+        # An index that is written again does no harm.
+        if (packets.hidden or "mov" not in container.format.name) and is_broken(path, container.format.name):
+            raise VideoError("corrupt: its parts do not follow one another")
+        if _goes_on_elsewhere(container, packets):
+            raise VideoError("corrupt: its picture goes on in another stream")
         if not packets.pts:
             raise VideoError("no frames")
         if packets.begins_damaged:
@@ -246,10 +276,11 @@ def probe_video(path: Path) -> Probe:
             raise VideoError(f"longer than {MAX_DURATION_S:,.0f} s, the most that a video may be")
         codec = context.codec.canonical_name
         whole = any(name in ("mov", "matroska") for name in container.format.name.split(","))
-        plain = context.pix_fmt == "yuv420p" and orientation == (False, 0) and not any(crop) and len(packets.sizes) == 1
+        plain = context.pix_fmt == "yuv420p" and orientation == UPRIGHT and not any(crop) and len(packets.sizes) == 1
         steady = told and whole and timeline.pts is not None and container.duration is not None
         num_frames = len(timeline.timestamps)
-        in_decord = codec == "vp9" and plain and steady and num_frames == len(packets.dts)
+        alone = len(container.streams.video) == 1  # of several, decord has an opinion of its own
+        in_decord = codec == "vp9" and plain and steady and alone and num_frames == len(packets.dts)
         return Probe(
             duration=timeline.duration,
             fps=num_frames / (timeline.duration - float(timeline.timestamps[0])),

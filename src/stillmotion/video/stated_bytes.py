@@ -1,6 +1,7 @@
 """How many bytes a video file should have, as it says itself: that tells one that is whole from one that was cut off.
 
-A duration tells less: a last frame may stand for long, and of an hour's video the last minute is 2 %.
+A duration tells less: a last frame may stand for long, and of an hour's video the last minute is 2 %. Where its parts
+do not follow one another, it is damaged: FFmpeg goes on at the next that it knows, and says no word of what is between.
 
 Sources: RFC 8794 (EBML) and RFC 9559 (Matroska), "Advanced Systems Format Specification" 3.2, "Adobe Flash Video File
 Format Specification" E.5, RFC 3533 (Ogg), ISO/IEC 14496-12 4.2 (MP4), "Graphics Interchange Format" 89a.
@@ -8,16 +9,22 @@ Format Specification" E.5, RFC 3533 (Ogg), ISO/IEC 14496-12 4.2 (MP4), "Graphics
 
 import mmap
 import struct
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _SEGMENT = b"\x18\x53\x80\x67"
+_CLUSTER = b"\x1f\x43\xb6\x75"
 _FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _HEAD_BYTES = 1 << 16
 """Where the size of an ASF or FLV file is looked for."""
 _OGG_HEADER_BYTES = 27
 _GIF_HEADER_BYTES = 13
+_IVF_HEADER_BYTES = 32
+_IVF_FRAME_HEADER_BYTES = 12
 _LONG_BOX_HEADER_BYTES = 16
+_OGG_CRC_AT = 22
+_BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _NEVER_WRITTEN = bytes(256)
 """The end of a file whose room was taken before it had come."""
 
@@ -43,6 +50,23 @@ def missing_bytes(path: Path, format_name: str) -> int | None:
         if stated is None or (stated <= len(data) and data[-len(_NEVER_WRITTEN) :] == _NEVER_WRITTEN):
             return None
         return max(0, stated - len(data))
+
+
+def is_broken(path: Path, format_name: str) -> bool:
+    """Whether something stands between the parts of a file, or one of them is not what it was written as.
+
+    Args:
+        path: of the file.
+        format_name: FFmpeg's name for its container; of others than Matroska, Ogg and MP4 nothing is known.
+    """
+    known = [_BROKEN[name] for name in format_name.split(",") if name in _BROKEN]
+    if not known:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            return known[0](data)
+        except IndexError:
+            return False  # cut within the head of a part
 
 
 def _varied(data: mmap.mmap, at: int) -> tuple[int | None, int]:
@@ -90,17 +114,24 @@ def _ogg(data: mmap.mmap) -> int | None:
     return None if at < 0 else lacing + count + sum(data[lacing : lacing + count])
 
 
-def _mp4(data: mmap.mmap) -> int | None:
-    """The end of the last box where that is of a fragment and cut; otherwise the index says what there should be."""
-    at, fragmented, kind = 0, False, b""
+def _boxes(data: mmap.mmap) -> Iterator[tuple[bytes, int]]:
+    """Name and end of each box of MP4, up to one to the end of the file, or what stands behind the last."""
+    at = 0
     while at + _LONG_BOX_HEADER_BYTES <= len(data):
         (size,), kind = struct.unpack_from(">I", data, at), data[at + 4 : at + 8]
         if size == 1:
             (size,) = struct.unpack_from(">Q", data, at + 8)
         if size < 8 or not kind.isalnum():
-            return None  # to the end of the file, or what stands behind it
-        at, fragmented = at + size, fragmented or kind == b"moof"
-    return at if fragmented and kind in (b"moof", b"mdat") and at > len(data) else None
+            return
+        at += size
+        yield kind, at
+
+
+def _mp4(data: mmap.mmap) -> int | None:
+    """The end of the last box where that is of a fragment and cut; otherwise the index says what there should be."""
+    boxes = list(_boxes(data))
+    fragmented = any(kind == b"moof" for kind, _ in boxes)
+    return boxes[-1][1] if fragmented and boxes[-1][0] in (b"moof", b"mdat") and boxes[-1][1] > len(data) else None
 
 
 def _gif(data: mmap.mmap) -> int | None:
@@ -125,6 +156,83 @@ def _gif(data: mmap.mmap) -> int | None:
     return at if at > len(data) else None
 
 
+def _ivf(data: mmap.mmap) -> int:
+    """The end of the last frame that begins; how many there are in all is often written as 0, or never."""
+    at = _IVF_HEADER_BYTES
+    while at < len(data):
+        at += _IVF_FRAME_HEADER_BYTES + int(struct.unpack_from("<I", data, at)[0])
+    return at
+
+
+def _avi(data: mmap.mmap) -> int | None:
+    """The end of the last list, where that is missing; otherwise the header says how many frames there should be."""
+    at = 0
+    while data[at : at + 4] == b"RIFF":
+        (size,) = struct.unpack_from("<I", data, at + 4)
+        if not size:
+            return None  # it was never ended
+        at += 8 + size + size % 2
+    return at if at > len(data) + 1 else None
+
+
+def _matroska_broken(data: mmap.mmap) -> bool:
+    """Whether an element has no name, or reaches over the end of the segment or the cluster that it is in.
+
+    Of files that were joined FFmpeg reads the first two, and more where they were written live.
+    """
+    at, ends, num_joined = 0, [len(data)], 0
+    while at < len(data):
+        while len(ends) > 1 and at >= ends[-1]:
+            ends.pop()
+        width = 9 - data[at].bit_length()
+        kind = data[at : at + width]
+        size, start = _varied(data, at + width) if width <= 4 else (None, at)
+        fits = size is not None and start + size <= ends[-1]
+        if kind in (_SEGMENT, _CLUSTER) and (fits or size is None or ends[-1] == len(data)):
+            if fits:
+                ends.append(start + (size or 0))
+                num_joined += kind == _SEGMENT
+            if num_joined > 2:
+                return True
+            at = start
+        elif fits:
+            at = start + (size or 0)
+        else:
+            return ends[-1] < len(data) or data.find(_CLUSTER, at) >= 0  # or it was cut off there
+    return False
+
+
+def _mp4_broken(data: mmap.mmap) -> bool:
+    """Whether an index stands behind a fragment: another file follows, or the same index is written again."""
+    fragmented = False
+    for kind, _ in _boxes(data):
+        if fragmented and kind == b"moov":
+            return True
+        fragmented = fragmented or kind == b"moof"
+    return False
+
+
+def _ogg_broken(data: mmap.mmap) -> bool:
+    """Whether a page has another checksum than it states, or something stands before the next."""
+    at = max(0, data.find(b"OggS"))
+    while at < len(data):
+        lacing = at + _OGG_HEADER_BYTES
+        end = lacing + data[lacing - 1] + sum(data[lacing : lacing + data[lacing - 1]])
+        if end > len(data):
+            return False
+        page = bytearray(data[at:end])
+        if page[:4] != b"OggS":
+            return data.find(b"OggS", at) >= 0
+        stated = int.from_bytes(page[_OGG_CRC_AT : _OGG_CRC_AT + 4], "little")
+        page[_OGG_CRC_AT : _OGG_CRC_AT + 4] = bytes(4)
+        # The polynomial is zlib's, its bits the other way round, and with nothing before and after.
+        crc = ~zlib.crc32(page.translate(_BITS_REVERSED), 0xFFFFFFFF) & 0xFFFFFFFF
+        if int(f"{crc:032b}"[::-1], 2) != stated:
+            return True
+        at = end
+    return False
+
+
 _STATED: dict[str, Callable[[mmap.mmap], int | None]] = {
     "matroska": _matroska,
     "asf": _asf,
@@ -132,5 +240,12 @@ _STATED: dict[str, Callable[[mmap.mmap], int | None]] = {
     "ogg": _ogg,
     "mov": _mp4,
     "gif": _gif,
+    "avi": _avi,
+    "ivf": _ivf,
 }
 """By FFmpeg's name of a container."""
+_BROKEN: dict[str, Callable[[mmap.mmap], bool]] = {
+    "matroska": _matroska_broken,
+    "ogg": _ogg_broken,
+    "mov": _mp4_broken,
+}
