@@ -29,6 +29,7 @@ from stillmotion.moments.shot_detection import DetectionTask, DetectorSettings, 
 from stillmotion.provenance import code_version
 from stillmotion.stage import Progress, run_stage
 from stillmotion.video.probe import VideoError
+from stillmotion.video.unchanged import stated_digests
 from stillmotion.video.workers import run_in_workers
 
 _log = logging.getLogger("stillmotion")
@@ -52,7 +53,10 @@ def main(
         for video in load_records(frames, Video)
         if video.ok and video.split == "test"
     }
-    tasks = [DetectionTask(video_id, paths[video_id], settings, memo, code) for video_id in durations]
+    stated = stated_digests(raw)
+    tasks = [
+        DetectionTask(video_id, paths[video_id], settings, memo, code, stated.get(video_id)) for video_id in durations
+    ]
     rows: list[dict[str, Any]] = []
     num_shots = num_lost = 0
     with Progress("detecting shots", len(tasks)) as progress:

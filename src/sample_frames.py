@@ -2,7 +2,8 @@
 
     python src/sample_frames.py --raw data/raw/toy/tables --output data/frames/toy
 
-Reads videos.jsonl of the raw dataset and the video files it names, relative to the root of the repository.
+Reads videos.jsonl of the raw dataset and the video files it names, relative to the root of the repository, each as
+../digests.jsonl knows it.
 Writes a frames store (stillmotion/video/packed.py): the frames, frames.jsonl, videos.jsonl with the final
 status of each video, and skipped.jsonl. A video that can't be decoded is listed there with the reason; the
 run fails when more than max_skip_fraction of the videos that were there are lost, or all of a split.
@@ -30,6 +31,7 @@ from stillmotion.video import packing
 from stillmotion.video.packed import PackedVideo, write_tables
 from stillmotion.video.probe import VideoError
 from stillmotion.video.shards import PARTS, Shards, part_file, shard_file
+from stillmotion.video.unchanged import stated_digests
 from stillmotion.video.workers import run_in_workers
 
 NUM_REASONS = 3  # lost videos that an error names
@@ -72,6 +74,7 @@ def main(
     videos = load_records(raw, Video)
     plan = packing.SamplingPlan(**params.sample_frames.model_dump(exclude={"max_skip_fraction"}))
     memo, code = open_memo(environment.memo), code_version(packing.__file__)
+    stated = stated_digests(raw)
     packed: dict[str, PackedVideo] = {}
     reasons: dict[str, str] = {}
     with atomic_folder(output) as partial:
@@ -84,6 +87,7 @@ def main(
                 memo=memo,
                 code=code,
                 duration=video.duration,
+                sha256=stated.get(video.video_id),
             )
             for video in sorted(videos, key=lambda video: (shard_file(video.video_id), video.video_id))
             if video.ok

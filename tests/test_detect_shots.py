@@ -7,8 +7,9 @@ import av
 import numpy as np
 import pytest
 
+from stillmotion.errors import InputError
 from stillmotion.io.records import Video, save_records
-from stillmotion.io.tables import read_json, read_rows
+from stillmotion.io.tables import read_json, read_rows, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -96,3 +97,10 @@ def test_the_same_bytes_with_one_process_or_two_and_with_the_memo(workplace, det
     for output in ("filled", "remembered"):
         detect(detector="adaptive_shots", output=output, STILLMOTION_MEMO=str(workplace / "memo"))
         assert digest(workplace / output) == first
+
+
+def test_a_video_that_changed_since_it_was_downloaded_is_one_line_and_no_shots(workplace, detect):
+    write_rows(workplace / "digests.jsonl", [{"video_id": "one shot", "sha256": "0" * 64}])
+    with pytest.raises(InputError, match=r"^videos/one shot\.mp4: is gone, or another file than stage download saw"):
+        detect(STILLMOTION_WORKERS="1")
+    assert not (workplace / "shots").exists()

@@ -18,6 +18,7 @@ import pytest
 import ruamel.yaml
 
 from stillmotion.io.records import Video, load_records, save_records
+from stillmotion.io.tables import write_rows
 from stillmotion.video import shards
 from stillmotion.video.packed import PackedFrames
 from stillmotion.video.shards import shard_file
@@ -304,3 +305,10 @@ def test_junk_that_belongs_to_no_split_is_listed_and_counts_for_none(workplace, 
     for number in range(5):
         workplace.add(f"junk{number}", b"not a video", split="", status="no caption")
     assert "1 decoded, 0 from the memo, 5 skipped" in workplace.run()
+
+
+def test_a_video_that_changed_since_it_was_downloaded_is_one_line_and_no_frames(workplace, film):
+    workplace.add("v", labelled(film, 1))
+    row = {"video_id": "v", "sha256": hashlib.sha256(labelled(film, 0)).hexdigest()}
+    write_rows(workplace.root / "digests.jsonl", [row])
+    assert refusal(workplace).startswith("sample_frames: error: videos/v.mp4: is gone, or another file than stage")

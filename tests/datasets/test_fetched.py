@@ -236,6 +236,26 @@ def test_ones_own_files_stay_where_they_lie_beside_fetched_ones(site, source, do
     assert site.requests["/clips.zip"] == 1
 
 
+@pytest.mark.slow
+def test_files_of_an_archive_that_are_spoilt_or_gone_in_the_memo_are_unpacked_again(
+    site, source, download, workplace, film
+):
+    site.files |= {"/clips.zip": zipped(one=film, two=film)}
+    source({"url": f"{site.url}/clips.zip", "unpack": True})
+    download()
+    first = contents(workplace / "data" / "raw" / "mine")
+    for spoil in ("flip", "remove", "cut"):
+        (unpacked,) = (workplace / "memo" / "fetched" / "unpacked").rglob("one.mp4")
+        unpacked.unlink()  # and not written through, as it is linked
+        if spoil != "remove":
+            unpacked.write_bytes(film[:-9] + b"X" + film[-8:] if spoil == "flip" else film[:-9])
+        log = download()
+        assert log.count("not the files that were unpacked there; unpacked again") == 1
+        assert contents(workplace / "data" / "raw" / "mine") == first
+    assert "unpacked again" not in download()
+    assert site.requests["/clips.zip"] == 1
+
+
 @pytest.mark.parametrize(
     ("entries", "message"),
     [

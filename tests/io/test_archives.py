@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from stillmotion.errors import InputError
+from stillmotion.errors import InputError, machine_refusal
 from stillmotion.io import archives
 from stillmotion.io.archives import safe_path, unpack
 
@@ -139,8 +139,9 @@ def test_a_file_is_not_taken_for_broken_where_the_disk_is_full(tmp_path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(archives, "_copy", full)
-    with pytest.raises(InputError, match="out: can't be written .No space left on device.; make room"):
+    with pytest.raises(OSError, match="No space left on device") as caught:
         unpack(archive, tmp_path / "out", title="it", max_bytes=1 << 30)
+    assert machine_refusal(caught.value).startswith(f"{tmp_path / 'out'}: no space left on device; free some space")
     assert not (tmp_path / "out").exists()
 
 

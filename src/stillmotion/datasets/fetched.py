@@ -16,16 +16,18 @@ from stillmotion.datasets.video_files import is_video, list_files
 from stillmotion.errors import InputError
 from stillmotion.io.addresses import FetchError, shown
 from stillmotion.io.archives import unpack
-from stillmotion.io.atomic import link_or_copy
+from stillmotion.io.atomic import atomic_folder, link_or_copy
 from stillmotion.io.fetch import fetch_all
 from stillmotion.io.fetch_store import Fetched
+from stillmotion.io.memo import folder_digest
 from stillmotion.io.records import MISSING
-from stillmotion.io.tables import write_rows
+from stillmotion.io.tables import read_json, write_json, write_rows
 from stillmotion.io.transport import Transport
 
 TABLE = "fetched.jsonl"
 FILES = "fetched"
 """The folder of the videos that were fetched, in the raw dataset."""
+_DIGEST = "digest.json"
 _MAX_NAMED = 3
 
 log = logging.getLogger("stillmotion")
@@ -200,10 +202,23 @@ def _files(place: Place, answer: Fetched, root: Path, *, max_bytes: int) -> dict
     if not place.unpack:
         return {place.path: answer.file}
     folder = root / "unpacked" / answer.sha256[:2] / answer.sha256
-    if not folder.is_dir():
-        unpack(answer.file, folder, title=shown(place.wanted.url), max_bytes=max_bytes)
+    if not _is_whole(folder):
+        with atomic_folder(folder) as partial:
+            unpack(answer.file, partial / FILES, title=shown(place.wanted.url), max_bytes=max_bytes)
+            write_json(partial / _DIGEST, {"sha256": folder_digest(partial / FILES)})
     prefix = f"{place.path}/" if place.path else ""
-    return {prefix + path: there for path, there in list_files(folder).items()}
+    return {prefix + path: there for path, there in list_files(folder / FILES).items()}
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether an archive's files are those that were unpacked there: read whole before they are believed."""
+    if not (folder / _DIGEST).is_file():
+        return False
+    with contextlib.suppress(OSError, InputError, KeyError, TypeError):
+        if read_json(folder / _DIGEST)["sha256"] == folder_digest(folder / FILES):
+            return True
+    log.warning("%s: not the files that were unpacked there; unpacked again", folder)
+    return False
 
 
 def _sorted(places: Sequence[Place]) -> list[Place]:

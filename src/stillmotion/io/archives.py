@@ -49,6 +49,7 @@ def unpack(archive: Path, target: Path, *, title: str, max_bytes: int) -> None:
 
     Raises:
         InputError: it is no archive or broken, or holds what can't be unpacked safely.
+        OSError: the machine refuses it, such as a full disk.
     """
     most = min(max_bytes, max(ALWAYS_BYTES, MAX_RATIO * archive.stat().st_size))
     with atomic_folder(target) as folder:
@@ -75,7 +76,7 @@ def unpack(archive: Path, target: Path, *, title: str, max_bytes: int) -> None:
                     )
         except (*_BROKEN, OSError) as error:
             if isinstance(error, OSError) and error.errno not in (None, errno.EEXIST, errno.ENOTDIR):
-                raise InputError(f"{target}: can't be written ({error.strerror}); make room") from None
+                raise
             raise InputError(f"{title}: no zip or tar archive that is whole ({type(error).__name__})") from None
 
 

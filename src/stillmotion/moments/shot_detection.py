@@ -17,6 +17,7 @@ from stillmotion.io.memo import Memo
 from stillmotion.io.tables import read_json, write_json
 from stillmotion.video.decode import decoded_frames
 from stillmotion.video.probe import VideoError, probe_video, video_digest
+from stillmotion.video.unchanged import unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class DetectionTask:
     memo: Memo
     code: str
     """Digest of the source that decides the cuts."""
+    sha256: str | None = None
+    """Of the file, where it is stated."""
 
 
 def _detect(path: Path, settings: DetectorSettings) -> list[float]:
@@ -74,16 +77,20 @@ def find_cuts(task: DetectionTask) -> list[float]:
 
     Raises:
         VideoError: the video can't be used.
+        InputError: see `unchanged`.
     """
     key = {
-        "content": video_digest(task.path) if task.memo.root is not None else None,
+        "content": task.sha256 or (video_digest(task.path) if task.memo.root is not None else None),
         "settings": asdict(task.settings),
         "code": task.code,
         "versions": {name: version(name) for name in ("av", "opencv-python-headless", "scenedetect-headless")},
     }
-    cuts, _ = task.memo.recall(
-        "shots", key, lambda: _detect(task.path, task.settings), load=read_json, save=write_json, suffix=".json"
-    )
+
+    def detect() -> list[float]:
+        with unchanged(task.path, task.sha256):
+            return _detect(task.path, task.settings)
+
+    cuts, _ = task.memo.recall("shots", key, detect, load=read_json, save=write_json, suffix=".json")
     return list(cuts)
 
 

@@ -3,6 +3,7 @@
 Shapes: F stored frames, U uniform frames, L clips.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from stillmotion.video.jpeg import codec_version, encode_jpegs
 from stillmotion.video.packed import PackedVideo
 from stillmotion.video.probe import Probe, probe_video, video_digest
 from stillmotion.video.sampling import clip_times, frames_shown_at, segment_times
+from stillmotion.video.unchanged import unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class PackingTask:
     """Digest of the source that decides the bytes."""
     duration: float | None = None
     """Seconds from the start that the dataset uses; None: all."""
+    sha256: str | None = None
+    """Of the file, where it is stated."""
 
 
 def planned_frames(probe: Probe, plan: SamplingPlan) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -82,7 +86,13 @@ def pack_video(task: PackingTask) -> PackedVideo:
 
     Raises:
         VideoError: the video can't be used; there is then no file at the target.
+        InputError: see `unchanged`.
     """
+    with unchanged(task.path, task.sha256) as look:
+        return _pack_video(task, look)
+
+
+def _pack_video(task: PackingTask, look: Callable[[], None]) -> PackedVideo:
     probe = probe_video(task.path)
     shortened = {}
     if task.duration is not None and task.duration < probe.duration:
@@ -90,7 +100,7 @@ def pack_video(task: PackingTask) -> PackedVideo:
         probe = replace(probe, duration=task.duration)
     stored_F, uniform_U, clips_L = planned_frames(probe, task.plan)
     key = {
-        "content": video_digest(task.path) if task.memo.root is not None else None,
+        "content": task.sha256 or (video_digest(task.path) if task.memo.root is not None else None),
         "plan": asdict(task.plan) | shortened,
         "code": task.code,
         "versions": {name: version(name) for name in ("av", "decord", "numpy")},
@@ -99,6 +109,7 @@ def pack_video(task: PackingTask) -> PackedVideo:
 
     def decode(target: Path) -> None:
         _decode_to_file(task.path, target, probe, stored_F, task.plan)
+        look()
 
     from_memo = task.memo.fetch("frames", key, task.target, decode, suffix=".npy")
     columns = ("duration", "fps", "num_frames", "width", "height", "codec")

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
-from stillmotion.errors import machine_refusal
+from stillmotion.errors import InputError, machine_refusal
 from stillmotion.lifeline import die_with
 from stillmotion.video.probe import VideoError
 
@@ -45,7 +45,8 @@ def _serve(connection: Connection, function: Callable[[Any], Any], parent: int) 
             except VideoError as error:
                 answer = "lost", error.reason
             except Exception as error:
-                refused = isinstance(error, OSError | MemoryError) and machine_refusal(error)
+                is_refusal = isinstance(error, OSError | MemoryError) and machine_refusal(error)
+                refused = is_refusal or isinstance(error, InputError)
                 answer = ("refused", error) if refused else ("bug", traceback.format_exc())
             connection.send(answer)
 
@@ -127,6 +128,7 @@ def run_in_workers(
 
     Raises:
         OSError, MemoryError: the machine refused something, such as room on a disk.
+        InputError: `function` raised it.
         RuntimeError: `function` raised something else: a bug, with the traceback of the worker.
     """
     queue = iter(items)
