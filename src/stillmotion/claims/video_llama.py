@@ -43,8 +43,8 @@ VIDEO_LLAMA = Source(
         "T2V R@1 on the test split; the values of a query are means over the seeds of a head, "
         "and intervals are those of a paired bootstrap over the queries, which take the seeds as given. Chance is one "
         "in the number of videos. Aligned is: by a head that InfoNCE has trained on standardised states. The margins, "
-        "and which settings are told apart, were chosen after a look at the test split of the built-in dataset with one "
-        "seed; reports/log.md (2026-11-29) says which verdicts two other draws of data and models confirm."
+        "and which settings are told apart, were chosen after a look at the test split of the built-in dataset with "
+        "one seed; reports/log.md (2026-11-29) says which verdicts two other draws of data and models confirm."
     ),
 )
 
