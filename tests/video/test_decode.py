@@ -264,6 +264,12 @@ def test_stored_colours_of_real_videos_are_not_shifted(real_material, name, red,
     assert np.abs(mean_bias(path, 20, frame, red=red, blue=blue, size_px=224)).max() < 0.1
 
 
+def test_colours_that_swscale_cannot_convert_are_not_called_damage(make_video, tmp_path):
+    path = make_video(tmp_path / "a.mp4", num_frames=2, options={"colorspace": "ycgco"})
+    with pytest.raises(VideoError, match=r"^no conversion of its frames to RGB \('Operation not supported'\)$"):
+        decode_frames(path, probe_video(path), [0], 16, "crop")
+
+
 @pytest.mark.parametrize(("codec", "suffix"), [("libx264", ".mp4"), ("libvpx-vp9", ".webm")])
 @pytest.mark.parametrize("stem", ["two words", "-dash", "Übung 動画 🎬", "50%", "http:x"])
 def test_any_file_name_is_decoded(make_video, tmp_path, monkeypatch, codec, suffix, stem):

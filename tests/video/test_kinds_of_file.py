@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from av.bitstream import BitStreamFilterContext
 from av.stream import Disposition
+from PIL import ExifTags, Image
 
 from stillmotion.io.memo import Memo
 from stillmotion.moments.shot_detection import DetectionTask, DetectorSettings, find_cuts
@@ -389,6 +390,28 @@ def test_an_orientation_that_only_key_frames_state_is_that_of_all_frames(draw, n
         assert sum("DISPLAYMATRIX" in frame.side_data for frame in container.decode(video=0)) == 3
     assert (probe_video(path).width, probe_video(path).height) == (128, 96)
     assert numbers(path) == list(range(30))
+
+
+@pytest.mark.parametrize(("orientation", "mirrored", "turned"), [(1, False, 0), (6, False, 90), (2, True, 0)])
+def test_jpegs_with_exif_data_are_frames_and_turned_as_it_says(draw, numbers, tmp_path, orientation, mirrored, turned):
+    # Cameras write it into AVI; PyAV has no name for what FFmpeg makes of it.
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("mjpeg", rate=10)
+        stream.height, stream.width = (128, 96) if turned else (96, 128)
+        stream.pix_fmt = "yuvj420p"
+        for number in range(5):
+            coded = upright_then_coded(draw(number, 128, 96), mirrored, turned)
+            content = io.BytesIO()
+            Image.fromarray(np.ascontiguousarray(coded)).save(content, "JPEG", exif=exif)
+            packet = av.Packet(content.getvalue())
+            packet.pts = packet.dts = number
+            packet.time_base, packet.stream, packet.is_keyframe = Fraction(1, 10), stream, True
+            output.mux(packet)
+    assert (probe_video(path).width, probe_video(path).height) == (128, 96)
+    assert numbers(path) == list(range(5))
 
 
 def with_clean_aperture(path, width, height):

@@ -211,6 +211,16 @@ def test_a_file_that_is_damaged_in_its_middle_is_not_silently_short(make_video, 
         assert reason(path).startswith(("truncated: ", "corrupt: ")), damage
 
 
+@pytest.mark.parametrize("stated", [0, 500])
+def test_matroska_whose_length_was_never_mended_is_whole(make_video, tmp_path, stated):
+    path = make_video(tmp_path / "a.mkv", num_frames=100)
+    content = bytearray(path.read_bytes())
+    length = content.index(b"\x18\x53\x80\x67") + 5  # of the segment, behind the byte that says how long it is
+    content[length : length + 7] = stated.to_bytes(7, "big")
+    path.write_bytes(content + b"TAG" + bytes(range(125)))
+    assert probe_video(path).num_frames == 100
+
+
 @pytest.mark.parametrize(
     ("codec", "name", "pix_fmt", "options"),
     [

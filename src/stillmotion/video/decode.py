@@ -118,7 +118,11 @@ def _fill_by_pyav(
     missing = dict(zip(wanted, range(len(wanted)), strict=True))
     try:
         for index, frame in decoded_frames(path, probe, wanted, skip=skip):
-            out[missing.pop(index)] = _upright(frame, probe, out.shape[1], geometry)
+            place = missing.pop(index)
+            try:
+                out[place] = _upright(frame, probe, out.shape[1], geometry)
+            except av.error.FFmpegError as error:  # such as of ICtCp, or a line of pixels 1 high
+                raise VideoError(f"no conversion of its frames to RGB ({error.strerror!r})") from None
     except av.error.FFmpegError as error:
         first = probe.timestamps[min(missing)]
         raise VideoError(f"corrupt: {error.strerror!r} before the frame at {first:.2f} s") from None

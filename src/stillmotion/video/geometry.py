@@ -7,8 +7,13 @@ from typing import Any, Literal, NamedTuple
 import av
 import numpy as np
 from av.container import InputContainer
+from av.sidedata.sidedata import Type
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
+
+# PyAV 18.1 hands out nothing that stands beside a frame where one thing has no name in it, such as the EXIF data of a
+# JPEG or which eye a spatial video shows. Nothing here asks for hints.
+Type._missing_ = classmethod(lambda cls, value: cls.VIDEO_HINT)  # type: ignore[method-assign,assignment]
 
 
 class Orientation(NamedTuple):

@@ -176,29 +176,26 @@ def _avi(data: mmap.mmap) -> int | None:
 
 
 def _matroska_broken(data: mmap.mmap) -> bool:
-    """Whether an element has no name, or reaches over the end of the segment or the cluster that it is in.
+    """Whether an element has no name, or reaches over the end of the cluster that it is in.
 
     Of files that were joined FFmpeg reads the first two, and more where they were written live.
     """
-    at, ends, num_joined = 0, [len(data)], 0
+    at, end, num_joined = 0, len(data), 0
     while at < len(data):
-        while len(ends) > 1 and at >= ends[-1]:
-            ends.pop()
+        if at >= end:
+            end = len(data)
         width = 9 - data[at].bit_length()
         kind = data[at : at + width]
         size, start = _varied(data, at + width) if width <= 4 else (None, at)
-        fits = size is not None and start + size <= ends[-1]
-        if kind in (_SEGMENT, _CLUSTER) and (fits or size is None or ends[-1] == len(data)):
-            if fits:
-                ends.append(start + (size or 0))
-                num_joined += kind == _SEGMENT
-            if num_joined > 2:
-                return True
-            at = start
-        elif fits:
-            at = start + (size or 0)
+        stop = None if size is None else start + size
+        if kind == _SEGMENT and num_joined < 2:
+            at, num_joined = start, num_joined + (size is not None)
+        elif kind == _CLUSTER and end == len(data):
+            at, end = start, stop if stop is not None and stop <= end else end
+        elif stop is not None and stop <= end and kind != _SEGMENT:
+            at = stop
         else:
-            return ends[-1] < len(data) or data.find(_CLUSTER, at) >= 0  # or it was cut off there
+            return end < len(data) or data.find(_CLUSTER, at) >= 0  # or it was cut off there
     return False
 
 
