@@ -77,7 +77,9 @@ class Reranked(Untrained):
             score_pairs,
             top_k=params.top_k,
             texts_T=[caption.text for caption in pairs.captions],
-            videos_V=[blake2b(self.states.visual(row, ())["tokens"]).digest() for row in queries.video_rows_V],
+            videos_V=[
+                blake2b(self.states.visual(row, ())["tokens"].tobytes()).digest() for row in queries.video_rows_V
+            ],
         )
         return [Ranked(rank_scores(pairs, t2v_TV, v2t_TV, ties))]
 
