@@ -37,6 +37,7 @@ from stillmotion.metrics import moments as moment_metrics
 from stillmotion.metrics import retrieval_summary
 from stillmotion.metrics.retrieval import TieRule, check_scores
 from stillmotion.retrieval.aggregated import Aggregated, read_aggregators
+from stillmotion.retrieval.distinct import distinct
 from stillmotion.search.artefacts import read_rule
 from stillmotion.search.ranking import UNTUNED, FoundMoment, find_moments
 from stillmotion.video.packing import PackingTask, SamplingPlan, pack_video
@@ -195,7 +196,8 @@ class Model:
         True
         """
         _check_count("top", top)
-        scores_TV = self.embed_texts(texts) @ videos.vectors.T
+        kept, kind_of_V = distinct([vector_D.tobytes() for vector_D in videos.vectors])
+        scores_TV = (self.embed_texts(texts) @ videos.vectors[kept].T)[:, kind_of_V]
         return [
             [(videos.ids[place], float(scores_V[place])) for place in np.argsort(-scores_V, kind="stable")[:top]]
             for scores_V in scores_TV
@@ -225,7 +227,7 @@ class Model:
             raise InputError("the videos have no frames to find moments in; embed them with frames=True")
         (query_D,) = self.embed_texts([text])
         rule = UNTUNED if thresholds is None else read_rule(Path(thresholds))
-        wholes_V = videos.vectors @ query_D
+        wholes_V = np.einsum("vd,d->v", videos.vectors, query_D)  # as in `Wholes.cosines`
         return find_moments(
             videos.frames,
             videos.rows,

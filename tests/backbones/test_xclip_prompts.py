@@ -3,12 +3,9 @@ import pytest
 import torch
 
 from stillmotion.backbones.xclip_prompts import (
-    best_items,
     build_prompts,
     conditional_scores,
     prompt_settings,
-    rerank,
-    rescore_best,
 )
 
 TEXTS = ["a red ball", "A large red circle moves left.", "x", "word word word"]
@@ -69,42 +66,3 @@ def test_no_pairs_have_no_scores(scored):
     pairs = np.zeros((0, 2), np.int64)
     found = conditional_scores(prompts, **vectors, context_of=contexts.__getitem__, pairs_M2=pairs, texts_a_pass=10)
     assert found.shape == (0,)
-
-
-def test_best_items_come_best_first_and_ties_by_index():
-    scores = np.array([[0.1, 0.5, 0.3, 0.5], [0.0, -1.0, 0.2, 0.1]])
-    assert best_items(scores, 3).tolist() == [[1, 3, 2], [2, 3, 0]]
-    assert best_items(scores, 9).shape == (2, 4)
-
-
-def test_items_that_are_not_scored_again_keep_their_order_below_the_others():
-    scores = np.array([[0.9, 0.1, 0.8, 0.2]], np.float32)
-    # cosines, the logarithms of two probabilities, and what a model gives everything
-    for again in ([-0.5, 0.05], [-9.0, -8.5], [-800.0, 700.0]):
-        reranked = rerank(scores, np.array([[0, 2]]), np.array([again]))
-        assert np.argsort(-reranked[0]).tolist() == [2, 0, 3, 1]
-        assert reranked[0, [1, 3]].tolist() == scores[0, [1, 3]].tolist()
-
-
-def test_the_best_of_each_text_and_of_each_video_are_scored_again_and_each_pair_once():
-    # texts × videos; the best video of texts 0, 1, 2 is 0, 0, 2; the best text of videos 0, 1, 2 is 0, 1, 2
-    scores = np.array([[0.9, 0.1, 0.2], [0.8, 0.3, 0.4], [0.1, 0.2, 0.7]])
-    again = np.array([[0.1, 0.9, 0.9], [0.5, 0.2, 0.9], [0.9, 0.9, 0.3]])
-    asked = []
-
-    def score_pairs(pairs):
-        asked.extend(map(tuple, pairs.tolist()))
-        return again[pairs[:, 0], pairs[:, 1]]
-
-    t2v, v2t = rescore_best(scores, score_pairs, top_k=1)
-    assert sorted(asked) == [(0, 0), (1, 0), (1, 1), (2, 2)]
-    np.testing.assert_allclose(t2v, [[1.9, 0.1, 0.2], [1.8, 0.3, 0.4], [0.1, 0.2, 1.7]])
-    np.testing.assert_allclose(v2t, [[1.9, 0.1, 0.2], [0.8, 1.3, 0.4], [0.1, 0.2, 1.7]])
-
-
-def test_with_a_top_of_everything_the_order_is_that_of_the_new_scores():
-    rng = np.random.default_rng(0)
-    scores, again = rng.uniform(-1, 1, (2, 6, 5))
-    t2v, v2t = rescore_best(scores, lambda pairs: again[pairs[:, 0], pairs[:, 1]], top_k=10)
-    assert np.argsort(t2v, axis=1).tolist() == np.argsort(again, axis=1).tolist()
-    assert np.argsort(v2t, axis=0).tolist() == np.argsort(again, axis=0).tolist()

@@ -89,6 +89,14 @@ def test_ranking_is_by_the_dot_products(model):
     assert [row[0] for row in ranking] == [(VIDEOS[i], float(c[i])) for c in cosines for i in [int(np.argmax(c))]]
 
 
+def test_of_equal_videos_the_first_given_is_ranked_first(model):
+    ids = [f"{number}.mp4" for number in range(53)]  # of which a matrix product gives some another last digit
+    vector = np.random.default_rng(0).standard_normal(16).astype(np.float32)
+    videos = api.Videos(ids, np.tile(vector, (53, 1)), np.zeros((0, 16), np.float32), [], {}, 2.0)
+    for ranking in model.rank(["a red ball", "a pan", "rain", "a dog"], videos, top=53):
+        assert [name for name, _ in ranking] == ids
+
+
 def test_moments_are_selected_by_the_thresholds_of_a_file(model):
     videos = model.embed_videos(VIDEOS)
     rule = {"method": "vc1", "post_processing": "none", "least_cosine": 1e-6, "frozen_range": None}

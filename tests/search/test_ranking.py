@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.errors import InputError
 from stillmotion.search.ranking import UNTUNED, SelectionRule, find_moments
+from stillmotion.search.wholes import Wholes
 
 QUERY = np.array([1.0, 0.0], dtype=np.float32)
 
@@ -180,3 +182,12 @@ def test_an_embedding_that_is_not_finite_is_refused(stored):
     frames[2] = np.nan
     with pytest.raises(InputError, match="not finite"):
         search((frames, videos), UNTUNED)
+
+
+def test_equal_videos_have_equal_cosines_with_a_text():
+    rng = np.random.default_rng(0)
+    videos = [EmbeddedVideo(f"v{number}", "test", 2.0, number, 1, [0], [0]) for number in range(53)]
+    vectors = np.tile(rng.standard_normal(128).astype(np.float32), (53, 1))
+    embedded = SimpleNamespace(row_of={video.video_id: row for row, video in enumerate(videos)})
+    found = Wholes("key", "model", 50.0, embedded, vectors).cosines(videos, rng.standard_normal(128))
+    assert len(set(found.tolist())) == 1

@@ -1,4 +1,4 @@
-"""X-CLIP's texts that depend on the video, as a second look at the best of a ranking.
+"""X-CLIP's texts that depend on the video, for a second look at the best of a ranking.
 
 A text becomes text + α · decoder(text, patches of the video averaged over its frames), so it has another vector
 for each video, and no pair of a text and a video can be scored without running the decoder. So the unconditional
@@ -6,8 +6,7 @@ cosines rank everything, and only the best of each text and of each video are sc
 
 Source: Ni et al. 2022 (X-CLIP), section 3.3; METHODS.md section 3.
 
-Shapes: T texts, V videos, Q queries, G gallery items, M pairs, K items that are scored again, P patches,
-D embedding dimensions.
+Shapes: T texts, V videos, M pairs, P patches, D embedding dimensions.
 """
 
 from collections.abc import Callable, Mapping
@@ -86,51 +85,3 @@ def conditional_scores(
             adapted_1ND = texts_1ND + prompts(texts_1ND, context_1PD)
             scores_M[here] = (functional.normalize(adapted_1ND[0], dim=-1) @ videos[video]).cpu().numpy()
     return scores_M
-
-
-def best_items(scores_QG: np.ndarray, count: int) -> np.ndarray:
-    """The `count` best items of each query, (Q, min(count, G)), best first; equal scores by index."""
-    return np.argsort(-scores_QG, axis=1, kind="stable")[:, :count]
-
-
-def rerank(scores_QG: np.ndarray, items_QK: np.ndarray, rescored_QK: np.ndarray) -> np.ndarray:
-    """Put new scores of each query's best items in the place of the old ones, above those of all other items.
-
-    The new ones may be of another kind, such as logarithms of probabilities: they are moved above the old ones.
-
-    Example:
-        Old cosines 0.9, 0.8, 0.1; the first two scored again as -9 and -8.5: 1.9, 2.4, 0.1.
-
-    Returns:
-        (Q, G) float64, to be ranked by only.
-    """
-    reranked_QG = scores_QG.astype(np.float64)
-    moved_Q1 = 1 + reranked_QG.max(axis=1, keepdims=True) - rescored_QK.min(axis=1, keepdims=True)
-    np.put_along_axis(reranked_QG, items_QK, rescored_QK + moved_Q1, axis=1)
-    return reranked_QG
-
-
-def rescore_best(
-    scores_TV: np.ndarray, score_pairs: Callable[[np.ndarray], np.ndarray], *, top_k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Score the best videos of each text and the best texts of each video again, each pair once.
-
-    Args:
-        scores_TV: unconditional cosines.
-        score_pairs: new scores (M,) of pairs (M, 2) of text and video.
-        top_k: how many of each are scored again; the others keep their order below them.
-
-    Returns:
-        Two matrices (T, V) to rank by: the rows of the first for text to video, the columns of the second for
-        video to text.
-    """
-    num_videos = scores_TV.shape[1]
-    videos_TK = best_items(scores_TV, top_k)
-    texts_VK = best_items(scores_TV.T, top_k)
-    from_texts = np.arange(len(scores_TV))[:, None] * num_videos + videos_TK
-    from_videos = texts_VK * num_videos + np.arange(num_videos)[:, None]
-    cells = np.union1d(from_texts, from_videos)
-    rescored = score_pairs(np.stack(np.divmod(cells, num_videos), axis=1)).astype(np.float64)
-    t2v_TV = rerank(scores_TV, videos_TK, rescored[np.searchsorted(cells, from_texts)])
-    v2t_VT = rerank(scores_TV.T, texts_VK, rescored[np.searchsorted(cells, from_videos)])
-    return t2v_TV, v2t_VT.T

@@ -6,7 +6,6 @@ id. `load` and `save` of each table live here so that a column has one spelling.
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -100,6 +99,14 @@ _OPTIONAL = {"annotated_windows"}
 TABLES = {Video: "videos.jsonl", Caption: "captions.jsonl", Moment: "moments.jsonl", Action: "actions.jsonl"}
 
 
+def _form(kind: type[Record]) -> type[BaseModel]:
+    columns: dict[str, Any] = {each.name: (each.type, [] if each.name in _OPTIONAL else ...) for each in fields(kind)}
+    return create_model(kind.__name__, __config__=STRICT, **columns)
+
+
+_FORMS = {Video: _form(Video), Caption: _form(Caption), Moment: _form(Moment), Action: _form(Action)}
+
+
 def save_records(folder: Path, kind: type[Record], records: Iterable[Record]) -> None:
     """Write the table of `kind` into `folder`, sorted by id."""
     keys = _SORT_KEYS[kind]
@@ -122,15 +129,9 @@ def load_records(folder: Path, kind: type[Record]) -> list[Record]:
             odd = sorted(names ^ row.keys())
             raise InputError(f"{path} row {number}: columns {odd} are missing or unknown; it holds {sorted(names)}")
         try:
-            _form(kind).model_validate(row)
+            _FORMS[kind].model_validate(row)
         except ValidationError as error:
             raise refusal(error, f"{path} row {number}") from None
         values: dict[str, Any] = row
         records.append(kind(**values))
     return records
-
-
-@cache
-def _form(kind: type[Record]) -> type[BaseModel]:
-    columns: dict[str, Any] = {each.name: (each.type, [] if each.name in _OPTIONAL else ...) for each in fields(kind)}
-    return create_model(kind.__name__, __config__=STRICT, **columns)

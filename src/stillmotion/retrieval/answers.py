@@ -9,6 +9,7 @@ Shapes: T texts, V videos, M pairs.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,13 @@ import torch
 
 from stillmotion.backbones.registry import load_embeds
 from stillmotion.backbones.video_llm.model import VideoLLM
-from stillmotion.backbones.xclip_prompts import rescore_best
 from stillmotion.config.scorers import RerankParams
 from stillmotion.embedding.states import StoredStates
 from stillmotion.errors import InputError
 from stillmotion.io.memo import folder_digest
 from stillmotion.metrics.retrieval import TieRule
 from stillmotion.retrieval.hidden_states import PooledPairs
+from stillmotion.retrieval.reranking import rescore_best
 from stillmotion.retrieval.scoring import Queries, Ranked, ScorerInputs, Untrained, rank_scores
 from stillmotion.stage import Progress
 
@@ -54,7 +55,10 @@ class Reranked(Untrained):
     def rank(self, queries: Queries, num_clips: int, ties: TieRule) -> list[Ranked]:
         """Rank by the cosines, the best by the answers."""
         own, pairs, params = PooledPairs(self.states, queries.rows), queries.any_clips, self.params
-        cosines_TV = own.texts(params.layer, params.text_pooling) @ own.videos(params.layer, params.video_pooling).T
+        texts_TD, videos_VD = (
+            own.texts(params.layer, params.text_pooling),
+            own.videos(params.layer, params.video_pooling),
+        )
 
         def score_pairs(pairs_M2: np.ndarray) -> np.ndarray:
             scores_M = np.empty(len(pairs_M2), dtype=np.float64)
@@ -68,7 +72,15 @@ class Reranked(Untrained):
                     progress.advance(len(batch))
             return scores_M
 
-        t2v_TV, v2t_TV = rescore_best(cosines_TV, score_pairs, top_k=params.top_k)
+        t2v_TV, v2t_TV = rescore_best(
+            texts_TD @ videos_VD.T,
+            score_pairs,
+            top_k=params.top_k,
+            texts_T=[caption.text for caption in pairs.captions],
+            videos_V=[
+                blake2b(self.states.visual(row, ())["tokens"].tobytes()).digest() for row in queries.video_rows_V
+            ],
+        )
         return [Ranked(rank_scores(pairs, t2v_TV, v2t_TV, ties))]
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from stillmotion.backbones.xclip_prompts import build_prompts, conditional_scores, rescore_best
+from stillmotion.backbones.xclip_prompts import build_prompts, conditional_scores
 from stillmotion.config.scorers import ConditionalParams
 from stillmotion.io.weights import load_tensors
 from stillmotion.metrics.retrieval import TieRule
+from stillmotion.retrieval.reranking import rescore_best
 from stillmotion.retrieval.scoring import Queries, Ranked, ScorerInputs, Untrained, rank_scores
 
 TEXTS_A_PASS = 1024
@@ -43,7 +44,13 @@ class Conditional(Untrained):
             lambda video: embedded.contexts[embedded.row_of[pairs.video_ids[video]]],
             texts_a_pass=TEXTS_A_PASS,
         )
-        t2v_TV, v2t_TV = rescore_best(pairs.texts_ND @ videos_VD.T, score_pairs, top_k=self.top_k)
+        t2v_TV, v2t_TV = rescore_best(
+            pairs.texts_ND @ videos_VD.T,
+            score_pairs,
+            top_k=self.top_k,
+            texts_T=[caption.text for caption in pairs.captions],
+            videos_V=[video_D.tobytes() for video_D in videos_VD],
+        )
         return [Ranked(rank_scores(pairs, t2v_TV, v2t_TV, ties))]
 
 
