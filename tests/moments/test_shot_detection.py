@@ -12,6 +12,8 @@ from stillmotion.moments.shot_detection import DetectionTask, DetectorSettings, 
 from stillmotion.video.probe import VideoError
 
 CONTENT = DetectorSettings("content", 27.0, 0.6)
+THRESHOLDS = {"content": 27.0, "adaptive": 3.0}
+"""By detector."""
 RATE = 10
 
 
@@ -37,7 +39,7 @@ def cuts(path, settings=CONTENT, *, memo=None, code=""):
 @pytest.mark.parametrize("detector", get_args(Detector))
 def test_cuts_are_where_the_picture_changes(tmp_path, detector):
     path = film(tmp_path / "a.mp4", [20] * 13 + [200] * 20 + [90] * 17)
-    assert cuts(path, DetectorSettings(detector, 3.0, 0.6)) == pytest.approx([1.3, 3.3])
+    assert cuts(path, DetectorSettings(detector, THRESHOLDS[detector], 0.6)) == pytest.approx([1.3, 3.3])
 
 
 def test_a_video_of_one_shot_has_no_cut(tmp_path):
