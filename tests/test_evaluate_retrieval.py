@@ -1,5 +1,6 @@
 """The stage on embeddings made by hand, for each kind of scorer; what a kind makes of a pair is tested beside it."""
 
+import functools
 import importlib.util
 import json
 import math
@@ -22,9 +23,11 @@ from stillmotion.backbones.xclip_prompts import build_prompts, prompt_settings
 from stillmotion.cli import app
 from stillmotion.config.loading import FAMILIES
 from stillmotion.config.models import BuiltinBackboneParams, XClipExpansionParams
-from stillmotion.config.scorers import TransformerParams
+from stillmotion.config.scorers import BestLayerParams, HeadParams, PooledStatesParams, TransformerParams
 from stillmotion.embedding.reader import EmbeddedVideo
 from stillmotion.errors import InputError
+from stillmotion.experiments.definition import experiment_names, load_experiment, read_mapping
+from stillmotion.experiments.settings import resolve
 from stillmotion.io.arrays import save_array
 from stillmotion.io.memo import folder_digest
 from stillmotion.io.records import Caption, Video, save_records
@@ -63,6 +66,21 @@ SCORERS = {
     "conditional": {"kind": "conditional", "top_k": 2},
     "own": {"kind": "own"},
 }
+OF_VIDEO_LLMS = (PooledStatesParams, BestLayerParams, HeadParams)
+"""What reads a video LLM's states or asks it: tests/retrieval/test_{hidden_states,heads,answers}.py."""
+
+
+@functools.cache
+def blocks():
+    """A scorer of each kind, of params.yaml or an experiment: a new kind is tested here by the block that runs it."""
+    params = read_mapping(ROOT / "params.yaml")
+    experiments = (load_experiment(name, ROOT / "experiments") for name in experiment_names(ROOT / "experiments"))
+    resolved = [params, *(resolve(experiment, params) for experiment in experiments)]
+    return {block["kind"]: block for found in resolved for block in found["scorers"].values()}
+
+
+NEW = {kind for kind, params in FAMILIES["scorers"].items() if not issubclass(params, OF_VIDEO_LLMS)}
+SCORERS |= {kind: blocks()[kind] for kind in sorted(NEW - {block["kind"] for block in SCORERS.values()})}
 
 
 def unit(*shape, seed):
@@ -464,10 +482,18 @@ def test_own_scores_of_embeddings_by_another_model_are_one_line(project, evaluat
     assert str(caught.value) == "embedded: made by another model than other; run the embed stage again"
 
 
-def test_every_kind_of_scorer_is_among_those_that_are_tested_here():
-    of_video_llms = {"hidden_states", "best_layer", "mlp_head", "transformer_head", "rerank"}
-    """What reads a video LLM's states or asks it: tests/retrieval/test_{hidden_states,heads,answers}.py."""
-    assert {params["kind"] for params in SCORERS.values()} | of_video_llms == set(FAMILIES["scorers"])
+def test_every_kind_of_scorer_has_a_block_in_params_or_an_experiment_that_runs_it():
+    assert blocks().keys() == FAMILIES["scorers"].keys()
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_ranks_lie_in_the_gallery_and_are_the_same_again(evaluate, train, scorer):
+    folder = train(scorer)
+    found = evaluate(scorer, aggregator=folder)
+    for row in found[1]:
+        assert all(1 <= rank <= len(TEST) for rank in row["rank"])
+        assert set(row["hardest_negatives"]) < set(TEST) - {row["video_id"]}
+    assert evaluate(scorer, aggregator=folder) == found
 
 
 def run_script(project, scorer, system):

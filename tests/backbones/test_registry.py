@@ -1,3 +1,6 @@
+import importlib
+import inspect
+import typing
 from dataclasses import asdict
 
 import open_clip
@@ -6,9 +9,10 @@ import safetensors.torch
 import torch
 from open_clip.transform import PreprocessCfg
 
+from stillmotion.backbones.backbone import Backbone
 from stillmotion.backbones.family_files import OPEN_CLIP, read_source
 from stillmotion.backbones.open_clip_backbone import save_backbone
-from stillmotion.backbones.registry import load_backbone
+from stillmotion.backbones.registry import FAMILIES, load_backbone
 from stillmotion.errors import InputError
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -22,6 +26,14 @@ DAMAGE = {
     "null": (OPEN_CLIP, lambda path: path.write_text("null")),
     "digits": (OPEN_CLIP, lambda path: path.write_text("1" * 5000)),
 }
+
+
+@pytest.mark.parametrize("file", FAMILIES)
+def test_each_family_names_a_function_that_opens_a_folder_on_a_device(file):
+    module, function = FAMILIES[file]
+    load = getattr(importlib.import_module(module), function)
+    assert [*inspect.signature(load).parameters] == ["folder", "device"]
+    assert issubclass(typing.get_type_hints(load)["return"], Backbone)
 
 
 @pytest.mark.parametrize("kind", DAMAGE)

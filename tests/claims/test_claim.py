@@ -6,9 +6,10 @@ from stillmotion.claims.mug_stan import MUG_STAN
 from stillmotion.claims.thesis import THESIS
 from stillmotion.claims.vclipper import VCLIPPER
 from stillmotion.claims.video_llama import VIDEO_LLAMA
+from stillmotion.report.page import SOURCES
 
 ROOT = Path(__file__).resolve().parents[2]
-CLAIMS = THESIS.claims + VCLIPPER.claims + MUG_STAN.claims + VIDEO_LLAMA.claims
+CLAIMS = [claim for source in SOURCES for claim in source.claims]
 
 
 def test_a_claim_is_whole_where_its_measure_is_defined():
@@ -31,7 +32,8 @@ def test_a_claim_of_the_default_run_names_no_experiment():
 
 
 def test_the_conclusions_of_the_sources_are_claims():
-    assert [len(source.claims) for source in (THESIS, VCLIPPER, MUG_STAN, VIDEO_LLAMA)] == [14, 9, 9, 9]
+    for source, least in ((THESIS, 14), (VCLIPPER, 9), (MUG_STAN, 9), (VIDEO_LLAMA, 9)):
+        assert len(source.claims) >= least
     assert len({claim.id for claim in CLAIMS}) == len({claim.text for claim in CLAIMS}) == len(CLAIMS)
 
 
@@ -41,4 +43,4 @@ def test_the_experiments_that_claims_and_counterparts_name_are_files():
     with (ROOT / "data" / "counterparts.csv").open(encoding="utf-8", newline="") as rows:
         of_counterparts = {row["experiment"] for row in csv.DictReader(rows)}
     of_claims = {name for claim in CLAIMS for name in claim.experiments}
-    assert of_claims | of_counterparts <= files
+    assert (of_claims | of_counterparts) - files == set(), "no such file in experiments/"

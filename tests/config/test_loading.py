@@ -261,22 +261,19 @@ def test_a_value_of_the_wrong_type_or_range_is_named_and_shown(name, value, show
     assert mend in message
 
 
-@pytest.mark.parametrize("family", ["clip", ...])
-def test_an_unknown_family_of_backbones_is_named(family):
-    message = message_of(edited(("backbones.small_clip.family", family)))
-    assert (
-        message
-        == "param backbones.small_clip.family is wrong or missing; set one of: builtin, open_clip, xclip, video_llm"
-    )
-
-
-@pytest.mark.parametrize("kind", ["mug", ...])
-def test_an_unknown_kind_of_scorer_is_named(kind):
-    assert message_of(edited(("scorers.mean.kind", kind))) == (
-        "param scorers.mean.kind is wrong or missing; set one of: "
-        "mean, transformer_mean, class_token, interaction, conditional, own, hidden_states, best_layer, rerank, "
-        "mlp_head, transformer_head"
-    )
+@pytest.mark.parametrize("found", ["mug", "clip", ...])
+@pytest.mark.parametrize(
+    ("param", "some"),
+    [
+        ("backbones.small_clip.family", {"builtin", "open_clip", "xclip", "video_llm"}),
+        ("scorers.mean.kind", {"mean", "transformer_mean", "interaction", "hidden_states", "mlp_head"}),
+    ],
+)
+def test_an_unknown_kind_is_named_with_those_that_there_are(param, some, found):
+    """Not with these alone: a new one is no reason to come here."""
+    told, known = message_of(edited((param, found))).split("; set one of: ")
+    assert told == f"param {param} is wrong or missing"
+    assert some <= set(known.split(", "))
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.05, 1.0, "learned"])

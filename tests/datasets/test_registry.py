@@ -140,12 +140,13 @@ def test_a_file_belongs_to_one_benchmark_alone():
 
 def test_the_page_of_sources_names_every_annotation_file_and_where_it_comes_from():
     page = README.read_text(encoding="utf-8")
-    for benchmark, _ in BENCHMARKS:
-        for files in benchmark:
-            assert files.title in page
-            for name, origin in files.origins.items():
-                assert f"\n| `{name}` |" in page
-                assert origin in page
+    told = {
+        word
+        for benchmark, _ in BENCHMARKS
+        for files in benchmark
+        for word in (files.title, *files.origins.values(), *(f"\n| `{name}` |" for name in files.origins))
+    }
+    assert [word for word in sorted(told) if word not in page] == [], f"not in {README.name} of data/sources; add it"
 
 
 @pytest.mark.real

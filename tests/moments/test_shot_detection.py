@@ -1,14 +1,19 @@
+from typing import get_args
+
 import av
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stillmotion.config.evaluation import Detector
 from stillmotion.io.memo import Memo
 from stillmotion.moments.shot_detection import DetectionTask, DetectorSettings, find_cuts, shots_between
 from stillmotion.video.probe import VideoError
 
 CONTENT = DetectorSettings("content", 27.0, 0.6)
+THRESHOLDS = {"content": 27.0, "adaptive": 3.0}
+"""By detector."""
 RATE = 10
 
 
@@ -31,10 +36,10 @@ def cuts(path, settings=CONTENT, *, memo=None, code=""):
     return find_cuts(DetectionTask("v", path, settings, Memo(memo), code))
 
 
-@pytest.mark.parametrize("settings", [CONTENT, DetectorSettings("adaptive", 3.0, 0.6)])
-def test_cuts_are_where_the_picture_changes(tmp_path, settings):
+@pytest.mark.parametrize("detector", get_args(Detector))
+def test_cuts_are_where_the_picture_changes(tmp_path, detector):
     path = film(tmp_path / "a.mp4", [20] * 13 + [200] * 20 + [90] * 17)
-    assert cuts(path, settings) == pytest.approx([1.3, 3.3])
+    assert cuts(path, DetectorSettings(detector, THRESHOLDS[detector], 0.6)) == pytest.approx([1.3, 3.3])
 
 
 def test_a_video_of_one_shot_has_no_cut(tmp_path):

@@ -9,13 +9,11 @@ from stillmotion.io.tables import write_json
 from stillmotion.metrics.submission import pad_windows
 from stillmotion.moments.curves import stack_curves
 from stillmotion.moments.objective import Objective
-from stillmotion.moments.postprocess import postprocess
+from stillmotion.moments.postprocess import POST_PROCESSINGS, postprocess
 from stillmotion.moments.queries import EmbeddedQueries
 from stillmotion.moments.selection import select
 from stillmotion.moments.threshold_search import search_thresholds
 from stillmotion.moments.thresholds import read_thresholds
-
-POST_PROCESSINGS = ("none", "norm", "adjust_norm", "log_smooth_norm")
 
 
 def make_split(curves, changes, windows, seconds=2.0):

@@ -1,8 +1,10 @@
+from typing import get_args
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from stillmotion.claims.windows import POSTS
+from stillmotion.config.evaluation import Method, PostProcessing
 from stillmotion.report.moment_figures import (
     METHOD_LINES,
     POST_COLORS,
@@ -26,9 +28,10 @@ def legend_of(axes):
 
 
 def test_every_post_processing_and_method_has_a_look_of_its_own():
-    assert set(POST_COLORS) == set(POSTS)
-    assert len(set(POST_COLORS.values())) == 4
-    assert len(set(METHOD_LINES.values())) == 3
+    assert len(set(POST_COLORS.values())) == len(POST_COLORS)
+    assert POST_COLORS.keys() == set(get_args(PostProcessing))
+    assert len(set(METHOD_LINES.values())) == len(METHOD_LINES)
+    assert METHOD_LINES.keys() == set(get_args(Method))
 
 
 def test_the_distribution_falls_from_all_queries_and_reads_recall_at_its_levels(make_selection, make_evidence):

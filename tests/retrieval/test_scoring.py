@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stillmotion.config.scorers import ScorerParams
+from stillmotion.config.section import Section
 from stillmotion.embedding.reader import EmbeddedVideo, Embeddings
 from stillmotion.io.arrays import save_array
 from stillmotion.io.records import Caption
@@ -58,6 +59,20 @@ def test_each_direction_is_ranked_by_its_own_scores():
     assert found.directions["v2t"].ranks_Q.tolist() == [2.0, 3.0]
     assert [[video for video in row if video >= 0] for row in found.negatives_TK.tolist()] == [[1], [1], [0]]
     assert rank_scores(pairs, t2v_TV, v2t_TV, "optimistic").directions["t2v"].ranks_Q.tolist() == [1.0, 2.0, 1.0]
+
+
+def test_scores_of_another_shape_than_the_queries_and_the_gallery_are_told(queries):
+    for shape in ((3, 4), (3, 2), (4, 3), (3,)):
+        with pytest.raises(AssertionError, match=r"make \(texts, videos\), which is \(3, 3\)"):
+            rank_scores(queries.any_clips, np.ones(shape), np.ones((3, 3)), "average")
+
+
+def test_a_kind_that_no_module_opens_is_told():
+    class Forgotten(Section):
+        pass
+
+    with pytest.raises(AssertionError, match=r"^Forgotten is not in MODULES of retrieval/scoring\.py; add it there"):
+        module_of(Forgotten)
 
 
 def test_queries_are_the_whole_captions_of_the_test_split_in_rows_of_their_files(tmp_path):

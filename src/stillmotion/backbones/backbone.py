@@ -246,7 +246,11 @@ class Backbone(Embeds):
 
     @abstractmethod
     def set_patch_dropout(self, dropout: torch.nn.Module) -> None:
-        """Put `dropout` where patch tokens (N, 1 + P, W) have their positions and no norm yet."""
+        """Put `dropout` where patch tokens (N, 1 + P, W) have their positions and no norm yet.
+
+        Raises:
+            InputError: the model has no patches, and the rate at which `dropout` keeps them is below 1.
+        """
 
     def draw_paths(self, seed: list[int], *, first_clip: int) -> None:
         """Draw which layers the clips of the next training pass skip; most models skip none.

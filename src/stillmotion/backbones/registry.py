@@ -1,11 +1,11 @@
 """From a model folder to its backbone: the one place that knows which families there are.
 
-To add a family, write a module beside this one with a subclass of `Backbone`, and name the file that tells its
-folders in `family_files` and `load_backbone`. A family is imported when a folder of it is opened: transformers and
-open_clip take seconds. A video LLM is a member of `VIDEO_LLMS`.
+To add a family, write a module beside this one with a subclass of `Backbone`, and an entry of FAMILIES; a video LLM
+goes into PUBLISHED_VIDEO_LLMS. A family is imported when a folder of it is opened, as transformers takes seconds.
 """
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -15,6 +15,14 @@ from stillmotion.backbones.backbone import Backbone, Embeds
 from stillmotion.errors import InputError, machine_refusal
 from stillmotion.stage import importing
 
+FAMILIES: Mapping[str, tuple[str, str]] = {
+    family_files.STAN: ("stillmotion.backbones.stan_folder", "load_stan"),
+    family_files.CLIP4CLIP: ("stillmotion.backbones.clip4clip_folder", "load_clip4clip"),
+    family_files.OPEN_CLIP: ("stillmotion.backbones.open_clip_backbone", "load_open_clip"),
+    family_files.XCLIP: ("stillmotion.backbones.xclip_folder", "load_xclip"),
+}
+"""By the file that tells a folder, a module and its function of a folder and a device; the first that is there counts,
+as the folders of the first two hold that of an open_clip model."""
 PUBLISHED_VIDEO_LLMS = {
     "video_llama_3": "stillmotion.backbones.video_llm.video_llama_3",
     "qwen2_vl": "stillmotion.backbones.video_llm.qwen2_vl",
@@ -77,21 +85,10 @@ def _load(folder: Path, device: torch.device) -> Embeds:
         with importing():
             from stillmotion.backbones.lora import BASE, merge_adapters
         return merge_adapters(load_backbone(folder / BASE, torch.device("cpu")), folder).to(device).eval()
-    # The folders of the next two hold that of an open_clip model.
-    if (folder / family_files.STAN).is_file():
-        with importing():
-            from stillmotion.backbones.stan_folder import load_stan
-        return load_stan(folder, device)
-    if (folder / family_files.CLIP4CLIP).is_file():
-        with importing():
-            from stillmotion.backbones.clip4clip_folder import load_clip4clip
-        return load_clip4clip(folder, device)
-    if (folder / family_files.OPEN_CLIP).is_file():
-        with importing():
-            from stillmotion.backbones.open_clip_backbone import load_open_clip
-        return load_open_clip(folder, device)
-    if (folder / family_files.XCLIP).is_file():
-        with importing():
-            from stillmotion.backbones.xclip_folder import load_xclip
-        return load_xclip(folder, device)
+    for file, (module, function) in FAMILIES.items():
+        if (folder / file).is_file():
+            with importing():
+                load = getattr(importlib.import_module(module), function)
+            backbone: Embeds = load(folder, device)
+            return backbone
     raise InputError(f"{folder}: no model there; run `dvc repro` or `dvc pull` for {folder.as_posix()}")

@@ -6,7 +6,7 @@ Thresholds are those that a system was searched with, as its metrics file says, 
 # Q queries.
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stillmotion.claims.evidence import Evidence
 from stillmotion.claims.systems import Rows, records, select
+from stillmotion.config.evaluation import PostProcessing
 from stillmotion.metrics.moments import moment_values
 
 Floats = NDArray[np.float64]
@@ -23,7 +24,7 @@ METHOD, POST, OBJECTIVE = (f"protocol.thresholds.{name}" for name in ("method", 
 WINDOWS, FRAMES = "R1@0.5", "frame_AP@0.5"
 """Objectives that thresholds are searched for."""
 METHODS = ("vc1", "vc2")
-POSTS = ("none", "norm", "adjust_norm", "log_smooth_norm")
+POSTS = get_args(PostProcessing)
 LENGTHS = ("short", "middle", "long")
 
 

@@ -7,6 +7,8 @@ from pydantic import Field
 from stillmotion.config.section import Count, Fraction, NotNegative, Positive, Section, Seed
 
 Method = Literal["vc1", "vc1_beta", "vc2"]
+PostProcessing = Literal["none", "norm", "adjust_norm", "log_smooth_norm"]
+Detector = Literal["content", "adaptive"]
 
 
 class SelectionParams(Section):
@@ -15,7 +17,7 @@ class SelectionParams(Section):
     method: Method
     """`vc1_beta` is VC1 with its second threshold, β, searched beside λ. A top window stays where any window does, so
     that β changes R1 only where none is above it: it is for selected frames, and for mAP."""
-    post_processing: Literal["none", "norm", "adjust_norm", "log_smooth_norm"]
+    post_processing: PostProcessing
     least_cosine: Annotated[float, Field(gt=0, lt=1)]
     """What `log_smooth_norm` raises lower cosines to before the logarithm: 1e-6 for models such as CLIP, whose
     cosines are all above zero."""
@@ -55,7 +57,7 @@ class EvaluateMomentsParams(EvaluateParams):
 class ShotDetectorParams(Section):
     """Shots of the videos themselves, found by PySceneDetect: proposals of a training-free baseline."""
 
-    detector: Literal["content", "adaptive"]
+    detector: Detector
     """ContentDetector or AdaptiveDetector."""
     threshold: Positive
     min_shot_s: NotNegative

@@ -1,7 +1,7 @@
 """From a dataset's name to its source: the one place that knows which datasets there are.
 
-To add a dataset with annotations in a format of its own, write a module beside this one with a class that
-does what `Source` says, and name it in `open_source`; for a public benchmark, with its files, in `BENCHMARKS`.
+To add a benchmark with files of its own, write a module beside this one that makes a `Source` of a folder, and name it,
+with its files, in `BENCHMARKS`.
 """
 
 from collections.abc import Callable

@@ -8,15 +8,15 @@ element, so that neither the padding nor the other queries of the batch change a
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stillmotion.config.evaluation import PostProcessing
 from stillmotion.errors import InputError
 from stillmotion.moments.curves import Floats, Mask, valid_frames
 
-PostProcessing = Literal["none", "norm", "adjust_norm", "log_smooth_norm"]
 POST_PROCESSINGS: tuple[PostProcessing, ...] = get_args(PostProcessing)
 
 LEAST_COSINE = 1e-6
@@ -149,7 +149,7 @@ def postprocess(
     Args:
         sc_QT: padded similarities.
         num_frames_Q: frames of each query.
-        method: which of the four.
+        method: which of them.
         window: M of `log_smooth_norm`.
         frozen_range: `train_range` of the train split, for `adjust_norm`.
         least_cosine: floor of the logarithm of `log_smooth_norm`.

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from numpy.typing import NDArray
 
+from stillmotion.config.evaluation import Detector
 from stillmotion.io.memo import Memo
 from stillmotion.io.tables import read_json, write_json
 from stillmotion.video.decode import decoded_frames
@@ -24,7 +25,7 @@ from stillmotion.video.unchanged import unchanged
 class DetectorSettings:
     """Which detector, and how sensitive: the params of the stage."""
 
-    detector: Literal["content", "adaptive"]
+    detector: Detector
     threshold: float
     """ContentDetector's change of pixels from 0 to 255, or AdaptiveDetector's ratio of it to its surroundings."""
     min_shot_s: float
@@ -52,8 +53,8 @@ def _detect(path: Path, settings: DetectorSettings) -> list[float]:
     from scenedetect.scene_manager import compute_downscale_factor
 
     cv2.setNumThreads(1)  # each process has its CPU
-    kind = ContentDetector if settings.detector == "content" else AdaptiveDetector
-    detector = kind(settings.threshold, min_scene_len=settings.min_shot_s)
+    detectors = {"content": ContentDetector, "adaptive": AdaptiveDetector}
+    detector = detectors[settings.detector](settings.threshold, min_scene_len=settings.min_shot_s)
     probe = probe_video(path)
     cuts: list[FrameTimecode] = []
     size: tuple[int, int] | None = None

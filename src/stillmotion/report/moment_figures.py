@@ -5,19 +5,21 @@ of all.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from itertools import cycle
+from typing import Any, get_args
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
 from stillmotion.claims.evidence import Evidence
-from stillmotion.claims.windows import METHOD, POST, groups_of
+from stillmotion.claims.windows import METHOD, POST, POSTS, groups_of
+from stillmotion.config.evaluation import Method
 from stillmotion.report.figures import legend_on_the_right
 from stillmotion.report.moments import group_title
 
-POST_COLORS = {"none": "#888888", "norm": "#4878a8", "adjust_norm": "#e08f3c", "log_smooth_norm": "#3f8f4f"}
-METHOD_LINES = {"vc1": "-", "vc1_beta": ":", "vc2": "--"}
+POST_COLORS = dict(zip(POSTS, cycle(("#888888", "#4878a8", "#e08f3c", "#3f8f4f", "#8f5fa8", "#b04a5a")), strict=False))
+METHOD_LINES = dict(zip(get_args(Method), cycle(("-", ":", "--", "-.")), strict=False))
 LEAST_IOUS = np.arange(41) / 40
 """IoUs of the distribution: 0.5 and 0.7 are among them, to the bit."""
 

@@ -129,6 +129,10 @@ def rank_scores(pairs: RetrievalPairs, t2v_TV: np.ndarray, v2t_TV: np.ndarray, t
         v2t_TV: what the texts of a video are ranked by.
         ties: the rule.
     """
+    shape = len(pairs), len(pairs.video_ids)
+    assert t2v_TV.shape == v2t_TV.shape == shape, (
+        f"a scorer made scores of {t2v_TV.shape} and {v2t_TV.shape}; make (texts, videos), which is {shape}"
+    )
     directions = rank_both_directions(v2t_TV, pairs.relevance, ties=ties)
     directions["t2v"] = rank_both_directions(t2v_TV, pairs.relevance, ties=ties)["t2v"]
     return EmbeddingRanks(directions, hardest_negatives(t2v_TV, pairs.relevance))
@@ -151,7 +155,9 @@ script reads them: whatever they name would be part of what each stage depends o
 
 def module_of(kind: type[Section]) -> str:
     """What opens the scorers whose params are of this class."""
-    return next(MODULES[base] for base in kind.__mro__ if base in MODULES)
+    found = next((MODULES[base] for base in kind.__mro__ if base in MODULES), "")
+    assert found, f"{kind.__name__} is not in MODULES of retrieval/scoring.py; add it there, and its module"
+    return found
 
 
 def open_scorer(params: ScorerParams, queries: Queries, inputs: ScorerInputs) -> Scorer:

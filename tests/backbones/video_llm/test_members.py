@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tiny_video_llms import MEMBERS, SETTINGS, TEMPLATE, write
 from transformers.video_utils import VideoMetadata
 
-from stillmotion.backbones.registry import VIDEO_LLMS, load_backbone, load_embeds
+from stillmotion.backbones.registry import PUBLISHED_VIDEO_LLMS, VIDEO_LLMS, load_backbone, load_embeds
 from stillmotion.backbones.video_llm.pooling import pool
 from stillmotion.config.video_llms import VideoLLMSettings
 from stillmotion.errors import InputError
@@ -34,6 +34,12 @@ USER = {  # what `own` of the settings renders, written out; SmolVLM's processor
     **dict.fromkeys(MEMBERS, "<|im_start|>user\nTOKEN\nwhat happens?<|im_end|>\n<|im_start|>assistant\n"),
     "smolvlm": "<|im_start|>User: <video>\nwhat happens?<end_of_utterance>\nAssistant:",
 }
+
+
+def test_every_published_member_is_tested():
+    of_q_formers = {"instructblipvideo", "video_llama"}  # test_q_formers.py, test_video_llama.py
+    missing = PUBLISHED_VIDEO_LLMS.keys() - of_q_formers - set(MEMBERS)
+    assert missing == set(), "give it to MEMBERS and `configured` of tests/tiny_video_llms.py, and to TOKEN here"
 
 
 @pytest.fixture(scope="module")
