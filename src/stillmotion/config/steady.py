@@ -4,9 +4,9 @@ dvc writes down those of its end (issue 11058 of dvc): what came of the ones bef
 ones give, in dvc.lock and in dvc's cache, for good.
 """
 
+import ast
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,15 +22,17 @@ def steady_params(script: Path) -> Iterator[None]:
     Raises:
         InputError: one was edited meanwhile.
     """
-    before = FILE.read_text(encoding="utf-8-sig") if "DVC_STAGE" in os.environ and FILE.is_file() else None
+    before = FILE.read_bytes() if "DVC_STAGE" in os.environ and FILE.is_file() else None
     yield
-    if before is None or (after := FILE.read_text(encoding="utf-8-sig")) == before:
+    if before is None or (FILE.is_file() and FILE.read_bytes() == before):
         return
-    from stillmotion.config.yaml_files import parse_yaml  # which takes its time, for what is rare
+    from stillmotion.config.yaml_files import parse_yaml, read_yaml  # which takes its time, for what is rare
 
-    old, new, code = parse_yaml(before, FILE), parse_yaml(after, FILE), script.read_text(encoding="utf-8")
-    for name in old | new:
-        if old.get(name) != new.get(name) and re.search(rf"\b{re.escape(name)}\b", code):
+    old, new = parse_yaml(before.decode("utf-8-sig"), FILE), read_yaml(FILE)
+    nodes = list(ast.walk(ast.parse(script.read_bytes())))
+    named = {getattr(node, field, None) for field in ("attr", "value") for node in nodes}  # params.embed, or "embed"
+    for name in old:
+        if name in named and (not isinstance(new, dict) or new.get(name) != old[name]):
             raise InputError(
                 f"{FILE}: {name} was edited while this ran, and dvc would take what came of the params before for what "
                 "the new ones give; run dvc repro again"
