@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stillmotion.errors import InputError
-from stillmotion.video.unchanged import state_of
 
 VIDEO_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
@@ -70,6 +69,8 @@ def untouched(folder: Path) -> Iterator[None]:
     Raises:
         InputError: one has come, changed or gone: it is still being copied, perhaps.
     """
+    from stillmotion.video.unchanged import state_of  # which brings a decoder, that a list of files needs not
+
     before = {path: state_of(file) for path, file in list_files(folder).items()}
     yield
     after = {path: state_of(file) for path, file in list_files(folder).items()}
