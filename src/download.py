@@ -28,6 +28,7 @@ from stillmotion.datasets.fetched import laid_out
 from stillmotion.datasets.probing import digest_videos, probe_videos
 from stillmotion.datasets.registry import open_source
 from stillmotion.datasets.source import Annotations
+from stillmotion.datasets.video_files import untouched
 from stillmotion.io.atomic import atomic_folder
 from stillmotion.io.memo import open_memo
 from stillmotion.io.records import MISSING, SPLITS, TABLES, Action, Caption, Moment, Video, save_records
@@ -46,7 +47,11 @@ def main(
     """Turn a dataset's source into video files and canonical tables."""
     params = load_params()
     environment = read_environment()
-    with atomic_folder(output) as folder, laid_out(source, folder / ".source", environment) as layout:
+    with (
+        atomic_folder(output) as folder,
+        untouched(source),
+        laid_out(source, folder / ".source", environment) as layout,
+    ):
         dataset = open_source(layout.folder, params.download)
         found = dataset.collect(folder, workers=environment.workers, memo=open_memo(environment.memo))
         found = layout.settle(found, folder, max_skip_fraction=params.sample_frames.max_skip_fraction)

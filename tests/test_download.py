@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import pytest
 
+from stillmotion.datasets import probing
 from stillmotion.io.records import Action, Caption, Moment, Video, load_records
 from stillmotion.io.tables import read_rows
 
@@ -112,6 +113,35 @@ def test_a_folder_is_read_where_it_lies_and_what_cannot_be_read_keeps_its_row(wo
     assert sorted(path.name for path in raw.parent.iterdir()) == ["digests.jsonl", "tables"]
     digest = hashlib.sha256((source / "sub dir" / "good.MP4").read_bytes()).hexdigest()
     assert read_rows(raw.parent / "digests.jsonl") == [{"video_id": "sub dir/good", "sha256": digest}]
+
+
+@pytest.mark.parametrize("fate", ["comes", "goes", "is edited"])
+def test_a_folder_that_does_not_stay_as_it_is_meanwhile_is_one_line_and_nothing_is_written(
+    workplace, download, monkeypatch, fate
+):
+    source = workplace / "data" / "sources" / "mine"
+    make_video(source / "a.mp4")
+    (source / "captions.csv").write_text("video,caption\na.mp4,x\n")
+    names = {"comes": "b.mp4", "goes": "a.mp4", "is edited": "captions.csv"}
+    digest_videos = probing.digest_videos
+
+    def touched(*arguments, **options):
+        file = source / names[fate]
+        if fate == "goes":
+            file.unlink()
+        else:
+            with file.open("ab") as out:
+                out.write(b"a.mp4,y\n")
+        return digest_videos(*arguments, **options)
+
+    monkeypatch.setattr(probing, "digest_videos", touched)
+    result = download("mine")
+    assert (result.returncode, result.stderr.splitlines()[-1]) == (
+        2,
+        f"download: error: data/sources/mine/{names[fate]}: came, changed or went while this folder was read; run this "
+        "again once nothing writes there",
+    )
+    assert list((workplace / "data" / "raw").iterdir()) == []
 
 
 def test_empty_tables_are_written_and_said(workplace, download):

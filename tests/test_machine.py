@@ -243,6 +243,21 @@ def test_a_memo_on_a_full_disk_costs_one_warning_and_its_work(small_disk, tmp_pa
     assert not [path for path in small_disk.rglob("*") if path.is_file()]
 
 
+def test_a_memo_of_a_colleague_that_can_only_be_read_is_read_and_costs_one_warning(small_disk, tmp_path, caplog):
+    open_memo(small_disk).fetch("kind", {"name": "a"}, tmp_path / "a", lambda path: path.write_text("a"), suffix=".txt")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    memo = open_memo(small_disk)
+    for name, was_there in (("a", True), ("b", False)):
+        found = memo.fetch(
+            "kind", {"name": name}, tmp_path / f"{name}2", lambda path: path.write_text("b"), suffix=".txt"
+        )
+        assert found is was_there
+    assert [(tmp_path / name).read_text() for name in ("a2", "b2")] == ["a", "b"]
+    (record,) = caplog.records
+    told = "the memo can't be used (read-only file system) but for what is there: this run keeps nothing for the next."
+    assert told in record.getMessage()
+
+
 @pytest.mark.parametrize("fault", ["file", "below a file", "loop"])
 def test_a_memo_that_is_no_folder_is_one_warning_and_none(tmp_path, caplog, fault):
     root = tmp_path / "memo"

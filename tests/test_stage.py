@@ -33,6 +33,9 @@ def main(wish: Annotated[str, typer.Option(help="what to do")]) -> None:
         atexit.register(print, "at exit")
         threading.Thread(target=lambda: (time.sleep(0.2), print("from a thread"))).start()
         print("from main")
+    if wish.startswith("edit "):
+        with Path("params.yaml").open("a") as params:
+            params.write(wish.removeprefix("edit "))
     with Progress("counting", 2) as progress:
         progress.advance(2)
 
@@ -79,6 +82,23 @@ def test_an_unknown_option_is_refused_without_a_traceback(tmp_path):
     assert done.returncode == 2
     assert "--wisch" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("added", "edited"),
+    [("  wish: 2", "counting"), ("other: 1", ""), ("# counting", "")],
+    ids=["what it reads", "what it does not read", "a comment"],
+)
+def test_params_that_are_edited_while_dvc_runs_a_stage_are_not_taken_for_those_of_what_came_out(
+    tmp_path, monkeypatch, added, edited
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("counting:\n  a: 1\n")
+    monkeypatch.setenv("DVC_STAGE", "some_stage")
+    done = run(tmp_path, "--wish", f"edit {added}\n")
+    assert done.returncode == (2 if edited else 0)
+    told = f"some_stage: error: params.yaml: {edited} was edited while this ran, and dvc would take what came of the "
+    assert done.stderr.splitlines()[-1].startswith(told if edited else "counting: 2 in ")
 
 
 def test_a_stage_that_ends_leaves_nothing_undone(tmp_path):

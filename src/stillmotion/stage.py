@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from stillmotion.config.interrupts import LINES, Terminated, leave_at_once, raise_instead, status_of
+from stillmotion.config.steady import steady_params
 from stillmotion.errors import InputError, machine_refusal
 from stillmotion.lifeline import end_with_dvc
 from stillmotion.printed import OneLine, one_line
@@ -68,7 +69,7 @@ def run_stage(main: Callable[..., Any]) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("stillmotion").setLevel(logging.INFO)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command(help=main.__doc__)(main)
+    app.command(help=main.__doc__)(steady_params(Path(sys.argv[0]))(main))
     raise_instead()
     try:
         app()

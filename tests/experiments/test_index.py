@@ -33,7 +33,7 @@ class Beside:
     def bring(self, revision, outs):
         self.brought.append((revision, [str(out) for out in outs]))
         for out in outs:
-            out.mkdir(parents=True)
+            out.mkdir(parents=True, exist_ok=True)
 
 
 @pytest.fixture
@@ -75,6 +75,23 @@ def test_what_is_there_is_not_made_again_and_what_has_run_is_brought(beside):
     index.build_index("mine", "plain", "", with_frames=True)
     assert len(beside.ran) == 1
     assert beside.brought[1] == ("abc", [*OUTS, "data/frames/mine"])
+
+
+def test_a_dataset_that_has_been_added_to_since_is_embedded_anew(beside, monkeypatch):
+    versions = {"mine": "100644 aaa 0\tdata/sources/mine.dvc\n"}
+    monkeypatch.setattr(dvc_queue, "_git", lambda *arguments: versions[Path(arguments[3]).name])
+    index.build_index("mine", "plain", "", with_frames=False)
+    assert not index.is_outdated("mine", "small_clip")
+    versions["mine"] = "100644 bbb 0\tdata/sources/mine.dvc\n"
+    assert index.is_outdated("mine", "small_clip")
+    beside.done.clear()  # another commit
+    index.build_index("mine", "plain", "", with_frames=False)
+    assert len(beside.ran) == len(beside.brought) == 2
+    assert not index.is_outdated("mine", "small_clip")
+
+
+def test_what_nobody_made_for_a_search_is_not_called_outdated(beside):
+    assert not index.is_outdated("mine", "small_clip")
 
 
 def test_an_experiment_that_has_run_on_the_dataset_is_used(beside):

@@ -61,6 +61,21 @@ def test_what_a_killed_worker_left_half_written_in_a_folder_does_not_come_with_i
     assert names(tmp_path / "out" / "below") == [".mine.partial-"]
 
 
+def test_what_a_killed_process_left_half_written_of_a_file_is_removed_and_of_a_living_one_stays(tmp_path):
+    for name in ("file", "other"):
+        run(f"""
+            with atomic_file({str(tmp_path / name)!r}) as partial:
+                partial.write_text("half")
+                os._exit(9)
+            """)
+    with atomic_file(tmp_path / "file") as living:
+        living.touch()
+        with atomic_file(tmp_path / "file") as partial:
+            partial.touch()
+        assert living.exists()
+    assert [name.split("-")[0] for name in names(tmp_path)] == [".other.partial", "file"]
+
+
 def test_two_writers_of_a_file_do_not_share_their_half_written_parts(tmp_path):
     path = tmp_path / "file.txt"
     with atomic_file(path) as first, atomic_file(path) as second:

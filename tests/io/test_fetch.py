@@ -361,6 +361,24 @@ def test_a_full_disk_is_told_with_the_folder(site, get, tmp_path, monkeypatch):
     )
 
 
+def test_what_is_on_its_way_can_be_gone_on_with_by_who_is_not_root(site, get, tmp_path, monkeypatch):
+    site.files["/a.mp4"], replace = CONTENT, Path.replace
+
+    def killed(path, target):
+        if path.name.startswith("."):  # what is said of it
+            return replace(path, target)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            get(Wanted(f"{site.url}/a.mp4", DIGEST))
+    on_its_way = [path for path in (tmp_path / "fetched" / "partial").iterdir() if path.suffix != ".json"]
+    assert [path.stat().st_mode & 0o600 for path in on_its_way] == [0o600]
+    (found,) = get(Wanted(f"{site.url}/a.mp4", DIGEST))
+    assert (found.file.read_bytes(), found.file.stat().st_mode & 0o777) == (CONTENT, 0o444)
+
+
 def test_what_a_killed_process_had_fetched_is_not_asked_for_again(site, get, tmp_path):
     contents = {f"/{number}": hashlib.sha256(b"%d" % number).digest() * 2000 for number in range(40)}
     site.files |= contents

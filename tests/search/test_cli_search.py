@@ -280,6 +280,17 @@ def test_a_dataset_without_labelled_moments_is_searched_with_a_note(project, sea
     assert (found[0]["video_id"], found[0]["start"], found[0]["end"]) == ("street", 2.0, 4.0)
 
 
+def test_a_dataset_that_was_added_to_since_it_was_embedded_is_searched_with_a_note(project, search):
+    data = project / "data"
+    for kind, name in (("sources", "toy"), ("raw", "toy"), ("frames", "toy"), ("embeddings", "toy-small_clip")):
+        shutil.copytree(data / kind / name, data / kind / name.replace("toy", "holiday"))
+    asked = [TEXT, "--dataset", "holiday", "--selection", "vc1_none", "--json"]
+    found = search(project, *asked)  # who made it is not known
+    write_json(project / ".dvc" / "tmp" / "stillmotion-index" / "holiday-small_clip.json", "another version")
+    note = "holiday-small_clip: made before holiday was last added; remove it to have it made anew\n"
+    assert search(project, *asked, notes=note) == found
+
+
 def test_a_video_that_is_the_same_throughout_is_one_moment(project, search, clip):
     write_json(project / "models" / "thresholds" / "small_clip-vc1_none" / "thresholds.json", None)
     with torch.no_grad():

@@ -85,7 +85,7 @@ def search(
         raise InputError("the text is empty; say what to look for")
 
     from stillmotion.config.loading import load_params
-    from stillmotion.experiments.index import build_index
+    from stillmotion.experiments.index import build_index, is_outdated
     from stillmotion.search.artefacts import check_dataset, choose_artefacts, is_embedded
     from stillmotion.search.frames import check_folder, write_frames
     from stillmotion.stage import importing
@@ -100,6 +100,9 @@ def search(
         with contextlib.chdir(root):
             model = build_index(where, experiment, model, with_frames=frames is not None)
     chosen = choose_artefacts(root, params, dataset, model, selection)
+    with contextlib.chdir(root):
+        outdated = where != params.dataset and is_outdated(where, chosen.model)
+    _tell([f"{chosen.embeddings}: made before {where} was last added; remove it to have it made anew"] * outdated)
 
     from stillmotion.search.finder import Finder, Models, Question
     from stillmotion.search.identity import identity

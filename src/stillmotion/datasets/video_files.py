@@ -1,8 +1,9 @@
 """The files below a folder, and the videos of a benchmark among them."""
 
+import contextlib
 import os
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,28 @@ def list_files(folder: Path) -> dict[str, Path]:
                 raise InputError(f"{folder}: {composed!r} is there twice, its accents spelt in two ways; rename one")
             listed[composed] = file
     return dict(sorted(listed.items()))
+
+
+@contextlib.contextmanager
+def untouched(folder: Path) -> Iterator[None]:
+    """Hold the files below a folder to what they are when the block begins, until it ends.
+
+    dvc writes down what they are at the end of the stage, and takes what came of the earlier ones for theirs, for good.
+
+    Raises:
+        InputError: one has come, changed or gone: it is still being copied, perhaps.
+    """
+    from stillmotion.video.unchanged import state_of  # which brings a decoder, that a list of files needs not
+
+    before = {path: state_of(file) for path, file in list_files(folder).items()}
+    yield
+    after = {path: state_of(file) for path, file in list_files(folder).items()}
+    changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+    if changed:
+        raise InputError(
+            f"{folder / changed[0]}: came, changed or went while this folder was read; run this again once nothing "
+            "writes there"
+        )
 
 
 def is_video(relative: str) -> bool:

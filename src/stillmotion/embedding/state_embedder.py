@@ -95,7 +95,7 @@ def embedder_of(backbone: Embeds, folder: Path, memo: Memo, key: dict[str, Any],
         return Embedder(backbone, memo, key, precision)
     settings = read_video_llm(folder)[2].model_dump(exclude={"layer", "pooling"})
     digest = [folder_digest(folder, without=OWN_FILES), settings]
-    if memo.root is None:
+    if memo.root is None or not memo.keeps:
         memo = Memo(Path(tempfile.mkdtemp(prefix="stillmotion-")))
         atexit.register(memo.clear)
     return StateEmbedder(backbone, memo, key | {"model": digest, "precision": "its own"}, "fp32")

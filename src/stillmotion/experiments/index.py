@@ -12,13 +12,17 @@ from stillmotion.experiments.definition import Experiment, Layer, load_experimen
 from stillmotion.experiments.plan import planned_runs
 from stillmotion.experiments.settings import resolve, with_layers
 from stillmotion.io.atomic import atomic_folder
+from stillmotion.io.tables import read_json, write_json
+
+MADE_OF = Path(".dvc/tmp/stillmotion-index")
+"""What each index was made of, as it shall be told from what has been added since."""
 
 
 def build_index(dataset: str, experiment: str, model: str, *, with_frames: bool) -> str:
     """Have the embeddings of a dataset by a model in the workspace; return the model's name.
 
     They come from the experiment where it has run on the dataset, else its stages up to `embed` run: without a text,
-    and however many videos can't be read.
+    and however many videos can't be read. What was made of an earlier version of the dataset is made anew.
 
     Args:
         dataset: any, but the active one without an experiment.
@@ -42,10 +46,11 @@ def build_index(dataset: str, experiment: str, model: str, *, with_frames: bool)
         )
     embeddings = Path("data/embeddings") / f"{dataset}-{model}"
     outs = [Path("data/raw") / dataset, Path("models/backbones") / model, embeddings]
-    outs += [Path("data/frames") / dataset] if with_frames else []
-    if all(out.exists() for out in outs):
+    frames = Path("data/frames") / dataset
+    outs += [frames] if with_frames or frames.exists() else []
+    if all(out.exists() for out in outs) and not is_outdated(dataset, model):
         return model
-    commit = dvc_queue.current_commit(dataset)
+    commit, version = dvc_queue.current_commit(dataset), _version(dataset)
     (whole,), _ = planned_runs(chosen, params, option)
     for_search = Layer("search", {**option.settings, "sample_frames.max_skip_fraction": 1.0})
     (part,), _ = planned_runs(replace(chosen, variant="search"), params, for_search)
@@ -61,7 +66,20 @@ def build_index(dataset: str, experiment: str, model: str, *, with_frames: bool)
             f"{embeddings}: not built, as a stage has failed (above); mend that, then the same command again"
         )
     _bring(revision, outs)
+    write_json(MADE_OF / f"{dataset}-{model}.json", version)
     return model
+
+
+def is_outdated(dataset: str, model: str) -> bool:
+    """Whether the embeddings were made here for a search, of another version of the dataset than is added now."""
+    made_of = MADE_OF / f"{dataset}-{model}.json"
+    return made_of.is_file() and read_json(made_of) != _version(dataset)
+
+
+def _version(dataset: str) -> str | None:
+    """What git knows of its folder: experiments see that."""
+    folder = f"data/sources/{dataset}"
+    return dvc_queue._git("ls-files", "--stage", "--", folder, f"{folder}.dvc")
 
 
 def _bring(revision: str, outs: Sequence[Path]) -> None:

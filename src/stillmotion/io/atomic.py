@@ -159,12 +159,14 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it becomes `path` when the block ends without an error.
 
     Parent folders are made, a link is followed. On an error nothing is left behind and an existing `path` stays as it
-    was; a power cut leaves it, or the new one whole.
+    was; a power cut leaves it, or the new one whole. What killed processes left half-written beside it is removed.
 
     Raises:
         InputError: see `writable_place`.
     """
     place = writable_place(path)
+    if not any(map(_OWNER.search, place.parent.parts)):  # in a folder that is none yet, they go with that
+        remove_abandoned(place)
     with partial_file(place) as partial:
         yield partial
         if place.exists():

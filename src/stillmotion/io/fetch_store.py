@@ -75,9 +75,10 @@ class Store:
         file = self._content(digest)
         file.parent.mkdir(parents=True, exist_ok=True)
         os.fsync(partial.file.fileno())
-        # It becomes a hard link in a workspace: nobody shall write through that.
-        partial.path.chmod(0o444)
         partial.path.replace(file)
+        # It becomes a hard link in a workspace: nobody shall write through that. And not before: killed in between, the
+        # next run could not go on with it.
+        file.chmod(0o444)
         return Fetched(file, digest)
 
     @contextlib.contextmanager

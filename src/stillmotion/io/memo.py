@@ -57,6 +57,8 @@ class Memo:
     """A folder of finished work, or none at all (`root` None: everything is made anew)."""
 
     root: Path | None
+    keeps: bool = True
+    """Whether it takes what is made: a colleague's, perhaps, is for reading alone."""
 
     def _place(self, kind: str, key: Mapping[str, Any], suffix: str) -> Path | None:
         """An entry's path but for the digest of its content."""
@@ -101,7 +103,7 @@ class Memo:
         That file becomes read-only, as it may be a hard link of an out: nobody shall write through that.
         """
         place = self._place(kind, key, suffix)
-        if place is None or self.root is None:
+        if place is None or self.root is None or not self.keeps:
             return
         try:
             self._store(place, write)
@@ -178,7 +180,7 @@ class Memo:
 
 
 def open_memo(root: Path | None) -> Memo:
-    """The memo in a folder, which is made; none, and a warning, where it can't be written to."""
+    """The memo in a folder, which is made; where it can't be written to, a warning, and what can be read there."""
     if root is None:
         return Memo(None)
     try:
@@ -186,18 +188,23 @@ def open_memo(root: Path | None) -> Memo:
         with tempfile.TemporaryFile(dir=root):
             pass
     except OSError as error:
-        _warn_once(root, error.strerror or str(error))
+        reason = error.strerror or str(error)
+        with contextlib.suppress(OSError), os.scandir(root):
+            _warn_once(root, reason, " but for what is there: this run")
+            return Memo(root, keeps=False)
+        _warn_once(root, reason)
         return Memo(None)
     return Memo(root)
 
 
 @functools.cache
-def _warn_once(root: Path, reason: str) -> None:
+def _warn_once(root: Path, reason: str, rest: str = "; this run goes on without, and") -> None:
     _log.warning(
-        "%s: the memo can't be used (%s); this run goes on without, and keeps nothing for the next. "
+        "%s: the memo can't be used (%s)%s keeps nothing for the next. "
         "Set STILLMOTION_MEMO to another folder, or to off",
         root,
         reason.lower(),
+        rest,
     )
 
 

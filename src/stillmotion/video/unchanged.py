@@ -29,10 +29,10 @@ def unchanged(path: Path, sha256: str | None) -> Iterator[Callable[[], None]]:
     Raises:
         InputError: it is another file, or gone; in the place of a VideoError too, which would be of that one.
     """
-    before = _state(path)
+    before = state_of(path)
 
     def look() -> None:
-        if _state(path) != before:
+        if state_of(path) != before:
             raise _another(path)
 
     if sha256 is not None and _digest(path) != sha256:
@@ -50,7 +50,8 @@ def _another(path: Path) -> InputError:
     )
 
 
-def _state(path: Path) -> tuple[int, int, int] | None:
+def state_of(path: Path) -> tuple[int, int, int] | None:
+    """Inode, size and time of change, by which a file that was written is told; None where there is none."""
     with contextlib.suppress(OSError, ValueError):
         state = path.stat()
         return state.st_ino, state.st_size, state.st_mtime_ns
