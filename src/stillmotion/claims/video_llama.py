@@ -44,7 +44,7 @@ VIDEO_LLAMA = Source(
         "and intervals are those of a paired bootstrap over the queries, which take the seeds as given. Chance is one "
         "in the number of videos. Aligned is: by a head that InfoNCE has trained on standardised states. The margins, "
         "and which settings are told apart, were chosen after a look at the test split of the built-in dataset with "
-        "one seed; reports/log.md (2026-11-29) says which verdicts two other draws of data and models confirm."
+        "one seed; reports/log.md says which verdicts two other draws of data and models confirm."
     ),
 )
 
