@@ -91,6 +91,7 @@ def test_test_videos_with_stored_frames_are_cut_and_one_that_cannot_be_read_is_o
     }
 
 
+@pytest.mark.slow
 def test_the_same_bytes_with_one_process_or_two_and_with_the_memo(workplace, detect):
     detect(detector="adaptive_shots", STILLMOTION_WORKERS="1")
     first = digest(workplace / "shots")

@@ -101,6 +101,7 @@ def test_embeddings_tell_of_the_model_in_fields_and_of_no_scorer(project, embed)
     assert Embeddings(project / "told").system == SYSTEM | {"expansion": "x", "scorer": None}
 
 
+@pytest.mark.slow
 def test_without_spans_and_single_frames_what_is_left_stays_the_same(project, embed):
     for output, wanted in (("all", True), ("few", False)):
         done = embed(project, "xclip", output, spans=wanted, single_frames=wanted)

@@ -512,6 +512,7 @@ def run_script(project, scorer, system):
     )
 
 
+@pytest.mark.slow
 def test_the_script_writes_what_it_writes_in_this_process(project, evaluate):
     evaluate("mug")
     done = run_script(project, "mug", "started")
@@ -520,6 +521,7 @@ def test_the_script_writes_what_it_writes_in_this_process(project, evaluate):
         assert (project / place.format("started")).read_bytes() == (project / place.format("mug")).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_scorer_that_params_do_not_name_is_one_line(project):
     done = run_script(project, "muk", "none")
     assert done.returncode == 2

@@ -66,6 +66,7 @@ def started(tmp_path):
 RUN = f"{sys.executable} some_stage.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
 @pytest.mark.parametrize("command", [RUN, f"true && {RUN} && true"], ids=["alone", "with the shell as its parent"])
 def test_a_stage_and_its_workers_end_when_dvc_is_killed(started, shell, command):
@@ -77,6 +78,7 @@ def test_a_stage_and_its_workers_end_when_dvc_is_killed(started, shell, command)
     assert not alive
 
 
+@pytest.mark.slow
 def test_a_script_that_is_run_by_hand_outlives_its_starter(started):
     starter, script = started("/bin/sh", RUN)
     starter.send_signal(signal.SIGKILL)

@@ -383,6 +383,7 @@ def was_deaf_to_ctrl_c(_):
     return signal.SIGINT in MASK
 
 
+@pytest.mark.slow
 def test_a_worker_is_deaf_to_ctrl_c_from_its_first_import_on():
     ((_, deaf),) = run_in_workers(was_deaf_to_ctrl_c, ["item"], workers=1, timeout_s=60)
     assert deaf
@@ -393,6 +394,7 @@ def disk_is_full(item):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), item)
 
 
+@pytest.mark.slow
 def test_what_the_machine_refuses_a_worker_ends_the_run_in_one_line():
     with pytest.raises(OSError, match="No space left on device: 'out'"):
         list(run_in_workers(disk_is_full, ["out"], workers=1, timeout_s=60))

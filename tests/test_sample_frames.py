@@ -254,6 +254,7 @@ def test_a_video_that_hangs_the_decoder_is_listed_and_the_others_are_not_held_up
     assert (lost.video_id, lost.status) == ("hangs", "decoding took longer than 3 s (STILLMOTION_VIDEO_TIMEOUT)")
 
 
+@pytest.mark.slow
 def test_two_runs_may_share_the_memo(workplace, film):
     for number in range(8):
         workplace.add(f"v{number}", labelled(film, number))

@@ -85,6 +85,7 @@ assert not others, others
     assert "open_clip" in imported_by(code, str(tmp_path / "clip"))
 
 
+@pytest.mark.slow
 def test_what_trains_and_embeds_imports_no_family():
     code = """
 from stillmotion.backbones import registry

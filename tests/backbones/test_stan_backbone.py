@@ -449,6 +449,7 @@ def test_the_branch_of_a_frozen_model_is_trained():
     assert trained == stan.branch_parameter_names()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temporal", TEMPORAL)
 def test_it_learns_to_tell_a_clip_from_itself_backwards_which_the_mean_of_frames_cannot(temporal):
     clip = make_clip().requires_grad_(False)

@@ -96,6 +96,7 @@ def clip_folder(tmp_path):
     return tmp_path / "clip"
 
 
+@pytest.mark.slow
 def test_the_family_of_the_expansion_decides_what_is_built(stage, clip_folder, tmp_path):
     stage.main("stan", clip_folder, tmp_path / "stan")
     stage.main("xclip", clip_folder, tmp_path / "xclip")

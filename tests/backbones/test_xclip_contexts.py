@@ -144,6 +144,7 @@ def evaluate(folder, embeddings="embedded"):
     )
 
 
+@pytest.mark.slow
 def test_the_stage_ranks_as_transformers_own_logits_do(project):
     folder, logits_TV = project
     finished = evaluate(folder)

@@ -99,6 +99,7 @@ def test_the_towers_of_a_small_clip_are_its_own(kind, quick_gelu):
     assert_towers_are_clip_s_own(make_clip(kind, quick_gelu=quick_gelu))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quick_gelu", [False, True])
 def test_the_towers_of_a_vit_b_32_with_fewer_layers_are_its_own(quick_gelu):
     config = open_clip.get_model_config("ViT-B-32")
@@ -193,6 +194,7 @@ def assert_same_ids(tokenizers, text):
     assert written(text, truncation=True, max_length=77)["input_ids"] == expected[:length].tolist(), text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [text for text in TEXTS if not text.startswith("<|")])
 def test_ids_are_those_of_open_clip(tokenizers, text):
     assert_same_ids(tokenizers, text)

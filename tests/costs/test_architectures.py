@@ -135,6 +135,7 @@ def stan_layer(patches, *, projects):
     return over_frames + products + projections, scores + more_scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("keep_rate", "patches"), [(1.0, 16), (0.5, 8), (0.05, 1)])
 @pytest.mark.parametrize("kind", ["clip", "stan"])
 def test_forward_flops_of_a_clip_and_a_stan_are_worked_by_hand(kind, keep_rate, patches):
@@ -253,6 +254,7 @@ def base_32():
     return measure(32, 8, keep_rates=KEEP_RATES, frozen_blocks=[0, 6, 12])
 
 
+@pytest.mark.slow
 def test_base_32_with_8_frames_has_the_forward_flops_ratios_of_the_thesis(base_32):
     ratios = base_32["forward_flops_ratios"]
     assert ratios.pop("1.0") == 1.0
@@ -267,6 +269,7 @@ def test_base_32_with_8_frames_has_the_forward_flops_of_the_thesis(base_32):
     assert found[0] == pytest.approx(348, abs=0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_frames", [8, 32])
 def test_base_16_has_other_ratios_than_the_thesis(num_frames):
     ratios = measure(16, num_frames, keep_rates=[1.0, 0.05])["forward_flops_ratios"]
@@ -300,6 +303,7 @@ def test_the_file_says_what_was_counted_how(base_32):
     assert base_32["parameters"] == base_32["model_parameters"] + 77 + 50 - 1
 
 
+@pytest.mark.slow
 def test_counting_twice_gives_the_same_numbers(base_32):
     again = measure(32, 8, keep_rates=[1.0, 0.5], frozen_blocks=[12])
     assert [step for step in base_32["steps"] if step in again["steps"]] == again["steps"]
@@ -324,6 +328,7 @@ def stan_of(**settings):
     return StanArchitectureParams(family="stan", **STAN, **settings)
 
 
+@pytest.mark.slow
 def test_a_branch_adds_to_the_clip_that_it_stands_beside():
     setting = {"batch_size": 2, "keep_rates": [1.0, 0.5], "frozen_blocks": [0, 12]}
     clip = measure_any(ClipArchitectureParams(family="clip", architecture="ViT-B-32", num_frames=4), **setting)

@@ -111,6 +111,7 @@ def test_the_median_leaves_the_slow_first_pass_out(monkeypatch):
     assert (cost.forward_backward_seconds, cost.forward_seconds) == (3, 0.5)
 
 
+@pytest.mark.slow
 def test_memory_of_passes_holds_at_least_what_the_backward_pass_needs():
     program = MEMORY.replace("measure_step", "measure_passes")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)

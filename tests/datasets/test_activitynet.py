@@ -213,6 +213,7 @@ def linked(tmp_path, *folders):
             (tmp_path / file.name).symlink_to(file)
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.parametrize(("chosen", "num_test"), [("val_1", 4917), ("val_2", 4885)])
 def test_the_public_captions_have_their_counts(real_material, tmp_path, benchmark_params, chosen, num_test):

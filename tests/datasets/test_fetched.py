@@ -133,6 +133,7 @@ def test_fetched_files_are_seen_as_if_they_lay_there(benchmark, download, workpl
     assert sorted(path.name for path in raw.iterdir()) == ["digests.jsonl", "fetched", "fetched.jsonl", "tables"]
 
 
+@pytest.mark.slow
 def test_nothing_is_fetched_twice_and_the_outs_are_the_same_bytes_with_the_memo_and_without(
     benchmark, download, workplace
 ):

@@ -179,6 +179,7 @@ def test_the_public_1k_a_files_have_their_counts(public):
     assert {len(entry.captions) for split in ("train", "validation") for entry in of_split[split].values()} == {20}
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_public_zip_files_alone_have_the_official_splits(public, annotate):
     source = public(TRAIN_VAL, TEST)

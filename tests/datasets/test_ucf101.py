@@ -49,6 +49,7 @@ def test_a_list_without_its_other_part_is_named(fault_of, benchmark_params):
     assert "trainlist03.txt: no such file, and UCF101 needs it" in fault_of(read_ucf101, files, benchmark_params())
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_public_lists_have_their_counts(real_material, tmp_path, benchmark_params, annotate):
     (tmp_path / "videos").mkdir()

@@ -182,6 +182,7 @@ def test_a_server_that_is_busy_is_asked_again(site, get):
     assert site.requests["/b.mp4"] == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", ["1", "date"])
 def test_a_busy_server_is_left_alone_for_as_long_as_it_says(site, get, after):
     if after == "date":
@@ -276,6 +277,7 @@ def test_an_empty_file_is_a_file(site, get):
     assert answer.file.read_bytes() == b""
 
 
+@pytest.mark.slow
 def test_a_host_without_a_server_is_told_in_seconds_however_many_files_it_has(get):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -286,6 +288,7 @@ def test_a_host_without_a_server_is_told_in_seconds_however_many_files_it_has(ge
         assert time.monotonic() - began < 6
 
 
+@pytest.mark.slow
 def test_a_host_whose_name_is_not_found_is_told_in_seconds_even_where_the_resolver_hangs(get, monkeypatch):
     def hang(*_, **__):
         time.sleep(3)

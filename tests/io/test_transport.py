@@ -119,6 +119,7 @@ def test_a_prefix_of_s3_is_listed_at_any_depth(bucket):
     ]
 
 
+@pytest.mark.slow
 def test_an_s3_that_is_out_of_reach_is_told_in_seconds(get, monkeypatch):
     import s3fs
 

@@ -90,6 +90,7 @@ def test_windows_of_one_moment_count_once_and_keep_their_order():
     assert window_scores([windows], [marked], [30.0]) == pytest.approx({"rank@1": 0, "rank@5": 100, "mIoU": 100 / 3})
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["val_data.json", "test_data.json"])
 def test_rankings_of_all_moments_have_the_official_scores_on_the_public_annotations(real_material, name):

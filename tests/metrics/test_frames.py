@@ -38,6 +38,7 @@ def test_nothing_selected_scores_zero_and_no_error():
     assert result == dict.fromkeys(FRAME_METRICS, 0.0) | {"accuracy": 50.0}
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 12))
 def test_each_query_agrees_with_scikit_learn_whatever_stands_in_the_padding(seed, num_queries, num_frames):

@@ -124,6 +124,7 @@ def test_the_oracle_scores_the_known_ceiling(qvhighlights):
     assert (result["brief"]["MR-full-R1@0.5"], result["brief"]["MR-full-mAP"]) == (100, 99.76)
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_windows_without_sight_score_between_nothing_and_the_oracle(qvhighlights):
     for reference in ("random_windows", "uniform_windows"):

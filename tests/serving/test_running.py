@@ -51,6 +51,7 @@ def image(tmp_path):
     return tmp_path / "red.png"
 
 
+@pytest.mark.slow
 def test_the_output_is_the_same_bytes_with_a_server_and_without(search, without, image):
     for arguments in (
         [TEXT],

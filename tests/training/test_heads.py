@@ -125,6 +125,7 @@ def fitted(stored, **changes):
     return list(fit_heads(params(**changes), embedded, train, validation, SETTINGS, CPU))
 
 
+@pytest.mark.slow
 def test_a_head_learns_what_texts_and_videos_share_with_either_kind_of_loss(stored):
     for changes in ({"epochs": 30}, {"epochs": 30, "loss": "infonce", "negatives": 0, "precision": "float32"}):
         for _, found in fitted(stored, dropout=0.0, **changes):

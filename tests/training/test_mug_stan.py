@@ -109,6 +109,7 @@ def test_with_mug_two_processes_have_the_gradients_and_the_recall_of_one(
         assert in_two_threads(lambda p, n=num_validation: task_of(p, n).validation_score()) == [alone, alone]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_validation_ranks_by_mug_where_the_loss_compares_by_mug(corpus, new_backbone, new_recipe):
     recalls = {}

@@ -73,6 +73,7 @@ def test_every_item_has_its_result_and_processes_are_used_again(program, workers
     assert len({outcome.split(", ")[1] for outcome in outcomes.values()}) <= workers
 
 
+@pytest.mark.slow
 def test_an_item_that_hangs_crashes_or_leaves_costs_nothing_but_itself(program):
     items = ["a", "hang", "b", "crash", "c", "leave", "d", "lost", "e"]
     outcomes = run(program, *items, timeout=2.0)
@@ -140,6 +141,7 @@ def cmdline(process: psutil.Process) -> list[str]:
         return []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_process_outlives_its_parent(program, end):
