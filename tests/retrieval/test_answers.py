@@ -247,6 +247,17 @@ def test_the_best_stay_above_the_others_however_unlikely_a_yes_is(asked, monkeyp
     assert ranks[-12.0] == ranks[0.0]
 
 
+@pytest.mark.parametrize("answer", [float("nan"), float("-inf")])
+def test_an_answer_that_is_no_number_ends_it_and_names_its_pair(asked, monkeypatch, answer):
+    queries, inputs, _, _ = asked
+    scorer = open_scorer(RerankParams(**RERANK | {"top_k": 3, "batch_size": 9}), queries, inputs)
+    monkeypatch.setattr(
+        scorer.model, "answers", lambda visual, texts, prompt, **words: torch.tensor([0.0, answer] + [1.0] * 7)
+    )
+    with pytest.raises(InputError, match=rf"^video 'b': its answer to 'about a' is {answer}, which can't be ranked"):
+        scorer.rank(queries, 1, "average")
+
+
 def test_the_protocol_says_what_was_asked(asked):
     queries, inputs, _, _ = asked
     scorer = open_scorer(RerankParams(**RERANK), queries, inputs)

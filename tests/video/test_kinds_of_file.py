@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 from av.bitstream import BitStreamFilterContext
+from av.sidedata.sidedata import Type
 from av.stream import Disposition
 from PIL import ExifTags, Image
 
@@ -412,6 +413,8 @@ def test_jpegs_with_exif_data_are_frames_and_turned_as_it_says(draw, numbers, tm
             output.mux(packet)
     assert (probe_video(path).width, probe_video(path).height) == (128, 96)
     assert numbers(path) == list(range(5))
+    with pytest.raises(ValueError, match="is not a valid Type"):  # as PyAV alone has it
+        Type(-1)
 
 
 def with_clean_aperture(path, width, height):

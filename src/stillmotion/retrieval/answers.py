@@ -69,6 +69,13 @@ class Reranked(Untrained):
                     texts = [pairs.captions[text].text for text, _ in batch]
                     found = self.model.answers(visual, texts, params.prompt, yes=params.yes, no=params.no)
                     scores_M[first : first + len(batch)] = found.cpu().numpy()
+                    for place in torch.argwhere(~torch.isfinite(found))[:1, 0].tolist():
+                        text, video = batch[place]
+                        raise InputError(
+                            f"video {pairs.video_ids[video]!r}: its answer to {pairs.captions[text].text!r} is "
+                            f"{found[place].item()}, which can't be ranked; the model was loaded in a dtype that "
+                            "overflows, or never says these tokens of yes and no"
+                        )
                     progress.advance(len(batch))
             return scores_M
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import threading
 from typing import Any, Literal, NamedTuple
 
 import av
@@ -11,9 +12,7 @@ from av.sidedata.sidedata import Type
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-# PyAV 18.1 hands out nothing that stands beside a frame where one thing has no name in it, such as the EXIF data of a
-# JPEG or which eye a spatial video shows. Nothing here asks for hints.
-Type._missing_ = classmethod(lambda cls, value: cls.VIDEO_HINT)  # type: ignore[method-assign,assignment]
+NAMING = threading.Lock()
 
 
 class Orientation(NamedTuple):
@@ -40,15 +39,32 @@ class Crop(NamedTuple):
     bottom: int
 
 
+def _side_data(frame: av.VideoFrame) -> Any:
+    """What stands beside a frame.
+
+    PyAV 18.1 hands out none of it where one thing has no name in its list of kinds, such as the EXIF data of a JPEG or
+    which eye a spatial video shows; these are called hints here, which nothing asks for.
+    """
+    try:
+        return frame.side_data
+    except ValueError:
+        with NAMING:
+            Type._missing_ = classmethod(lambda cls, value: cls.VIDEO_HINT)  # type: ignore[method-assign,assignment]
+            try:
+                return frame.side_data
+            finally:
+                del Type._missing_
+
+
 def orientation_of(frame: av.VideoFrame, otherwise: Orientation = UPRIGHT) -> Orientation:
     """The display matrix of a frame, to the nearest quarter turn; `otherwise` where it has none.
 
     H.264 that keeps its own says it with key frames, and FFmpeg of these alone.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    matrix = _side_data(frame).get("DISPLAYMATRIX")
     if matrix is None:
         return otherwise
-    a, b, _, c, d = np.frombuffer(memoryview(matrix), dtype=np.int32)[:5].tolist()  # type: ignore[arg-type]
+    a, b, _, c, d = np.frombuffer(memoryview(matrix), dtype=np.int32)[:5].tolist()
     quarters: dict[int, Literal[0, 90, 180, 270]] = {0: 0, 1: 90, 2: 180, 3: 270}
     return Orientation(a * d < b * c, quarters[round(math.atan2(-c, d) / (math.pi / 2)) % 4])
 
