@@ -4,11 +4,14 @@
 
 Stand-ins of three frames, which differ in a box that players ignore, in a folder that `dvc add` knows. In a clone of
 the last commit: `download`, `sample_frames` from a full memo, and where nothing has changed `dvc repro` of both and of
-the whole default pipeline, which was run with as little training as it takes.
+the whole default pipeline, which was run with as little training as it takes. Beside it what DVC alone takes: a
+project of one stage, `touch`, that depends on the same folder.
 Writes benchmarks/results/many_videos.json.
 """
 
+import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -87,8 +90,25 @@ def measure(count: int) -> dict[str, float]:
         seconds["nothing_to_do_until_frames"] = min(run("dvc", "repro", "sample_frames@many") for _ in range(REPEATS))
         seconds["repro_of_the_rest"] = run("dvc", "repro")
         seconds["nothing_to_do"] = min(run("dvc", "repro") for _ in range(REPEATS))
+        seconds["nothing_to_do_of_dvc_alone"] = nothing_to_do_of_dvc_alone(clone / SOURCE, Path(name) / "alone")
         frames = [file for file in (clone / FRAMES).rglob("*") if file.is_file()]
         return seconds | {"files_of_the_store": len(frames)}
+
+
+def nothing_to_do_of_dvc_alone(source: Path, project: Path) -> float:
+    """Seconds of `dvc repro` in a project that has nothing but the folder, added, and a stage that depends on it."""
+    shutil.copytree(source, project / "videos")
+    stage = {"cmd": "touch looked", "deps": ["videos"], "outs": ["looked"]}
+    (project / "dvc.yaml").write_text(json.dumps({"stages": {"look": stage}}), encoding="utf-8")
+
+    def run(*command: str) -> float:
+        started = time.perf_counter()
+        subprocess.run(command, cwd=project, check=True, capture_output=True)
+        return time.perf_counter() - started
+
+    for command in (("git", "init"), ("dvc", "init"), ("dvc", "add", "videos"), ("dvc", "repro")):
+        run(*command)
+    return min(run("dvc", "repro") for _ in range(REPEATS))
 
 
 def main() -> dict[str, Any]:
@@ -97,6 +117,8 @@ def main() -> dict[str, Any]:
     result |= {f"{count}_videos": measure(count) for count in (FEW, MANY)}
     for name in ("nothing_to_do_until_frames", "nothing_to_do"):
         result[f"{name}_ratio"] = result[f"{MANY}_videos"][name] / result[f"{FEW}_videos"][name]
+    for name in ("nothing_to_do", "nothing_to_do_of_dvc_alone"):
+        result[f"{name}_more_s"] = result[f"{MANY}_videos"][name] - result[f"{FEW}_videos"][name]
     write_json(RESULT, result, digits=2)
     return result
 
