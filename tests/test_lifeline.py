@@ -9,6 +9,8 @@ import time
 import psutil
 import pytest
 
+from stillmotion.lifeline import dvc_started_s
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a process is watched on Linux alone")
 
 STAGE = """
@@ -101,3 +103,13 @@ def test_a_stage_whose_dvc_was_killed_before_it_looked_does_not_begin(tmp_path):
     finally:
         stage.kill()
     assert not (tmp_path / "begun").exists()
+
+
+def test_a_stage_knows_when_its_dvc_was_started(monkeypatch):
+    ask = f"sleep 1; {sys.executable} -c 'from stillmotion.lifeline import dvc_started_s; print(dvc_started_s())'"
+    before = time.time()
+    command = [sys.executable, "-c", STARTER, "sh", ask, "DVC_STAGE=some"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert before - 0.1 < float(done.stdout) < before + 0.9 < time.time() - 0.1
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    assert dvc_started_s() is None

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from stillmotion import provenance
-from stillmotion.provenance import INFRASTRUCTURE, code_version, first_party_sources, module_digests
+from stillmotion.errors import InputError
+from stillmotion.provenance import INFRASTRUCTURE, code_version, first_party_sources, module_digests, refuse_edited
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
@@ -135,3 +136,35 @@ def test_the_package_has_no_relative_imports_which_the_syntax_tree_walk_leaves_o
     for path in (SOURCE / "stillmotion").rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)), path
+
+
+@pytest.fixture
+def stated(tree):
+    """What stage `code` has written of the script; all files are younger than 0."""
+    path = tree / "stage_script.txt"
+    lines = [f"{digest}  {place}\n" for place, digest in module_digests(tree / "stage_script.py").items()]
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+def test_a_stage_runs_what_was_digested(tree, stated):
+    refuse_edited(tree / "stage_script.py", stated, 0.0)
+    with (tree / "stillmotion/io/atomic.py").open("a", encoding="utf-8") as file:
+        file.write("# a comment\n")
+    refuse_edited(tree / "stage_script.py", stated, 0.0)
+
+
+@pytest.mark.parametrize("edit", ["changed", "gone", "more"])
+def test_a_module_that_was_edited_after_dvc_began_is_refused(tree, stated, edit):
+    edited, named = tree / "stillmotion/io/atomic.py", "stillmotion/io/atomic.py"
+    if edit == "gone":
+        edited.unlink()
+    elif edit == "changed":
+        edited.write_text("x = 1\n", encoding="utf-8")
+    else:
+        named = "stage_script.py"
+        (tree / named).write_text(SCRIPT + "import stillmotion.unused\n", encoding="utf-8")
+    with pytest.raises(InputError, match=rf"/{named}: was edited after dvc began, .*; run dvc repro again$"):
+        refuse_edited(tree / "stage_script.py", stated, 0.0)
+    if edit == "changed":  # before it began: stage `code` has seen it, and what it wrote is not for this
+        refuse_edited(tree / "stage_script.py", stated, edited.stat().st_ctime + 1)

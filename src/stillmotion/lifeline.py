@@ -1,4 +1,4 @@
-"""The end of a process whose starter was killed, before it writes into what another run owns by then."""
+"""What a process knows of the dvc that has started it, and its end where that was killed: another run owns its outs."""
 
 import contextlib
 import ctypes
@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -44,6 +45,21 @@ def end_with_dvc() -> None:
     threading.Thread(target=_end_after, args=(watched,), daemon=True).start()
 
 
+def dvc_started_s() -> float | None:
+    """When the dvc that has started this process as a stage was itself started, in seconds since 1970.
+
+    None where no dvc has, or the system doesn't say.
+    """
+    if _STAGE not in os.environ:
+        return None
+    try:
+        ticks = int(_status(_starter())[19])
+        up_s = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return None
+    return time.time() - up_s + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _end_after(watched: int) -> None:
     select.select([watched], [], [])
     _end()
@@ -59,5 +75,10 @@ def _starter() -> int:
     process = os.getppid()
     with contextlib.suppress(OSError):  # it has ended, or is another user's
         while mark in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
-            process = int(Path(f"/proc/{process}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[1])
+            process = int(_status(process)[1])
     return process
+
+
+def _status(process: int) -> list[str]:
+    """What the kernel says of a process, behind its name: its state, its parent and so on."""
+    return Path(f"/proc/{process}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()

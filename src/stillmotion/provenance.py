@@ -7,9 +7,12 @@ re-runs nothing.
 
 import ast
 import hashlib
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from stillmotion.errors import InputError
 
 SOURCE_ROOT = Path(__file__).resolve().parents[1]
 
@@ -105,3 +108,31 @@ def code_version(source_file: str | Path) -> str:
     digests = module_digests(source_file).items()
     deciding = [item for item in digests if not INFRASTRUCTURE.intersection(Path(item[0]).with_suffix("").parts[1:2])]
     return hashlib.sha256(repr(sorted(deciding)).encode()).hexdigest()
+
+
+def refuse_edited(script: Path, stated: Path, since_s: float) -> None:
+    """Hold what a stage is about to run to what stage `code` saw: dvc and its run cache have it for that, for good.
+
+    Args:
+        script: of the stage.
+        stated: its file of digests.
+        since_s: when dvc was started, in seconds since 1970: what is older was seen by stage `code`.
+
+    Raises:
+        InputError: a module has been edited meanwhile.
+    """
+    lines = (line.partition("  ") for line in stated.read_text(encoding="utf-8").splitlines())
+    seen = {place: digest for digest, _, place in lines}
+    if not any(_changed_s(SOURCE_ROOT / place) > since_s for place in seen):
+        return
+    differing = [SOURCE_ROOT / place for place, _ in seen.items() ^ module_digests(script).items()]
+    if differing:
+        latest = max(differing, key=_changed_s)
+        raise InputError(
+            f"{latest.relative_to(SOURCE_ROOT.parent)}: was edited after dvc began, which would take what it makes for "
+            "what the code before it makes; run dvc repro again"
+        )
+
+
+def _changed_s(file: Path) -> float:
+    return file.stat().st_ctime if file.is_file() else math.inf

@@ -18,8 +18,9 @@ import typer
 from stillmotion.config.interrupts import LINES, Terminated, leave_at_once, raise_instead, status_of
 from stillmotion.config.steady import steady_params
 from stillmotion.errors import InputError, machine_refusal
-from stillmotion.lifeline import end_with_dvc
+from stillmotion.lifeline import dvc_started_s, end_with_dvc
 from stillmotion.printed import OneLine, one_line
+from stillmotion.provenance import refuse_edited
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -72,6 +73,7 @@ def run_stage(main: Callable[..., Any]) -> None:
     app.command(help=main.__doc__)(steady_params(Path(sys.argv[0]))(main))
     raise_instead()
     try:
+        _hold_code()
         app()
     except (InputError, OSError, MemoryError) as error:
         line = str(error) if isinstance(error, InputError) else machine_refusal(error)
@@ -87,6 +89,13 @@ def run_stage(main: Callable[..., Any]) -> None:
         if end.code == status_of(signal.SIGINT):  # which typer has made of it
             _tell_of(signal.SIGINT)
         raise
+
+
+def _hold_code() -> None:
+    script, since_s = Path(sys.argv[0]), dvc_started_s()
+    stated = Path("code", f"{script.stem}.txt")  # stage code has none while it runs
+    if since_s is not None and stated.is_file():
+        refuse_edited(script, stated, since_s)
 
 
 def _tell_of(number: signal.Signals) -> None:
