@@ -37,7 +37,7 @@ SEARCH = [sys.executable, "-c", "from stillmotion.cli import main; main()", "sea
 # Where modules are compiled once and not at each start, as on a user's machine.
 COMPILED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
-# Of the default params: what makes the work small.
+# Of the default params: what makes the work small. Another commit may have other names.
 TINY = {
     "download.generated.toy.num_train": 24,
     "download.generated.toy.num_validation": 8,
@@ -131,7 +131,10 @@ def stages_of(clone: Path) -> dict[str, Any]:
     params = reader.load(clone / "params.yaml")
     for key, value in TINY.items():
         *sections, last = key.split(".")
-        functools.reduce(operator.getitem, sections, params)[last] = value
+        try:
+            functools.reduce(operator.getitem, sections, params)[last] = value
+        except KeyError:
+            print(f"{key}: not among the params of this commit", flush=True)
     reader.dump(params, clone / "params.yaml")
     bin_folder.mkdir()
     for name, text in (("sitecustomize.py", WATCH), ("python", PYTHON.format(python=sys.executable))):
