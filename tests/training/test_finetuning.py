@@ -9,6 +9,7 @@ from stillmotion.io.memo import Memo
 from stillmotion.training.contrastive import shuffled_batches
 from stillmotion.training.finetuning import FineTuning, finetune
 from stillmotion.training.freezing import freeze
+from stillmotion.training.pairs import Pair
 from stillmotion.training.patch_dropout import PatchDropout
 from stillmotion.training.processes import Processes
 from stillmotion.training.recipe import apply_recipe
@@ -112,6 +113,15 @@ def test_a_temperature_of_the_recipe_divides_the_scores_from_the_first_step_to_t
     fitted = finetune(task, memo=Memo(None), key={})
     assert backbone.logit_scale.item() == pytest.approx(50)
     assert "model.logit_scale" not in fitted.best
+
+
+def test_several_texts_of_a_video_are_scored_against_each_video_once(corpus, new_backbone, new_recipe):
+    # Two videos, of three texts and of one: the third text of the first is nearer to the other video.
+    pairs = [Pair("v18", text, 0.0, 4.0) for text in "abc"] + [Pair("v19", "d", 0.0, 4.0)]
+    videos = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    texts = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0]])
+    task = FineTuning(new_backbone(), corpus.frames, corpus.train, pairs, new_recipe())
+    assert task.score_of((videos, texts), pairs) == 75
 
 
 @pytest.mark.parametrize(
