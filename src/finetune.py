@@ -78,8 +78,6 @@ def main(
     _log.info("%d training pairs, %d validation pairs", len(train), len(validation))
     if stays:
         _log.warning("%s: no captions to train on, so the model stays as it was", raw)
-    elif not validation:
-        _log.warning("no validation pairs: the last epoch is kept")
 
     key: dict[str, Any] = {}
     if processes.first:
@@ -96,9 +94,12 @@ def main(
             "instructions": instructions(),
         }
     task = tasks.open_task(backbone, packed, train, validation, chosen, processes, classes)
+    if not (stays or task.chooses_epoch):
+        _log.warning("validation can't tell epochs apart, with no pairs or one video: the last epoch is kept")
     fitted = None if stays else finetune(task, memo=open_memo(environment.memo), key=key)
     if not processes.first:
         return
+    selected_on = "validation" if task.chooses_epoch else "last epoch"
     before, training = read_source(backbone), {} if stays else {"recipe": recipe, "seed": seed}
     changed = {"pretraining": training | {"dataset": pretraining}} if pretraining else training
     source = {
@@ -106,7 +107,7 @@ def main(
         "backbone": before,
         "recipe": chosen.model_dump(),
         "best_epoch": fitted and fitted.best_epoch,
-        "selected_on": ("validation" if validation else "last epoch") if fitted else "nothing: no captions to train on",
+        "selected_on": selected_on if fitted else "nothing: no captions to train on",
         "instructions": instructions(),
     }
     lora.save_finetuned(task.backbone, output, source, base=backbone)

@@ -65,7 +65,7 @@ def main(
             _log.warning("fewer than two training videos: nothing can be trained, the result is empty")
         else:
             seeds = params.train_aggregator.seeds
-            selected_on = "validation" if len(validation) else "last epoch"
+            selected_on = "validation" if len(validation.video_ids) > 1 else "last epoch"
             with importing():
                 from stillmotion.backbones.compute import prepare_torch
             device = prepare_torch(environment, params.threads)

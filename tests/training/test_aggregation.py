@@ -184,6 +184,16 @@ def test_without_validation_pairs_the_last_epoch_is_kept():
     assert all("score" not in row for row in fitted.history)
 
 
+def test_a_single_validation_video_which_always_comes_first_chooses_no_epoch():
+    train = ordered_events(0)
+    one = RetrievalPairs(
+        train.clips_VCD[:1], train.texts_ND[:2], np.zeros(2, np.int64), ["00"], train.captions[:2], [], 10.0
+    )
+    _, fitted = trained("transformer_mean", train, one, epochs=2)
+    assert fitted.best_epoch == 1
+    assert all("score" not in row for row in fitted.history)
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_does_not():
     train, validation = ordered_events(0), ordered_events(1)
     first, same, other = (trained("class_token", train, validation, 2, seed)[1].best for seed in (0, 0, 1))

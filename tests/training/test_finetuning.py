@@ -124,6 +124,14 @@ def test_several_texts_of_a_video_are_scored_against_each_video_once(corpus, new
     assert task.score_of((videos, texts), pairs) == 75
 
 
+def test_a_single_validation_video_which_always_comes_first_chooses_no_epoch(corpus, new_backbone, new_recipe):
+    one = [Pair("v18", text, 0.0, 4.0) for text in ("a", "b")]
+    task = FineTuning(new_backbone(), corpus.frames, corpus.train, one, new_recipe(epochs=2))
+    fitted = finetune(task, memo=Memo(None), key={})
+    assert fitted.best_epoch == 1
+    assert all("score" not in row for row in fitted.history)
+
+
 @pytest.mark.parametrize(
     ("micro_batch_size", "forward_passes"),
     [(9, [9]), (64, [9]), (4, [4, 4, 1, 4, 4]), (5, [5, 4, 5])],

@@ -42,7 +42,7 @@ class AggregatorTraining:
     """It is trained in place."""
     train: RetrievalPairs
     validation: RetrievalPairs
-    """Text-to-video R@1 on these chooses the epoch; with none, the last one is kept."""
+    """Text-to-video R@1 on these chooses the epoch; with fewer than two videos, the last one is kept."""
     seed: int
     """Of the order of the pairs."""
 
@@ -133,7 +133,7 @@ def _fit_aggregator(training: AggregatorTraining, params: TrainAggregatorParams,
         label=str(training),
         memo=Memo(None),
         key={},
-        score=validation_recall if len(validation) else None,
+        score=validation_recall if len(validation.video_ids) > 1 else None,
         silent=True,
     )
     prefix = "aggregator."

@@ -40,6 +40,11 @@ class Captioning(FineTuning):
     backbone: Any
     """A BuiltinVideoLLM, which is no `Backbone`."""
 
+    @property
+    def chooses_epoch(self) -> bool:
+        """Whether there are validation pairs: a single one tells too."""
+        return bool(self.validation)
+
     def prepare(self) -> tuple[PatchDropout, list[str]]:
         """Hold the recipe to what can be trained; see `FineTuning.prepare`.
 

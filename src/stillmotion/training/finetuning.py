@@ -46,6 +46,11 @@ class FineTuning:
     def similarity(self) -> Similarity:
         return similarity_of(self.recipe, self.backbone, self.processes.own_once)
 
+    @property
+    def chooses_epoch(self) -> bool:
+        """Whether the validation pairs tell one epoch from another: the R@1 of a single video is always 100."""
+        return len({pair.video_id for pair in self.validation}) > 1
+
     def prepare(self) -> tuple[PatchDropout, list[str]]:
         """Freeze what the recipe freezes; the dropout to draw from, and names of what trains at a rate of its own."""
         dropout, branch = apply_recipe(self.backbone, self.recipe), self.backbone.branch_parameter_names()
@@ -143,7 +148,7 @@ def finetune(task: FineTuning, *, memo: Memo, key: dict[str, Any]) -> Fitted:
         key: what decides the outcome beside the recipe: frames, weights, code, device.
 
     Returns:
-        History, with the validation score where there are validation pairs.
+        History, with the validation score where that chooses the epoch.
 
     Raises:
         InputError: a process would have no pair of a batch, the backbone lacks what the recipe asks for, or the loss
@@ -176,7 +181,7 @@ def finetune(task: FineTuning, *, memo: Memo, key: dict[str, Any]) -> Fitted:
         rate_factors=dict.fromkeys(branch, recipe.branch_learning_rate_factor),
     )
     backbone.train()
-    score = task.validation_score if task.validation else None
+    score = task.validation_score if task.chooses_epoch else None
     fitted = fit(
         backbone,
         loss_at,

@@ -95,7 +95,7 @@ class HeadTraining:
     inputs: HeadInputs
     train: PairRows
     validation: PairRows
-    """Text-to-video R@1 on these chooses the epoch; with none, the last one is kept."""
+    """Text-to-video R@1 on these chooses the epoch; with fewer than two videos, the last one is kept."""
     seed: int
     """Of the order and the draw of the pairs, and of the dropout."""
 

@@ -28,6 +28,11 @@ class Recognition(FineTuning):
     classes: Sequence[str] = ()
     """The texts of all classes, each once."""
 
+    @property
+    def chooses_epoch(self) -> bool:
+        """Whether there are validation pairs: a single one tells too."""
+        return bool(self.validation)
+
     def embed(self, pixels: torch.Tensor, pairs: Sequence[Pair]) -> tuple[torch.Tensor, ...]:
         """The spans alone, (S, D): their texts are those of the classes."""
         return (self.backbone.embed_clips(pixels),)
