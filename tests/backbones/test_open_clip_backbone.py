@@ -4,9 +4,11 @@ from dataclasses import asdict
 import numpy as np
 import open_clip
 import pytest
+import tokenizers
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from transformers import PreTrainedTokenizerFast
 
 from stillmotion.backbones.open_clip_backbone import (
     CONFIG,
@@ -172,6 +174,22 @@ def test_a_text_is_flagged_as_cut_only_where_it_is(backbone):
     # 77 tokens hold 75 one-token words between start and end
     texts = ["short", "a " * 75, "a " * 76, "word " * 100]
     assert backbone.truncated(texts).tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize("padding", ["</s>", "<pad>"])
+def test_a_tokenizer_of_transformers_tells_what_it_cuts_and_takes_no_texts(tmp_path, padding):
+    # As SigLIP's, which pads with the end token, and SigLIP 2's, which does not.
+    words = tokenizers.models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "a": 3}, unk_token="<unk>")
+    inner = tokenizers.Tokenizer(words)
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    inner.post_processor = tokenizers.processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokens = {"pad_token": padding, "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=inner, **tokens).save_pretrained(str(tmp_path))
+    backbone = make()
+    backbone.tokenizer = open_clip.tokenizer.HFTokenizer(str(tmp_path), context_length=5)
+    # four words and the end
+    assert backbone.truncated(["a", "a a a a", "a a a a a", "a a a a a a"]).tolist() == [False, False, True, True]
+    assert backbone.truncated([]).tolist() == []
 
 
 def test_the_logit_scale_is_at_most_100():

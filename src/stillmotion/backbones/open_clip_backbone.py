@@ -84,9 +84,14 @@ class OpenClipBackbone(Backbone):
 
     def truncated(self, texts: list[str]) -> np.ndarray:
         """Whether each text is cut: a longer context would hold more of it."""
-        length = self.tokenizer(texts[:1]).shape[1]
+        if not texts:  # tokenizers of transformers take no empty list
+            return np.zeros(0, dtype=bool)
+        cut = self.tokenizer(texts)
+        length = cut.shape[1]
         longer = self.tokenizer(texts, context_length=length + 1)
-        return (longer[:, length] != _padding_id(self.tokenizer)).numpy()
+        # Where the text's end is told as padding is, it shows in the word that had to give way to it.
+        goes_on = (longer[:, length] != _padding_id(self.tokenizer)) | (longer[:, :length] != cut).any(1)
+        return goes_on.numpy()
 
     def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
         return self._embed_texts(tokens, 1)
