@@ -46,6 +46,14 @@ def backbone():
     return make()
 
 
+def make_resnet():
+    """A CLIP whose vision is a ResNet, with batch norms and no patch tokens; its image size is 32 px."""
+    backbone = make()
+    torch.manual_seed(0)
+    backbone.model.visual = open_clip.modified_resnet.ModifiedResNet([1] * 4, 16, heads=8, image_size=32, width=8)
+    return backbone
+
+
 def make_frames(num=3, size_px=32):
     """Smooth and different from each other, as frames are."""
     rng = np.random.default_rng(0)
@@ -190,6 +198,19 @@ def test_a_tokenizer_of_transformers_tells_what_it_cuts_and_takes_no_texts(tmp_p
     # four words and the end
     assert backbone.truncated(["a", "a a a a", "a a a a a", "a a a a a a"]).tolist() == [False, False, True, True]
     assert backbone.truncated([]).tolist() == []
+
+
+def test_training_leaves_a_resnet_s_batch_statistics_and_a_clip_does_not_depend_on_those_beside_it():
+    backbone = make_resnet().eval()
+    pixels = backbone.pixels(make_frames(6)).unflatten(0, (3, 2))
+    before = {name: value.clone() for name, value in backbone.named_buffers()}
+    with torch.no_grad():
+        expected = backbone.embed_clips(pixels)
+        found = torch.cat([backbone.train().embed_clips(clip) for clip in pixels.split(1)])
+    torch.testing.assert_close(found, expected)
+    assert backbone.training
+    assert "model.visual.bn1.running_mean" in before
+    assert all(torch.equal(value, before[name]) for name, value in backbone.named_buffers())
 
 
 def test_the_logit_scale_is_at_most_100():

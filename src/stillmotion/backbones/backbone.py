@@ -12,12 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from stillmotion.backbones.compute import exponential
 from stillmotion.errors import InputError
@@ -141,6 +142,18 @@ class Backbone(Embeds):
     image_size_px: int
     image_transform: Callable[[Image.Image], torch.Tensor]
     """The model's own transform of a whole image, for image queries."""
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module, but that batch norms go on with the statistics that they have.
+
+        Those of a batch would depend on what is embedded at once and in which process; and the running ones, which are
+        no parameters, belong to no epoch and to no checkpoint.
+        """
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, BatchNorm):
+                module.eval()
+        return self
 
     @property
     def device(self) -> torch.device:
