@@ -21,6 +21,7 @@ from stillmotion.backbones.open_clip_backbone import (
 from stillmotion.backbones.pretrained import open_clip_config
 from stillmotion.config.models import OpenClipBackboneParams
 from stillmotion.errors import InputError
+from stillmotion.training.patch_dropout import PatchDropout
 
 CPU = torch.device("cpu")
 TEXTS = ["a red ball", "a large red circle moves left on a gray background. " * 3, "x", "word " * 100]
@@ -211,6 +212,17 @@ def test_training_leaves_a_resnet_s_batch_statistics_and_a_clip_does_not_depend_
     assert backbone.training
     assert "model.visual.bn1.running_mean" in before
     assert all(torch.equal(value, before[name]) for name, value in backbone.named_buffers())
+
+
+def test_patch_dropout_is_refused_where_it_would_play_no_part():
+    backbone = make_resnet()
+    backbone.set_patch_dropout(PatchDropout(1.0, "tubelet"))
+    with pytest.raises(InputError) as caught:
+        backbone.set_patch_dropout(PatchDropout(0.5, "tubelet"))
+    assert str(caught.value) == (
+        "params.yaml: patch dropout knows open_clip's own vision transformer, not ModifiedResNet; set "
+        "patch_keep_rate: 1.0, or choose another backbone"
+    )
 
 
 def test_the_logit_scale_is_at_most_100():

@@ -176,7 +176,13 @@ class OpenClipBackbone(Backbone):
         return Layers(embeddings, towers)
 
     def set_patch_dropout(self, dropout: torch.nn.Module) -> None:
-        self.model.visual.patch_dropout = dropout
+        visual = self.model.visual
+        if not isinstance(visual, open_clip.transformer.VisionTransformer) and getattr(dropout, "keep_rate", 1.0) < 1:
+            raise InputError(
+                f"params.yaml: patch dropout knows open_clip's own vision transformer, not {type(visual).__name__}; "
+                "set patch_keep_rate: 1.0, or choose another backbone"
+            )
+        visual.patch_dropout = dropout
 
     def save(self, folder: Path, source: dict[str, Any]) -> None:
         save_backbone(folder, self.model, self.config, source, tokenizer=self.tokenizer)
