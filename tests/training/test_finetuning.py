@@ -211,15 +211,17 @@ def test_with_cosine_each_bit_is_that_of_clip_s_loss_and_two_groups_of_adamw(cor
         assert torch.equal(fitted.best[name], value), name
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize(("optimizer", "dropout"), [("adamw", 0.0), ("sgd", 0.0), ("adamw", 0.5)])
 def test_a_fine_tuning_killed_among_its_micro_batches_goes_on_to_the_same_bits(
-    corpus, new_backbone, new_recipe, monkeypatch, tmp_path, optimizer
+    corpus, new_backbone, new_recipe, monkeypatch, tmp_path, optimizer, dropout
 ):
     monkeypatch.setenv("STILLMOTION_CHECKPOINT_SECONDS", "0")
     recipe = new_recipe(optimizer=optimizer, micro_batch_size=4, patch_sampling="per_frame")
 
     def run(memo, killed_at=None):
         backbone = new_backbone()
+        visual = backbone.model.visual
+        visual.ln_post = torch.nn.Sequential(visual.ln_post, torch.nn.Dropout(dropout))
         clips = count_clips(backbone, monkeypatch, killed_at)
         task = FineTuning(backbone, corpus.frames, corpus.train, corpus.validation, recipe)
         return finetune(task, memo=memo, key={"data": 1}), len(clips)

@@ -75,6 +75,8 @@ class FineTuning:
         """The loss of one step, a function of epoch and step alone."""
         items = batches[step].tolist()
         pairs = [self.train[item] for item in items]
+        # Of dropouts that a model has of its own, as ConvNeXt and text towers of transformers do.
+        torch.manual_seed(int(np.random.SeedSequence([self.recipe.seed, epoch, step]).generate_state(1)[0]))
         draw_inputs(self.backbone, [self.recipe.seed, epoch, step])
 
         def embed(rows: range) -> tuple[torch.Tensor, ...]:
