@@ -288,6 +288,25 @@ def test_a_loss_that_is_not_finite_ends_all_processes_and_the_first_one_tells_it
         assert caught.value.code == 0
 
 
+def test_weights_that_a_last_step_makes_no_numbers_are_told_and_neither_scored_nor_saved(tmp_path):
+    # The root has no slope at zero: its loss is 0, and its gradient no number.
+    model, scores = torch.nn.Linear(1, 1, bias=False), []
+    torch.nn.init.zeros_(model.weight)
+    with pytest.raises(InputError) as caught:
+        fit(
+            model,
+            lambda epoch, step: model.weight.square().sum().sqrt(),
+            replace(SETTINGS, epochs=1, steps_per_epoch=1),
+            label="training",
+            memo=Memo(tmp_path),
+            key={},
+            score=lambda: scores.append(1.0) or 1.0,
+        )
+    assert str(caught.value) == "params.yaml: weights are no numbers after step 0 of training; lower learning_rate"
+    assert scores == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 def test_history_has_a_row_an_epoch_with_the_mean_loss_and_the_last_rate():
     training = Training()
     losses = []

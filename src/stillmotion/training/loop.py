@@ -127,7 +127,7 @@ def fit(
         silent: tell of no progress.
 
     Raises:
-        InputError: the loss is not finite.
+        InputError: the loss is not finite, or a weight at the end of an epoch.
     """
     trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
     optimizer = _optimizer(model, settings)
@@ -175,6 +175,11 @@ def fit(
             state["loss_sum"] += float(loss.detach())
             state["step"] += 1
             if step + 1 == settings.steps_per_epoch:
+                if not all(value.isfinite().all() for value in trainable.values()):
+                    processes.fail(
+                        f"params.yaml: weights are no numbers after step {state['step'] - 1} of {label}; lower "
+                        "learning_rate"
+                    )
                 best = _end_epoch(state, epoch, rate, settings, score, trainable, best)
                 show(state["history"][-1])
             progress.advance()
