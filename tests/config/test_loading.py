@@ -246,6 +246,7 @@ def test_a_missing_param_is_named(name):
         ("train_aggregator.learning_rate", float("inf"), "inf", "finite"),
         ("train_aggregator.weight_decay", float("nan"), "nan", "finite"),
         ("train_aggregator.seeds", [], "[]", "at least 1"),
+        ("train_aggregator.batch_size", 1, "1", "greater than or equal to 2"),
         ("embed.span_views", 0, "0", "greater than or equal to 1"),
         ("linear_probe.shots", [1, 0], "0", "greater than or equal to 1"),
         ("sample_frames.geometry", "fit", "'fit'", "'crop' or 'squash'"),

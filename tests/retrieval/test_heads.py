@@ -114,6 +114,11 @@ def test_negatives_that_the_loss_has_no_use_for_or_misses_are_refused(changes):
         mlp(**changes)
 
 
+def test_infonce_on_batches_of_one_pair_is_refused():
+    with pytest.raises(ValidationError, match="batch_size must be 2 or more with loss: infonce"):
+        mlp(loss="infonce", negatives=0, batch_size=1)
+
+
 def test_where_no_head_was_trained_queries_are_one_line_and_no_captions_an_empty_result(with_states, tmp_path):
     trained = {"model": "abc", "dim": 6, "clip_counts": [1], "seeds": [], "selected_on": "nothing"}
     write_json(tmp_path / "aggregator.json", trained)

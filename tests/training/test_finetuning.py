@@ -235,6 +235,16 @@ def test_a_fine_tuning_killed_among_its_micro_batches_goes_on_to_the_same_bits(
     assert fitted.history == expected.history
 
 
+def test_a_batch_of_one_pair_from_which_nothing_is_learned_is_refused(corpus, new_backbone, new_recipe):
+    task = FineTuning(new_backbone(), corpus.frames, corpus.train, [], new_recipe(batch_size=1))
+    with pytest.raises(InputError) as caught:
+        finetune(task, memo=Memo(None), key={})
+    assert str(caught.value) == (
+        "params.yaml: batch_size of a recipe is 1, and a pair is told apart from the others of its batch; set 2 or "
+        "more, and micro_batch_size to how many are embedded at once"
+    )
+
+
 def test_more_processes_than_pairs_of_a_batch_are_refused_in_one_line(corpus, new_backbone, new_recipe, monkeypatch):
     monkeypatch.setattr(Processes, "count", 10)
     task = FineTuning(new_backbone(), corpus.frames, corpus.train, [], new_recipe())

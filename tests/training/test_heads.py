@@ -37,7 +37,7 @@ PARAMS = {
     "schedule": "constant",
 }
 SETTINGS = TrainAggregatorParams(
-    epochs=1, batch_size=1, learning_rate=1.0, weight_decay=0.0, warmup_fraction=0.1, gradient_clip=1.0, seeds=[0, 1]
+    epochs=1, batch_size=2, learning_rate=1.0, weight_decay=0.0, warmup_fraction=0.1, gradient_clip=1.0, seeds=[0, 1]
 )
 CPU = torch.device("cpu")
 

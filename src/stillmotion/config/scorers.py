@@ -140,6 +140,8 @@ class HeadParams(Section):
     def _pairs_fit_the_loss(self) -> "HeadParams":
         if (self.loss == "infonce") != (self.negatives == 0):
             raise ValueError("negatives must be 0 with loss: infonce, whose batch has them, and more with another loss")
+        if self.loss == "infonce" and self.batch_size < 2:
+            raise ValueError("batch_size must be 2 or more with loss: infonce, which tells the pairs of a batch apart")
         return self
 
 

@@ -10,6 +10,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Batch = Annotated[int, Field(ge=2)]
+"""Of pairs that are told apart from one another: one alone would teach nothing."""
 Seed = Annotated[int, Field(ge=0)]
 
 

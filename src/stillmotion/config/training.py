@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from stillmotion.config.section import Count, Fraction, NotNegative, Positive, Section, Seed
+from stillmotion.config.section import Batch, Count, Fraction, NotNegative, Positive, Section, Seed
 
 
 class RecipeParams(Section):
@@ -109,7 +109,7 @@ class TrainAggregatorParams(Section):
     """Training of the aggregators over frozen embeddings."""
 
     epochs: Count
-    batch_size: Count
+    batch_size: Batch
     learning_rate: Positive
     weight_decay: NotNegative
     warmup_fraction: Fraction

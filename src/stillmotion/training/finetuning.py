@@ -103,6 +103,11 @@ class FineTuning:
         self, embedded: tuple[torch.Tensor, ...], pairs: Sequence[Pair], logit_scale: torch.Tensor
     ) -> torch.Tensor:
         """The loss of a whole batch, of which every process has all that `embed` has made."""
+        if len(pairs) < 2:
+            self.processes.fail(
+                "params.yaml: batch_size of a recipe is 1, and a pair is told apart from the others of its batch; set "
+                "2 or more, and micro_batch_size to how many are embedded at once"
+            )
         videos, texts = embedded
         return self.similarity.loss(videos, texts, logit_scale)
 
