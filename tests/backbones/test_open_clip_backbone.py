@@ -234,6 +234,19 @@ def test_the_logit_scale_is_at_most_100():
     assert backbone.logit_scale.item() == 100
 
 
+@pytest.mark.parametrize("log_scale", [3.0, 4.6052, 4.7])
+def test_a_logit_scale_at_its_most_and_above_can_be_learned_downwards(log_scale):
+    # 4.6052 is the logarithm of 100 as it is often printed, and a little more than it.
+    backbone = make()
+    parameter = backbone.model.logit_scale
+    with torch.no_grad():
+        parameter.fill_(log_scale)
+    optimizer = torch.optim.SGD([parameter], lr=1e-3)
+    (backbone.logit_scale / np.exp(log_scale)).backward()  # its slope is 1
+    optimizer.step()
+    assert parameter.item() == pytest.approx(log_scale - 1e-3, abs=1e-6)
+
+
 @pytest.mark.parametrize("kind", [open_clip.CLIP, open_clip.CustomTextCLIP])
 def test_a_saved_model_loads_with_the_same_embeddings_and_saves_to_the_same_bytes(tmp_path, kind):
     backbone = make(kind, mean=(0.5, 0.4, 0.3))

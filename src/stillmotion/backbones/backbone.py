@@ -20,7 +20,7 @@ from PIL import Image
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from stillmotion.backbones.compute import exponential
+from stillmotion.backbones.compute import inverse_temperature
 from stillmotion.errors import InputError
 
 
@@ -162,7 +162,7 @@ class Backbone(Embeds):
     @property
     def logit_scale(self) -> torch.Tensor:
         """The learned inverse temperature, at most 100 as in CLIP."""
-        return exponential(self.model.logit_scale).clamp(max=100.0)
+        return inverse_temperature(self.model.logit_scale)
 
     def fix_temperature(self, temperature: float) -> None:
         """Set the temperature, of 0.01 or more, and learn it no further."""

@@ -39,6 +39,15 @@ def exponential(x: torch.Tensor) -> torch.Tensor:
     return torch.exp2(x * math.log2(math.e))
 
 
+def inverse_temperature(log_scale: torch.Tensor) -> torch.Tensor:
+    """E to the power of `log_scale`, at most 100 as in CLIP, which can be learned downwards from there.
+
+    Many published models stand at 100 or a little above it, where a mere clamp has no gradient and they would stay.
+    """
+    scale = exponential(log_scale)
+    return scale.detach().clamp(max=100.0) + (scale - scale.detach())
+
+
 def square_root(x: torch.Tensor) -> torch.Tensor:
     """The root of x, correctly rounded; see `exponential`."""
     return x**0.5

@@ -14,7 +14,7 @@ from threading import Lock
 import numpy as np
 import torch
 
-from stillmotion.backbones.compute import exponential
+from stillmotion.backbones.compute import inverse_temperature
 from stillmotion.config.training import TrainAggregatorParams
 from stillmotion.io.memo import Memo
 from stillmotion.metrics.retrieval import rank_queries
@@ -110,9 +110,7 @@ def _fit_aggregator(training: AggregatorTraining, params: TrainAggregatorParams,
         items = shuffled_batches(len(train), params.batch_size, seed=seed, epoch=epoch)[step].to(device)
         aggregator.train()
         advance()
-        return contrastive_loss(
-            aggregator(clips[video_of[items]]), texts[items], exponential(module.log_scale).clamp(max=100.0)
-        )
+        return contrastive_loss(aggregator(clips[video_of[items]]), texts[items], inverse_temperature(module.log_scale))
 
     def validation_recall() -> float:
         scores = validation.texts_ND @ aggregate(aggregator, validation.clips_VCD).T

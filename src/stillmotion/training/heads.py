@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from stillmotion.backbones.compute import exponential
+from stillmotion.backbones.compute import inverse_temperature
 from stillmotion.config.scorers import HeadParams
 from stillmotion.config.training import TrainAggregatorParams
 from stillmotion.embedding.reader import Embeddings
@@ -79,7 +79,7 @@ def pair_loss(
         log_scale: logarithm of the inverse temperature of infonce, at most 100 of which is taken.
     """
     if params.loss == "infonce":
-        return contrastive_loss(videos_BO, texts_BO, exponential(log_scale).clamp(max=100.0))
+        return contrastive_loss(videos_BO, texts_BO, inverse_temperature(log_scale))
     cosines_B = (videos_BO * texts_BO).sum(1)
     if params.loss == "mse":
         return functional.mse_loss(cosines_B, labels_B.to(cosines_B.dtype))
