@@ -104,6 +104,18 @@ def test_micro_batches_give_the_gradients_of_the_cross_entropy_over_all_classes(
     assert bool(text_tower) != task.recipe.freeze_texts
 
 
+def test_no_dropout_of_a_frozen_text_tower_is_drawn(recognise, new_backbone):
+    losses = []
+    for dropout in (0.0, 0.5):
+        backbone = new_backbone()
+        backbone.model.ln_final = torch.nn.Sequential(backbone.model.ln_final, torch.nn.Dropout(dropout))
+        task = recognise(backbone.train())
+        batches = shuffled_batches(len(TRAIN), 9, seed=0, epoch=0)
+        losses.append(task.loss(apply_recipe(backbone, task.recipe), batches, 0, 0).item())
+        assert backbone.training
+    assert losses[0] == losses[1]
+
+
 @pytest.mark.parametrize("freeze_texts", [True, False])
 def test_two_processes_have_the_gradients_and_the_score_of_one(
     double_backbone, recognise, in_two_threads, freeze_texts

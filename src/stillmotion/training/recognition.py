@@ -63,8 +63,12 @@ class Recognition(FineTuning):
 
     @cached_property
     def _frozen_classes_KD(self) -> torch.Tensor:
+        is_training = self.backbone.training
+        self.backbone.eval()  # a text tower may have a dropout, which would be drawn once for all steps
         with torch.no_grad():
-            return self._embed_classes()
+            classes_KD = self._embed_classes()
+        self.backbone.train(is_training)
+        return classes_KD
 
     def _embed_classes(self) -> torch.Tensor:
         """Unit vectors (K, D), in as much memory as the texts of one part of a batch take."""
