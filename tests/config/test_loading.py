@@ -708,6 +708,9 @@ def test_image_models_and_what_is_made_of_them_find_moments_without_single_frame
             "needs similarity: cosine; set it, or other captions",
         ),
         ([("linear_probe.min_c", 2000.0)], "linear_probe: max_c", "swap them"),
+        ([("train_aggregator.seeds", [0, 1, 0])], "train_aggregator.seeds: ", "twice in means and deviations"),
+        ([("linear_probe.seeds", [0, 0])], "linear_probe.seeds: ", "twice in means and deviations"),
+        ([("linear_probe.shots", [1, 2, 1])], "linear_probe.shots: ", "twice in means and deviations"),
     ],
 )
 def test_params_that_contradict_each_other_are_named_with_the_mend(changes, name, mend):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from stillmotion.config.section import Batch, Count, Fraction, NotNegative, Positive, Section, Seed
 
@@ -105,6 +105,12 @@ def seeded_recipe(**values: Any) -> SeededRecipe:
     return SeededLoraRecipe(**values) if "lora" in values else SeededRecipe(**values)
 
 
+def _each_once(numbers: list[int]) -> list[int]:
+    if len(set(numbers)) < len(numbers):
+        raise ValueError("a number stands there twice, and would count twice in means and deviations; name each once")
+    return numbers
+
+
 class TrainAggregatorParams(Section):
     """Training of the aggregators over frozen embeddings."""
 
@@ -114,19 +120,19 @@ class TrainAggregatorParams(Section):
     weight_decay: NotNegative
     warmup_fraction: Fraction
     gradient_clip: Positive
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class LinearProbeParams(Section):
     """Few-shot logistic regression."""
 
-    shots: Annotated[list[Count], Field(min_length=1)]
+    shots: Annotated[list[Count], Field(min_length=1), AfterValidator(_each_once)]
     num_c: Count
     """Values of C between min_c and max_c."""
     min_c: Positive
     max_c: Positive
     spacing: Literal["log", "linear"]
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_each_once)]
 
     @model_validator(mode="after")
     def _c_range_is_a_range(self) -> "LinearProbeParams":
