@@ -54,7 +54,7 @@ _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.
 # Containers whose header states how long the file should be.
 _STATES_DURATION = ("mov", "matroska", "avi", "asf", "flv")
 # Containers of blocks of which the last says how long it should be.
-_ENDS_IN_A_BLOCK = ("mov", "ogg", "gif", "ivf")
+_ENDS_IN_A_BLOCK = ("mov", "ogg", "gif", "ivf", "yuv4mpegpipe")
 
 
 class VideoError(Exception):

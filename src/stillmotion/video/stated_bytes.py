@@ -4,10 +4,12 @@ A duration tells less: a last frame may stand for long, and of an hour's video t
 do not follow one another, it is damaged: FFmpeg goes on at the next that it knows, and says no word of what is between.
 
 Sources: RFC 8794 (EBML) and RFC 9559 (Matroska), "Advanced Systems Format Specification" 3.2, "Adobe Flash Video File
-Format Specification" E.5, RFC 3533 (Ogg), ISO/IEC 14496-12 4.2 (MP4), "Graphics Interchange Format" 89a.
+Format Specification" E.5, RFC 3533 (Ogg), ISO/IEC 14496-12 4.2 (MP4), "Graphics Interchange Format" 89a,
+yuv4mpeg(5) of mjpegtools.
 """
 
 import mmap
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,6 +27,8 @@ _IVF_FRAME_HEADER_BYTES = 12
 _LONG_BOX_HEADER_BYTES = 16
 _OGG_CRC_AT = 22
 _BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+_CHROMA = {"420": (2, 2), "422": (2, 1), "444": (1, 1), "411": (4, 1), "mono": (0, 0)}
+"""How many pixels of YUV4MPEG2 share a sample of colour, across and down."""
 _NEVER_WRITTEN = bytes(256)
 """The end of a file whose room was taken before it had come."""
 
@@ -164,6 +168,28 @@ def _ivf(data: mmap.mmap) -> int:
     return at
 
 
+def _y4m(data: mmap.mmap) -> int | None:
+    """The end of the last frame that begins, all of them being of one size."""
+    at = data.find(b"\n") + 1
+    tags = {chr(tag[0]): tag[1:].decode("ascii", "replace") for tag in data[:at].split()[1:]}
+    chroma = re.fullmatch(r"(420|422|444|411|mono)(alpha|jpeg|mpeg2|paldv)?p?(\d*)", tags.get("C", "420"))
+    if chroma is None:
+        return None
+    across, down = _CHROMA[chroma[1]]
+    width, height = int(tags["W"]), int(tags["H"])
+    samples = width * height * (2 if chroma[2] == "alpha" else 1)
+    if across:
+        samples += 2 * -(-width // across) * -(-height // down)
+    while at < len(data):
+        if not b"FRAME".startswith(data[at : at + 5]):
+            return None  # another file follows, which FFmpeg tells, or odd sizes are rounded otherwise
+        head = data.find(b"\n", at) + 1
+        if not head:
+            return len(data) + 1
+        at = head + samples * (2 if chroma[3] else 1)
+    return at
+
+
 def _avi(data: mmap.mmap) -> int | None:
     """The end of the last list, where that is missing; otherwise the header says how many frames there should be."""
     at = 0
@@ -239,6 +265,7 @@ _STATED: dict[str, Callable[[mmap.mmap], int | None]] = {
     "gif": _gif,
     "avi": _avi,
     "ivf": _ivf,
+    "yuv4mpegpipe": _y4m,
 }
 """By FFmpeg's name of a container."""
 _BROKEN: dict[str, Callable[[mmap.mmap], bool]] = {
