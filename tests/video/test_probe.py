@@ -154,6 +154,26 @@ def test_frames_of_yuv4mpeg_are_of_one_size(tmp_path, chroma, size, num_bytes):
         assert missing_bytes(path, "yuv4mpegpipe") == missing
 
 
+@pytest.mark.parametrize(
+    ("codec", "name", "options"),
+    [
+        ("libx264", "a.mp4", {}),
+        ("libx264", "a.mov", {"movflags": "faststart"}),
+        ("msmpeg4", "a.wmv", {}),
+        ("mpeg2video", "a.mxf", {}),
+    ],
+)
+def test_of_two_joined_files_the_second_is_not_silently_gone(make_video, tmp_path, codec, name, options):
+    path = make_video(tmp_path / name, codec, num_frames=50, rate=25, container_options=options)
+    content = path.read_bytes()
+    assert probe_video(path).num_frames == 50
+    path.write_bytes(content + content)
+    assert reason(path) == "corrupt: a second file is joined to it, which is not read"
+    # What else stands behind it, such as a camera's own data, is no second file.
+    path.write_bytes(content + b"some more" * 9)
+    assert probe_video(path).num_frames == 50
+
+
 def test_of_two_joined_files_of_yuv4mpeg_the_second_is_not_silently_gone(make_video, tmp_path):
     path = make_video(tmp_path / "a.y4m", "wrapped_avframe", num_frames=5)
     path.write_bytes(2 * path.read_bytes())

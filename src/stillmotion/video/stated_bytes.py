@@ -5,7 +5,7 @@ do not follow one another, it is damaged: FFmpeg goes on at the next that it kno
 
 Sources: RFC 8794 (EBML) and RFC 9559 (Matroska), "Advanced Systems Format Specification" 3.2, "Adobe Flash Video File
 Format Specification" E.5, RFC 3533 (Ogg), ISO/IEC 14496-12 4.2 (MP4), "Graphics Interchange Format" 89a,
-yuv4mpeg(5) of mjpegtools.
+SMPTE ST 377-1 7.1 (MXF), yuv4mpeg(5) of mjpegtools.
 """
 
 import mmap
@@ -18,6 +18,8 @@ from pathlib import Path
 _SEGMENT = b"\x18\x53\x80\x67"
 _CLUSTER = b"\x1f\x43\xb6\x75"
 _FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_MXF_HEADER_PARTITION = bytes.fromhex("060e2b34020501010d0102010102")
 _HEAD_BYTES = 1 << 16
 """Where the size of an ASF or FLV file is looked for."""
 _OGG_HEADER_BYTES = 27
@@ -71,6 +73,23 @@ def is_broken(path: Path, format_name: str) -> bool:
             return known[0](data)
         except IndexError:
             return False  # cut within the head of a part
+
+
+def is_joined(path: Path, format_name: str) -> bool:
+    """Whether a second file stands behind a first, which is all that FFmpeg reads, and players show.
+
+    Args:
+        path: of the file.
+        format_name: FFmpeg's name for its container; of others than MP4, ASF and MXF nothing is known.
+    """
+    known = [_JOINED[name] for name in format_name.split(",") if name in _JOINED]
+    if not known:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            return known[0](data)
+        except struct.error:
+            return False  # cut within its head
 
 
 def _varied(data: mmap.mmap, at: int) -> tuple[int | None, int]:
@@ -256,6 +275,21 @@ def _ogg_broken(data: mmap.mmap) -> bool:
     return False
 
 
+def _mp4_joined(data: mmap.mmap) -> bool:
+    kinds = [kind for kind, _ in _boxes(data)]
+    return kinds.count(b"ftyp") > 1 and kinds.count(b"moov") > 1
+
+
+def _asf_joined(data: mmap.mmap) -> bool:
+    end = _asf(data)
+    return end is not None and data[end : end + len(_ASF_HEADER)] == _ASF_HEADER
+
+
+def _mxf_joined(data: mmap.mmap) -> bool:
+    first = data.find(_MXF_HEADER_PARTITION)
+    return first >= 0 and data.find(_MXF_HEADER_PARTITION, first + 1) >= 0
+
+
 _STATED: dict[str, Callable[[mmap.mmap], int | None]] = {
     "matroska": _matroska,
     "asf": _asf,
@@ -273,3 +307,4 @@ _BROKEN: dict[str, Callable[[mmap.mmap], bool]] = {
     "ogg": _ogg_broken,
     "mov": _mp4_broken,
 }
+_JOINED: dict[str, Callable[[mmap.mmap], bool]] = {"mov": _mp4_joined, "asf": _asf_joined, "mxf": _mxf_joined}
