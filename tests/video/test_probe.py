@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stillmotion.video.probe import VideoError, probe_video, video_digest
+from stillmotion.video.stated_bytes import missing_bytes
 
 
 def reason(path) -> str:
@@ -139,6 +140,46 @@ def test_a_stream_without_frames_is_called_that(tmp_path, name):
     )
 
 
+@pytest.mark.parametrize(
+    ("chroma", "size", "num_bytes"),
+    [("420jpeg", (5, 3), 27), ("422", (5, 3), 33), ("444p12", (5, 3), 90), ("411", (8, 2), 24)]
+    + [("mono", (5, 3), 15), ("444alpha", (5, 3), 60), ("420p10", (4, 2), 24), ("mono16", (5, 3), 30)],
+)
+def test_frames_of_yuv4mpeg_are_of_one_size(tmp_path, chroma, size, num_bytes):
+    path = tmp_path / "a.y4m"
+    head = f"YUV4MPEG2 W{size[0]} H{size[1]} F20:1 Ip A1:1 C{chroma} XCOLORRANGE=FULL\n".encode()
+    content = head + 3 * (b"FRAME\n" + bytes([100]) * num_bytes)
+    for cut, missing in ((0, 0), (1, 1), (num_bytes, num_bytes), (num_bytes + 1, 1), (num_bytes + 6, 0)):
+        path.write_bytes(content[: len(content) - cut])
+        assert missing_bytes(path, "yuv4mpegpipe") == missing
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "options"),
+    [
+        ("libx264", "a.mp4", {}),
+        ("libx264", "a.mov", {"movflags": "faststart"}),
+        ("msmpeg4", "a.wmv", {}),
+        ("mpeg2video", "a.mxf", {}),
+    ],
+)
+def test_of_two_joined_files_the_second_is_not_silently_gone(make_video, tmp_path, codec, name, options):
+    path = make_video(tmp_path / name, codec, num_frames=50, rate=25, container_options=options)
+    content = path.read_bytes()
+    assert probe_video(path).num_frames == 50
+    path.write_bytes(content + content)
+    assert reason(path) == "corrupt: a second file is joined to it, which is not read"
+    # What else stands behind it, such as a camera's own data, is no second file.
+    path.write_bytes(content + b"some more" * 9)
+    assert probe_video(path).num_frames == 50
+
+
+def test_of_two_joined_files_of_yuv4mpeg_the_second_is_not_silently_gone(make_video, tmp_path):
+    path = make_video(tmp_path / "a.y4m", "wrapped_avframe", num_frames=5)
+    path.write_bytes(2 * path.read_bytes())
+    assert reason(path) == "truncated: reading stops with 'Invalid data found when processing input'"
+
+
 def test_a_file_all_of_whose_packets_are_empty_has_no_frames(tmp_path):
     path = tmp_path / "a.y4m"
     path.write_bytes(b"YUV4MPEG2 W64 H64 F20:1 Ip A1:1 C420jpeg\n")
@@ -158,6 +199,7 @@ def test_a_file_all_of_whose_packets_are_empty_has_no_frames(tmp_path):
         ("libx264", "a.flv", {}),
         ("libvpx", "a.ogg", {}),
         ("libvpx", "a.ivf", {}),
+        ("wrapped_avframe", "a.y4m", {}),
     ],
 )
 def test_a_file_that_was_cut_off_is_truncated(make_video, tmp_path, codec, name, options, share):

@@ -44,7 +44,7 @@ from stillmotion.video.geometry import UPRIGHT, Crop, Orientation, num_pictures,
 from stillmotion.video.joined_flv import JoinedFlv
 from stillmotion.video.packets import Packets, read_packets, tell_frames
 from stillmotion.video.pictures import frames_of, packets_of, stamp_of
-from stillmotion.video.stated_bytes import is_broken, missing_bytes
+from stillmotion.video.stated_bytes import is_broken, is_joined, missing_bytes
 
 # Text, pictures and lists of other files, which FFmpeg can open as if they were videos.
 _OTHER_FORMATS = {"tty", "bin", "xbin", "adf", "idf", "image2", "ico", "hls", "concat", "dash", "sdp", "rtsp"}
@@ -54,7 +54,7 @@ _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.
 # Containers whose header states how long the file should be.
 _STATES_DURATION = ("mov", "matroska", "avi", "asf", "flv")
 # Containers of blocks of which the last says how long it should be.
-_ENDS_IN_A_BLOCK = ("mov", "ogg", "gif", "ivf")
+_ENDS_IN_A_BLOCK = ("mov", "ogg", "gif", "ivf", "yuv4mpegpipe")
 
 
 class VideoError(Exception):
@@ -254,6 +254,8 @@ def probe_video(path: Path) -> Probe:
         # An index that is written again does no harm.
         if (packets.hidden or "mov" not in container.format.name) and is_broken(path, container.format.name):
             raise VideoError("corrupt: its parts do not follow one another")
+        if is_joined(path, container.format.name):
+            raise VideoError("corrupt: a second file is joined to it, which is not read")
         if _goes_on_elsewhere(container, packets):
             raise VideoError("corrupt: its picture goes on in another stream")
         if not packets.pts:

@@ -4,10 +4,12 @@ A duration tells less: a last frame may stand for long, and of an hour's video t
 do not follow one another, it is damaged: FFmpeg goes on at the next that it knows, and says no word of what is between.
 
 Sources: RFC 8794 (EBML) and RFC 9559 (Matroska), "Advanced Systems Format Specification" 3.2, "Adobe Flash Video File
-Format Specification" E.5, RFC 3533 (Ogg), ISO/IEC 14496-12 4.2 (MP4), "Graphics Interchange Format" 89a.
+Format Specification" E.5, RFC 3533 (Ogg), ISO/IEC 14496-12 4.2 (MP4), "Graphics Interchange Format" 89a,
+SMPTE ST 377-1 7.1 (MXF), yuv4mpeg(5) of mjpegtools.
 """
 
 import mmap
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,6 +18,8 @@ from pathlib import Path
 _SEGMENT = b"\x18\x53\x80\x67"
 _CLUSTER = b"\x1f\x43\xb6\x75"
 _FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_MXF_HEADER_PARTITION = bytes.fromhex("060e2b34020501010d0102010102")
 _HEAD_BYTES = 1 << 16
 """Where the size of an ASF or FLV file is looked for."""
 _OGG_HEADER_BYTES = 27
@@ -25,6 +29,8 @@ _IVF_FRAME_HEADER_BYTES = 12
 _LONG_BOX_HEADER_BYTES = 16
 _OGG_CRC_AT = 22
 _BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+_CHROMA = {"420": (2, 2), "422": (2, 1), "444": (1, 1), "411": (4, 1), "mono": (0, 0)}
+"""How many pixels of YUV4MPEG2 share a sample of colour, across and down."""
 _NEVER_WRITTEN = bytes(256)
 """The end of a file whose room was taken before it had come."""
 
@@ -67,6 +73,23 @@ def is_broken(path: Path, format_name: str) -> bool:
             return known[0](data)
         except IndexError:
             return False  # cut within the head of a part
+
+
+def is_joined(path: Path, format_name: str) -> bool:
+    """Whether a second file stands behind a first, which is all that FFmpeg reads, and players show.
+
+    Args:
+        path: of the file.
+        format_name: FFmpeg's name for its container; of others than MP4, ASF and MXF nothing is known.
+    """
+    known = [_JOINED[name] for name in format_name.split(",") if name in _JOINED]
+    if not known:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            return known[0](data)
+        except struct.error:
+            return False  # cut within its head
 
 
 def _varied(data: mmap.mmap, at: int) -> tuple[int | None, int]:
@@ -164,6 +187,28 @@ def _ivf(data: mmap.mmap) -> int:
     return at
 
 
+def _y4m(data: mmap.mmap) -> int | None:
+    """The end of the last frame that begins, all of them being of one size."""
+    at = data.find(b"\n") + 1
+    tags = {chr(tag[0]): tag[1:].decode("ascii", "replace") for tag in data[:at].split()[1:]}
+    chroma = re.fullmatch(r"(420|422|444|411|mono)(alpha|jpeg|mpeg2|paldv)?p?(\d*)", tags.get("C", "420"))
+    if chroma is None:
+        return None
+    across, down = _CHROMA[chroma[1]]
+    width, height = int(tags["W"]), int(tags["H"])
+    samples = width * height * (2 if chroma[2] == "alpha" else 1)
+    if across:
+        samples += 2 * -(-width // across) * -(-height // down)
+    while at < len(data):
+        if not b"FRAME".startswith(data[at : at + 5]):
+            return None  # another file follows, which FFmpeg tells, or odd sizes are rounded otherwise
+        head = data.find(b"\n", at) + 1
+        if not head:
+            return len(data) + 1
+        at = head + samples * (2 if chroma[3] else 1)
+    return at
+
+
 def _avi(data: mmap.mmap) -> int | None:
     """The end of the last list, where that is missing; otherwise the header says how many frames there should be."""
     at = 0
@@ -230,6 +275,21 @@ def _ogg_broken(data: mmap.mmap) -> bool:
     return False
 
 
+def _mp4_joined(data: mmap.mmap) -> bool:
+    kinds = [kind for kind, _ in _boxes(data)]
+    return kinds.count(b"ftyp") > 1 and kinds.count(b"moov") > 1
+
+
+def _asf_joined(data: mmap.mmap) -> bool:
+    end = _asf(data)
+    return end is not None and data[end : end + len(_ASF_HEADER)] == _ASF_HEADER
+
+
+def _mxf_joined(data: mmap.mmap) -> bool:
+    first = data.find(_MXF_HEADER_PARTITION)
+    return first >= 0 and data.find(_MXF_HEADER_PARTITION, first + 1) >= 0
+
+
 _STATED: dict[str, Callable[[mmap.mmap], int | None]] = {
     "matroska": _matroska,
     "asf": _asf,
@@ -239,6 +299,7 @@ _STATED: dict[str, Callable[[mmap.mmap], int | None]] = {
     "gif": _gif,
     "avi": _avi,
     "ivf": _ivf,
+    "yuv4mpegpipe": _y4m,
 }
 """By FFmpeg's name of a container."""
 _BROKEN: dict[str, Callable[[mmap.mmap], bool]] = {
@@ -246,3 +307,4 @@ _BROKEN: dict[str, Callable[[mmap.mmap], bool]] = {
     "ogg": _ogg_broken,
     "mov": _mp4_broken,
 }
+_JOINED: dict[str, Callable[[mmap.mmap], bool]] = {"mov": _mp4_joined, "asf": _asf_joined, "mxf": _mxf_joined}
