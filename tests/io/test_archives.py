@@ -132,6 +132,15 @@ def test_what_is_no_archive_or_half_of_one_is_told(tmp_path, refused):
         assert refused(tmp_path / "x").startswith("the archive: no zip or tar archive that is whole (")
 
 
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_a_zip_with_a_name_that_is_not_the_utf_8_it_claims_to_be_is_told(tmp_path, refused, place):
+    archive = zipped(tmp_path / "a.zip", {"é.mp4": b"abc"})  # named before the member, and in the list at the end
+    content = archive.read_bytes()
+    at = content.find("é".encode()) if place == "first" else content.rfind("é".encode())
+    archive.write_bytes(content[:at] + b"\xff" + content[at + 1 :])
+    assert refused(archive) == "the archive: no zip or tar archive that is whole (UnicodeDecodeError)"
+
+
 def test_a_file_is_not_taken_for_broken_where_the_disk_is_full(tmp_path, monkeypatch):
     archive = zipped(tmp_path / "z", {"a": "1"})
 

@@ -20,7 +20,7 @@ MAX_RATIO = 100
 ALWAYS_BYTES = 1 << 30
 MAX_MEMBERS = 1_000_000
 _CHUNK = 1 << 20
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
+_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True, slots=True)
