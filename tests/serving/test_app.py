@@ -162,3 +162,16 @@ def test_params_that_are_half_written_leave_open_what_was_and_are_read_again(ser
     library.refresh()
     assert library.identity != before  # written anew
     assert library.finder("", "", "").find(Question(text=TEXT)).num_videos == 3
+
+
+def test_the_default_dataset_is_that_of_params_that_have_changed(served_project, tmp_path, monkeypatch):
+    monkeypatch.setattr(libraries, "LOOK_EVERY_S", 0.0)
+    root = shutil.copytree(served_project, tmp_path / "project")
+    library, params = libraries.Library(root), root / "params.yaml"
+    assert (library.default, library.finder("", "", "").chosen.dataset) == ("toy", "toy")
+    params.write_text(params.read_text().replace("dataset: toy\n", "dataset: mine\n"))
+    library.refresh()
+    assert (library.default, library.finder("", "", "").chosen.dataset) == ("mine", "mine")
+    shutil.rmtree(root / "data/embeddings/mine-small_clip")  # as a run does that writes it anew
+    library.refresh()
+    assert library.default == "mine"

@@ -30,12 +30,14 @@ class Library:
         self.root = root
         self._lock = Lock()
         self._open_anew()
+        self.default = self._default()
+        self.finder("", "", "")
+
+    def _default(self) -> str:
+        """The active dataset, or another one where that is not embedded."""
         active = self.params.dataset
         others = [name for name in self.names() if name != active]
-        if not is_embedded(root, active, "") and others:
-            active = others[0]
-        self.default = active
-        self.finder("", "", "")
+        return others[0] if others and not is_embedded(self.root, active, "") else active
 
     def _open_anew(self) -> None:
         own = identity(self.root)
@@ -52,7 +54,10 @@ class Library:
             if time.monotonic() - self._looked < LOOK_EVERY_S:
                 return
             if identity(self.root) != self.identity:
+                before = self.params.dataset
                 self._open_anew()
+                if self.params.dataset != before:  # else one whose embeddings a run is writing anew stays
+                    self.default = self._default()
             self._looked = time.monotonic()
 
     def finder(self, dataset: str, model: str, selection: str) -> Finder:
