@@ -175,3 +175,14 @@ def test_the_default_dataset_is_that_of_params_that_have_changed(served_project,
     shutil.rmtree(root / "data/embeddings/mine-small_clip")  # as a run does that writes it anew
     library.refresh()
     assert library.default == "mine"
+
+
+def test_a_video_that_the_tables_lose_before_it_is_embedded_anew_is_told(served_project, serve, tmp_path):
+    root = shutil.copytree(served_project, tmp_path / "project")
+    table = root / "data/raw/toy/tables/videos.jsonl"
+    table.write_text("".join(line for line in table.open() if '"street"' not in line))
+    with serve(root) as found:
+        answer = web.get(f"{found.url}/api/search", params={"q": TEXT})
+    assert answer.status_code == 422
+    told = "data/raw/toy/tables/videos.jsonl: lacks video 'street', which is embedded; run `dvc repro`"
+    assert answer.json()["detail"] == told

@@ -249,7 +249,12 @@ def make_app(library: Library, worker: ThreadPoolExecutor, *, names: frozenset[s
 
 def _shown(catalogue: Catalogue, moment: FoundMoment) -> dict[str, Any]:
     """What the page shows of a moment beside its times."""
-    video = catalogue.videos[moment.video_id]
+    video = catalogue.videos.get(moment.video_id)
+    if video is None:
+        raise InputError(
+            f"data/raw/{catalogue.dataset}/tables/videos.jsonl: lacks video {moment.video_id!r}, which is embedded; "
+            "run `dvc repro`"
+        )
     place = quote(f"{catalogue.dataset}/{moment.video_id}", safe="/")
     middle = (moment.first_clip + moment.end_clip - 1) // 2
     return {
