@@ -133,6 +133,24 @@ def test_what_is_built_anew_is_searched_anew(served_project, tmp_path, monkeypat
     assert library.finder("", "", "") is not before
 
 
+def test_what_was_read_while_another_thread_opened_all_anew_is_not_kept(served_project, tmp_path, monkeypatch):
+    monkeypatch.setattr(libraries, "LOOK_EVERY_S", 0.0)
+    root = shutil.copytree(served_project, tmp_path / "project")
+    library, read = libraries.Library(root), libraries.Finder
+    index = root / "data/embeddings/mine-small_clip/index.jsonl"
+
+    def slow(*arguments, **options):
+        found = read(*arguments, **options)
+        monkeypatch.setattr(libraries, "Finder", read)
+        index.write_text(index.read_text().replace('"train"', '"test"'))  # embedded anew, of other splits
+        library.refresh()  # as /api/datasets and /api/identity do
+        return found
+
+    monkeypatch.setattr(libraries, "Finder", slow)
+    library.finder("mine", "", "")
+    assert {video.split for video in library.finder("mine", "", "").embedded.videos} == {"test"}
+
+
 def test_a_dataset_that_another_model_alone_has_embedded_is_searched_by_it(served_project, tmp_path):
     # As stillmotion search --dataset mine --experiment clip leaves it; and toy is not built here.
     root = shutil.copytree(served_project, tmp_path / "project")
