@@ -134,7 +134,7 @@ def test_changed_params_and_new_code_must_be_committed(repository):
         current_commit("toy")
 
 
-def test_videos_that_experiments_would_not_see_are_told(repository):
+def test_videos_that_experiments_would_not_see_are_told(repository, monkeypatch):
     source = repository / "data" / "sources" / "mine"
     source.mkdir(parents=True)
     (source / "a.mp4").write_text("")
@@ -149,7 +149,26 @@ def test_videos_that_experiments_would_not_see_are_told(repository):
         current_commit("mine")
     git("add", "data/sources/mine.dvc")
     git("commit", "--quiet", "--message", "Track")
+    monkeypatch.setattr(experiments, "_dvc", lambda *_: "{}")
     current_commit("mine")
+
+
+@pytest.mark.slow
+def test_captions_that_were_edited_must_be_added_or_committed_first(project):
+    # An experiment would take them as they are, under the name that has results with those of before.
+    for name in ("mine", "linked"):
+        (project / "data" / "sources" / name).mkdir(parents=True)
+        (project / "data" / "sources" / name / "captions.csv").write_text("video,caption\n")
+    experiments._dvc("add", "--quiet", "data/sources/mine")
+    start = commit()
+    assert [current_commit(name) for name in ("mine", "linked")] == [start, start]
+    for name in ("mine", "linked"):
+        (project / "data" / "sources" / name / "captions.csv").write_text("video,caption\na.mp4,a cat\n")
+    with pytest.raises(InputError, match=r"^data/sources/mine: edited since .*; stillmotion add data/sources/mine$"):
+        current_commit("mine")
+    with pytest.raises(InputError, match=r"^not committed: data/sources/linked/captions\.csv; .*: commit them first$"):
+        current_commit("linked")
+    assert current_commit("toy") == start
 
 
 def test_weights_that_are_in_no_commit_are_copied_along(repository):

@@ -79,6 +79,12 @@ def test_options_stand_above_the_files_and_make_another_name(make_experiment, pa
     assert planned(threads=8, dataset="mine").name == planned(dataset="mine", threads=8).name
 
 
+def test_an_option_with_a_number_for_a_key_is_one_line(make_experiment):
+    option = Layer("--set", {"scorers.mine": {"kind": "mean", 16: "frames"}})
+    with pytest.raises(InputError, match=r"^experiments/e\.yaml: params\.yaml: unknown param scorers\.mine\.16;"):
+        planned_runs(make_experiment({}), read_mapping(PARAMS), option)
+
+
 def test_planning_changes_no_params(make_study, params, checked):
     before = copy.deepcopy(params)
     planned_runs(make_study({"threads": 1}), params, NO_OPTIONS)

@@ -143,6 +143,7 @@ CHANGES = {
         "truth": "true",
         "digits": "16",
         "slot": "it's {} of a, b",
+        "template": r"{{ '\'' }} and '\\' \n\\",
     },
     "a block that is added": {"backbones": {"clip": {"steps": 1}, "x-clip_2": {"checkpoint": "a/b-c", "off": False}}},
     "records that go": {"finetuned": {"b-mug-0": {"from": "b", "recipe": "mug", "seed": 0}}},

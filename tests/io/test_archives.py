@@ -132,6 +132,27 @@ def test_what_is_no_archive_or_half_of_one_is_told(tmp_path, refused):
         assert refused(tmp_path / "x").startswith("the archive: no zip or tar archive that is whole (")
 
 
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_a_zip_with_a_name_that_is_not_the_utf_8_it_claims_to_be_is_told(tmp_path, refused, place):
+    archive = zipped(tmp_path / "a.zip", {"é.mp4": b"abc"})  # named before the member, and in the list at the end
+    content = archive.read_bytes()
+    at = content.find("é".encode()) if place == "first" else content.rfind("é".encode())
+    archive.write_bytes(content[:at] + b"\xff" + content[at + 1 :])
+    assert refused(archive) == "the archive: no zip or tar archive that is whole (UnicodeDecodeError)"
+
+
+def test_a_zip_whose_member_has_no_name_or_no_place_is_told(tmp_path, refused):
+    whole = zipped(tmp_path / "a.zip", {"?": b"abc"}).read_bytes()
+    (tmp_path / "x").write_bytes(whole.replace(b"?", b"\0"))
+    assert refused(tmp_path / "x") == "the archive: the member '' leads out of the folder; unpack it by hand"
+    content = bytearray(whole)
+    end = content.rfind(b"PK\5\6")
+    start = int.from_bytes(content[end + 16 : end + 20], "little")
+    content[end + 16 : end + 20] = (start + 9).to_bytes(4, "little")  # of the list: what is 9 bytes before all
+    (tmp_path / "x").write_bytes(content)
+    assert refused(tmp_path / "x") == "the archive: no zip or tar archive that is whole (OSError)"
+
+
 def test_a_file_is_not_taken_for_broken_where_the_disk_is_full(tmp_path, monkeypatch):
     archive = zipped(tmp_path / "z", {"a": "1"})
 

@@ -299,6 +299,24 @@ def test_an_entry_that_can_not_be_read_is_told_and_does_not_stop_the_run(tmp_pat
     assert "can't be read (Is a directory)" in caplog.text
 
 
+def test_a_folder_in_the_memo_that_another_user_has_made_is_one_warning_and_no_end(tmp_path, monkeypatch, caplog):
+    memo = Memo(tmp_path / "memo")
+    kind = memo.root / "frames"
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, *rest, **more: kind not in Path(path).parents and access(path, *rest)
+    )
+
+    def refused(source, target):
+        raise PermissionError(errno.EACCES, "Permission denied", source)
+
+    monkeypatch.setattr(os, "link", refused)
+    for seed in (1, 2):
+        assert not memo.fetch("frames", KEY | {"seed": seed}, tmp_path / "out", writes(b"pixels"), suffix=".npy")
+        assert (tmp_path / "out").read_bytes() == b"pixels"
+    assert [f"{memo.root}: the memo can't be used (permission denied)" in line for line in caplog.messages] == [True]
+
+
 def test_an_entry_of_the_layout_without_a_digest_is_absent_and_goes_when_its_key_is_stored(tmp_path):
     memo = Memo(tmp_path)
     memo.store("kind", KEY, writes(b"new"), suffix=".bin")

@@ -1,10 +1,11 @@
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from stillmotion.backbones.xclip_expansion import expand_clip
 from stillmotion.config.models import XClipExpansionParams
@@ -62,6 +63,21 @@ def test_an_image_file_is_read_upright_and_without_its_transparency(tmp_path, ph
     assert np.array_equal(np.asarray(read_image(tmp_path / "turned.png")), np.asarray(photo))
     photo.convert("RGBA").save(tmp_path / "alpha.png")
     assert read_image(tmp_path / "alpha.png").mode == "RGB"
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_an_image_is_turned_as_pillow_turns_it_whatever_else_its_exif_holds(tmp_path, photo, orientation):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    photo.save(tmp_path / "plain.png", exif=exif)
+    with Image.open(tmp_path / "plain.png") as image:
+        expected = ImageOps.exif_transpose(image).convert("RGB")
+    # By hand, as Pillow writes none: the orientation, and a resolution that is a text and no fraction.
+    entries = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0) + struct.pack("<HHI4s", 0x011A, 2, 3, b"72")
+    photo.save(tmp_path / "odd.png", exif=b"II*\0\x08\0\0\0\x02\0" + entries + bytes(4))
+    for name in ("plain.png", "odd.png"):
+        found = read_image(tmp_path / name)
+        assert (found.size, found.tobytes()) == (expected.size, expected.tobytes())
 
 
 def test_what_is_no_image_is_named_with_the_mend(tmp_path, photo):

@@ -101,6 +101,13 @@ def serving(root: Path) -> Iterator[Running]:
             thread.join(10)
 
 
+@pytest.fixture
+def serve() -> Callable[[Path], contextlib.AbstractContextManager[Running]]:
+    """Serves another project for a while."""
+    pytest.importorskip("fastapi", reason="no FastAPI: the extra `serve` is not installed")
+    return serving
+
+
 @pytest.fixture(scope="session")
 def running(served_project) -> Iterator[Running]:
     pytest.importorskip("fastapi", reason="no FastAPI: the extra `serve` is not installed")

@@ -133,6 +133,24 @@ def test_what_is_built_anew_is_searched_anew(served_project, tmp_path, monkeypat
     assert library.finder("", "", "") is not before
 
 
+def test_what_was_read_while_another_thread_opened_all_anew_is_not_kept(served_project, tmp_path, monkeypatch):
+    monkeypatch.setattr(libraries, "LOOK_EVERY_S", 0.0)
+    root = shutil.copytree(served_project, tmp_path / "project")
+    library, read = libraries.Library(root), libraries.Finder
+    index = root / "data/embeddings/mine-small_clip/index.jsonl"
+
+    def slow(*arguments, **options):
+        found = read(*arguments, **options)
+        monkeypatch.setattr(libraries, "Finder", read)
+        index.write_text(index.read_text().replace('"train"', '"test"'))  # embedded anew, of other splits
+        library.refresh()  # as /api/datasets and /api/identity do
+        return found
+
+    monkeypatch.setattr(libraries, "Finder", slow)
+    library.finder("mine", "", "")
+    assert {video.split for video in library.finder("mine", "", "").embedded.videos} == {"test"}
+
+
 def test_a_dataset_that_another_model_alone_has_embedded_is_searched_by_it(served_project, tmp_path):
     # As stillmotion search --dataset mine --experiment clip leaves it; and toy is not built here.
     root = shutil.copytree(served_project, tmp_path / "project")
@@ -162,3 +180,27 @@ def test_params_that_are_half_written_leave_open_what_was_and_are_read_again(ser
     library.refresh()
     assert library.identity != before  # written anew
     assert library.finder("", "", "").find(Question(text=TEXT)).num_videos == 3
+
+
+def test_the_default_dataset_is_that_of_params_that_have_changed(served_project, tmp_path, monkeypatch):
+    monkeypatch.setattr(libraries, "LOOK_EVERY_S", 0.0)
+    root = shutil.copytree(served_project, tmp_path / "project")
+    library, params = libraries.Library(root), root / "params.yaml"
+    assert (library.default, library.finder("", "", "").chosen.dataset) == ("toy", "toy")
+    params.write_text(params.read_text().replace("dataset: toy\n", "dataset: mine\n"))
+    library.refresh()
+    assert (library.default, library.finder("", "", "").chosen.dataset) == ("mine", "mine")
+    shutil.rmtree(root / "data/embeddings/mine-small_clip")  # as a run does that writes it anew
+    library.refresh()
+    assert library.default == "mine"
+
+
+def test_a_video_that_the_tables_lose_before_it_is_embedded_anew_is_told(served_project, serve, tmp_path):
+    root = shutil.copytree(served_project, tmp_path / "project")
+    table = root / "data/raw/toy/tables/videos.jsonl"
+    table.write_text("".join(line for line in table.open() if '"street"' not in line))
+    with serve(root) as found:
+        answer = web.get(f"{found.url}/api/search", params={"q": TEXT})
+    assert answer.status_code == 422
+    told = "data/raw/toy/tables/videos.jsonl: lacks video 'street', which is embedded; run `dvc repro`"
+    assert answer.json()["detail"] == told

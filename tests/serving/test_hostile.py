@@ -1,7 +1,10 @@
 """Requests that nobody sends by mistake: each is refused or harmless, and the server answers the next one."""
 
 import json
+import logging
+import socket
 import struct
+import time
 import zlib
 from urllib.parse import quote
 
@@ -149,6 +152,19 @@ def test_bodies_that_are_no_image_are_refused(running):
         assert web.post(url, content=content, headers=image).status_code == 422
     assert web.post(url, content=png(10, 10), headers={"Content-Type": "text/html"}).status_code == 415
     assert web.post(url, files={"file": png(10, 10)}).status_code == 415
+
+
+def test_who_hangs_up_while_an_image_is_sent_leaves_no_traceback(running, caplog):
+    log = logging.getLogger("uvicorn.error")
+    log.addHandler(caplog.handler)
+    try:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+            lines = (b"Content-Type: image/png", b"Content-Length: 1000")
+            connection.sendall(head(b"/api/search/image", *lines, method=b"POST") + b"half")
+        time.sleep(0.3)
+    finally:
+        log.removeHandler(caplog.handler)
+    assert not caplog.records
 
 
 def test_other_methods_are_refused(running, raw):

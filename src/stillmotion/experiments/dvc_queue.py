@@ -51,8 +51,8 @@ def current_commit(dataset: str) -> str:
     """The commit that the experiments start from.
 
     Raises:
-        InputError: there is none, the code or the params differ from it, or the experiments, which see files of git
-            and dvc alone, would not find the videos of the dataset.
+        InputError: there is none, the code, the params or the dataset differ from it, or the experiments, which see
+            files of git and dvc alone, would not find the videos of the dataset.
     """
     if _git("rev-parse", "--git-dir") is None:
         raise InputError("this is no git repository, and experiments are commits; run this in a clone of the project")
@@ -66,11 +66,20 @@ def current_commit(dataset: str) -> str:
             f"git add {sources}.dvc {Path(sources).parent / '.gitignore'} && git commit, or stillmotion add {sources}"
         )
     changed = _git("status", "--porcelain", "--", *VERSIONED) or ""
+    # Of the dataset too: an experiment takes it as it lies there.
+    changed += _git("status", "--porcelain", "--untracked-files=no", "--", sources) or ""
     if changed:
         names = ", ".join(line[3:] for line in changed.splitlines())
         raise InputError(f"not committed: {names}; an experiment has its name by its commit: commit them first")
     if not Path(f"{sources}.dvc").exists() and _untracked(sources):
         raise InputError(f"{sources}: experiments see files of git and dvc alone; stillmotion add {sources}")
+    if Path(f"{sources}.dvc").exists() and Path(sources).exists():
+        edited = json.loads(_dvc("data", "status", "--json", sources)).get("uncommitted", {})
+        if edited.get("modified"):
+            raise InputError(
+                f"{sources}: edited since it was added, and an experiment has its name by its commit; "
+                f"stillmotion add {sources}"
+            )
     return commit.strip()
 
 

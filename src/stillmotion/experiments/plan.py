@@ -85,7 +85,8 @@ def planned_runs(
     name = "-".join(filter(None, (experiment.name, experiment.variant)))
     if options.settings:
         # With other settings it is another experiment, which has not run because this one has.
-        text = json.dumps(options.settings, sort_keys=True)
+        as_texts = json.loads(json.dumps(options.settings))  # keys too, of which numbers and texts have no order
+        text = json.dumps(as_texts, sort_keys=True)
         name += "-" + hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
     runs = []
     collection = None

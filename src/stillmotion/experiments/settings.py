@@ -133,5 +133,6 @@ def _literal(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, str) and (not _WORD.fullmatch(value) or value.lower() in _NO_WORDS):
-        return "'" + value.replace("'", "\\'") + "'"
+        # Backslashes before a quote, the last one too, count as half as many.
+        return "'" + re.sub(r"(\\*)'", r"\1\1\\'", value) + "\\" * (len(value) - len(value.rstrip("\\"))) + "'"
     return str(value).lower() if isinstance(value, bool) else str(value)

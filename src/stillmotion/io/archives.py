@@ -20,7 +20,7 @@ MAX_RATIO = 100
 ALWAYS_BYTES = 1 << 30
 MAX_MEMBERS = 1_000_000
 _CHUNK = 1 << 20
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
+_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,8 @@ def unpack(archive: Path, target: Path, *, title: str, max_bytes: int) -> None:
                         "if that is right, unpack it by hand"
                     )
         except (*_BROKEN, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in (None, errno.EEXIST, errno.ENOTDIR):
+            # EINVAL: its list tells of a place before its start.
+            if isinstance(error, OSError) and error.errno not in (None, errno.EEXIST, errno.ENOTDIR, errno.EINVAL):
                 raise
             raise InputError(f"{title}: no zip or tar archive that is whole ({type(error).__name__})") from None
 
@@ -106,7 +107,7 @@ def _members(archive: Path) -> Iterator[_Member]:
 
 def _zip_kind(info: zipfile.ZipInfo) -> str:
     mode = info.external_attr >> 16
-    if info.is_dir():
+    if info.filename.endswith("/"):  # and not is_dir, which an empty name ends in an IndexError
         return "folder"
     # Only Unix writes a type of file there.
     if stat.S_IFMT(mode) in (0, stat.S_IFREG):

@@ -13,6 +13,7 @@ without a digest of their content are of an earlier layout, and not looked at.
 """
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -113,6 +114,8 @@ class Memo:
     @staticmethod
     def _store(place: Path, write: Callable[[Path], None]) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(place.parent, os.W_OK | os.X_OK):  # another user has made it
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         remove_abandoned(place)
         with partial_file(place) as partial:
             write(partial)

@@ -168,6 +168,8 @@ class Transport:
         except (requests.RequestException, urllib3.exceptions.HTTPError):
             self.hosts.doubt(url)
             raise FetchError("the connection broke off", again=True) from None
+        except ValueError:  # of urllib, of brackets that do not close or what is no UTF-8
+            raise FetchError("it is, or the server redirects to, no address of the web") from None
 
     def _session(self) -> Any:
         import requests

@@ -18,6 +18,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 
 from stillmotion.errors import InputError
 from stillmotion.printed import one_line
@@ -175,12 +176,15 @@ def make_app(library: Library, worker: ThreadPoolExecutor, *, names: frozenset[s
         if not request.headers.get("content-type", "").startswith("image/"):
             raise HTTPException(415, "send an image as the body, with its Content-Type")
         content = bytearray()
-        async for part in request.stream():
-            content += part
-            if len(content) > LARGEST_IMAGE:
-                raise HTTPException(
-                    413, f"the image is larger than {LARGEST_IMAGE // 2**20} MiB", {"Connection": "close"}
-                )
+        try:
+            async for part in request.stream():
+                content += part
+                if len(content) > LARGEST_IMAGE:
+                    raise HTTPException(
+                        413, f"the image is larger than {LARGEST_IMAGE // 2**20} MiB", {"Connection": "close"}
+                    )
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_GONE)
 
         def ask() -> Question:
             return Question(image=read_sent_image(bytes(content)), video=video, split=split, top=top)
@@ -249,7 +253,12 @@ def make_app(library: Library, worker: ThreadPoolExecutor, *, names: frozenset[s
 
 def _shown(catalogue: Catalogue, moment: FoundMoment) -> dict[str, Any]:
     """What the page shows of a moment beside its times."""
-    video = catalogue.videos[moment.video_id]
+    video = catalogue.videos.get(moment.video_id)
+    if video is None:
+        raise InputError(
+            f"data/raw/{catalogue.dataset}/tables/videos.jsonl: lacks video {moment.video_id!r}, which is embedded; "
+            "run `dvc repro`"
+        )
     place = quote(f"{catalogue.dataset}/{moment.video_id}", safe="/")
     middle = (moment.first_clip + moment.end_clip - 1) // 2
     return {

@@ -30,12 +30,14 @@ class Library:
         self.root = root
         self._lock = Lock()
         self._open_anew()
+        self.default = self._default()
+        self.finder("", "", "")
+
+    def _default(self) -> str:
+        """The active dataset, or another one where that is not embedded."""
         active = self.params.dataset
         others = [name for name in self.names() if name != active]
-        if not is_embedded(root, active, "") and others:
-            active = others[0]
-        self.default = active
-        self.finder("", "", "")
+        return others[0] if others and not is_embedded(self.root, active, "") else active
 
     def _open_anew(self) -> None:
         own = identity(self.root)
@@ -52,7 +54,10 @@ class Library:
             if time.monotonic() - self._looked < LOOK_EVERY_S:
                 return
             if identity(self.root) != self.identity:
+                before = self.params.dataset
                 self._open_anew()
+                if self.params.dataset != before:  # else one whose embeddings a run is writing anew stays
+                    self.default = self._default()
             self._looked = time.monotonic()
 
     def finder(self, dataset: str, model: str, selection: str) -> Finder:
@@ -62,16 +67,17 @@ class Library:
             InputError: a name is unknown, or it is not built.
         """
         key = (dataset or self.default, model, selection)
-        if key not in self._finders:
+        finders = self._finders  # another thread may open all anew meanwhile, which this one is too old for
+        if key not in finders:
             embedded = embedded_models(self.root, key[0])
             # A dataset of one's own is embedded by an experiment's model, which params.yaml does not select.
             alone = not model and embedded and not embedded & set(self.params.run.selected)
             chosen = choose_artefacts(self.root, self.params, key[0], min(embedded) if alone else model, selection)
-            self._finders[key] = Finder(self.params, chosen, self._models, model=model)
-            if len(self._finders) > MOST_OPEN:
-                self._finders.popitem(last=False)
-        self._finders.move_to_end(key)
-        return self._finders[key]
+            finders[key] = Finder(self.params, chosen, self._models, model=model)
+            if len(finders) > MOST_OPEN:
+                finders.popitem(last=False)
+        finders.move_to_end(key)
+        return finders[key]
 
     def warm(self) -> None:
         """Load what the first question would wait for."""
