@@ -54,10 +54,10 @@ def dvc_started_s() -> float | None:
         return None
     try:
         ticks = int(_status(_starter())[19])
-        up_s = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
     except OSError:
         return None
-    return time.time() - up_s + ticks / os.sysconf("SC_CLK_TCK")
+    # Not by /proc/uptime, which is the container's where ticks are the machine's.
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _end_after(watched: int) -> None:
