@@ -12,7 +12,7 @@ import mmap
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 _SEGMENT = b"\x18\x53\x80\x67"
@@ -65,14 +65,7 @@ def is_broken(path: Path, format_name: str) -> bool:
         path: of the file.
         format_name: FFmpeg's name for its container; of others than Matroska, Ogg and MP4 nothing is known.
     """
-    known = [_BROKEN[name] for name in format_name.split(",") if name in _BROKEN]
-    if not known:
-        return False
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        try:
-            return known[0](data)
-        except IndexError:
-            return False  # cut within the head of a part
+    return _is_so(_BROKEN, path, format_name)
 
 
 def is_joined(path: Path, format_name: str) -> bool:
@@ -82,14 +75,19 @@ def is_joined(path: Path, format_name: str) -> bool:
         path: of the file.
         format_name: FFmpeg's name for its container; of others than MP4, ASF and MXF nothing is known.
     """
-    known = [_JOINED[name] for name in format_name.split(",") if name in _JOINED]
+    return _is_so(_JOINED, path, format_name)
+
+
+def _is_so(checks: Mapping[str, Callable[[mmap.mmap], bool]], path: Path, format_name: str) -> bool:
+    """What the check of its container finds; False where there is none, or the file ends within the head of a part."""
+    known = [checks[name] for name in format_name.split(",") if name in checks]
     if not known:
         return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return known[0](data)
-        except struct.error:
-            return False  # cut within its head
+        except (IndexError, struct.error):
+            return False
 
 
 def _varied(data: mmap.mmap, at: int) -> tuple[int | None, int]:
